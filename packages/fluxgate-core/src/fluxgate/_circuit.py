@@ -1,0 +1,384 @@
+"""One circuit: the only holder of a Machine, and everything that the machine must not know.
+
+It adds the name, the lock, the clock, the trackers, and the order in which things are told.
+
+The lock serves threads, any number of event loops and trio alike: what it guards never waits,
+never logs, and calls no user code but the strategies. Garbage collection and signal handlers can
+run *inside* it on the same thread, and what they call may want this lock, or one that a thread
+waiting for this one holds. So who finds a lock busy looks whether its own thread is already
+inside a circuit. If so it doesn't wait: a settlement goes to the inbox, which the holder empties
+before it leaves and looks at again afterwards.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from types import CodeType
+from typing import Any, Final
+
+from fluxgate import _log
+from fluxgate._dispatch import Dispatch
+from fluxgate._lane import BATCH, Lane
+from fluxgate._machine import Event, Machine, Outcome
+from fluxgate._phase import Admission, Phase
+from fluxgate.errors import CallNotPermittedError, FluxgateError
+from fluxgate.metric import Info
+from fluxgate.policy import Policy
+from fluxgate.signals import Listener, Signal
+from fluxgate.state import State
+
+Step = Callable[..., Any]
+
+
+class _Deferred:
+    """The answer of a lock that was not waited for."""
+
+
+_DEFERRED: Final = _Deferred()
+
+
+class Circuit:
+    """The shared state behind any number of breakers. Every method may be called anywhere.
+
+    Attributes:
+        name: what the circuit is called in signals, errors and pages; not unique by itself.
+        clock: gives seconds, for durations and deadlines.
+        lane: the way through for healthy calls; None while the circuit does not record.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_busy",
+        "_dispatch",
+        "_inbox",
+        "_info",
+        "_lock",
+        "_machine",
+        "_rejections",
+        "clock",
+        "lane",
+        "name",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        policy: Policy,
+        *,
+        listeners: Sequence[Listener],
+        initial_state: State,
+        clock: Callable[[], float],
+        dice: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.clock = clock
+        self._machine = Machine(policy, initial_state, clock(), dice)
+        self._dispatch = Dispatch(listeners)
+        self._inbox: list[tuple[Step, tuple[Any, ...]]] = []
+        self._rejections: list[None] = []
+        self._info: Info | None = None
+        self._lock = threading.RLock()
+        self._busy = False
+        self.lane = self._machine.phase.lane
+        _index[next(_numbers)] = self
+
+    # -- admission
+
+    def admit(self) -> Lane | Admission:
+        """Let a call in, or raise `CallNotPermittedError`."""
+        lane = self.lane
+        if lane is not None:
+            return lane
+        phase = self._machine.phase
+        state = phase.state
+        if state is State.DISABLED:
+            return Admission(phase)
+        now = self.clock()
+        if state is State.FORCED_OPEN or (state is State.OPEN and now < phase.retry_at):
+            raise self._refusal(phase, now)
+        admission = self._exclusively(self._machine.acquire, now)
+        if admission is _DEFERRED:
+            phase = self._machine.phase
+            recording = phase.lane is not None or phase.state is State.DISABLED
+            admission = Admission(phase) if recording else None
+        if admission is None:
+            raise self._refusal(self._machine.phase, now)
+        assert isinstance(admission, Admission)
+        return admission
+
+    def _refusal(self, phase: Phase, now: float) -> CallNotPermittedError:
+        self._rejections.append(None)  # atomic, unlike += 1
+        if len(self._rejections) > BATCH:
+            self._perform(_nothing)
+        state = phase.state
+        retry_after = _retry_after(phase, now)
+        reason = phase.reason if state is not State.HALF_OPEN else self._machine.last_trip
+        return CallNotPermittedError(self.name, state, retry_after, reason)
+
+    # -- settlement
+
+    def raised(
+        self, admission: Lane | Admission, error: BaseException, elapsed: float, end: float
+    ) -> None:
+        """End a call that raised at `end`, by way of the tracker."""
+        phase = admission.phase
+        outcome = self._judge(error, phase.policy)
+        self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end)
+
+    def returned(
+        self, admission: Lane | Admission, result: object, elapsed: float, end: float
+    ) -> None:
+        """End a call that returned `result` at `end`, by way of the result tracker."""
+        phase = admission.phase
+        outcome = Outcome.SUCCESS
+        result_tracker = phase.policy.result_tracker
+        if result_tracker is not None:
+            try:
+                outcome = Outcome.FAILURE if result_tracker(result) else Outcome.SUCCESS
+            except Exception as fault:
+                _log.fault(self.name, f"result_tracker {result_tracker!r}", fault)
+                outcome = Outcome.IGNORED
+        self.settle(admission, outcome, elapsed, end)
+
+    def settle(
+        self, admission: Lane | Admission, outcome: Outcome, elapsed: float, end: float
+    ) -> None:
+        """End a call whose outcome is known."""
+        lane, phase = self.lane, admission.phase
+        if (
+            outcome is Outcome.SUCCESS
+            and lane is not None
+            and lane.phase is phase
+            and elapsed < lane.fast
+            and end < lane.until
+        ):
+            lane.journal.append(elapsed)
+            if len(lane.journal) > BATCH or self.lane is not lane:
+                self.drain(lane)
+        else:
+            self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end)
+
+    def abandon(self, admission: Lane | Admission) -> None:
+        """End a call that nobody will end any more. For finalisers: it only leaves a note, which
+        whoever asks next reads first."""
+        ending = (admission.phase, admission.probe, Outcome.IGNORED, 0.0, 0.0)
+        self._inbox.append((self._machine.settle, ending))
+        if len(self._inbox) > BATCH:
+            self._perform(_nothing)
+
+    def drain(self, lane: Lane) -> None:
+        """Count what lies in a lane's journal."""
+        self._perform(self._absorb, lane)
+
+    def _judge(self, error: BaseException, policy: Policy) -> Outcome:
+        """What an exception that left a protected call says about the dependency."""
+        if not isinstance(error, Exception):
+            return Outcome.CANCELLED
+        # Our own errors, another circuit's refusal among them, say nothing about the dependency.
+        try:
+            if isinstance(error, BaseExceptionGroup):
+                tracked = any(policy.tracker.tracks(leaf) for leaf in _leaves(error))
+            else:
+                tracked = not isinstance(error, FluxgateError) and policy.tracker.tracks(error)
+        except Exception as fault:
+            _log.fault(self.name, f"tracker {policy.tracker!r}", fault)
+            return Outcome.IGNORED
+        return Outcome.FAILURE if tracked else Outcome.IGNORED
+
+    # -- controls and reading
+
+    def control(self, event: Event) -> None:
+        """Set the state by hand."""
+        self._perform(self._machine.control, event, self.clock())
+
+    def open_for(self, seconds: float) -> None:
+        """Open for a stated time."""
+        self._perform(self._machine.open_for, seconds, self.clock())
+
+    def update(self, changes: dict[str, Any]) -> None:
+        """Replace settings. Raises TypeError or ValueError and changes nothing if they're wrong."""
+        self._machine.policy.replace(**changes)  # complain here, not inside the lock
+        self._perform(self._update, changes)
+
+    def _update(self, changes: dict[str, Any]) -> None:
+        self._machine.update(self._machine.policy.replace(**changes), self.clock())
+
+    def info(self) -> Info:
+        """The circuit as it stands; the last known picture if this thread is inside a circuit."""
+        info = self._exclusively(self._picture)
+        if info is _DEFERRED:
+            info = self._info or self._picture()
+        assert isinstance(info, Info)
+        return info
+
+    @property
+    def state(self) -> State:
+        """The published state, read without the lock."""
+        return self._machine.phase.state
+
+    @property
+    def policy(self) -> Policy:
+        """The current settings."""
+        return self._machine.policy
+
+    def _picture(self) -> Info:
+        machine, now = self._machine, self.clock()
+        machine.advance(now)
+        phase = machine.phase
+        self._info = Info(
+            name=self.name,
+            state=phase.state,
+            since=time.time() - (now - phase.began),
+            retry_after=_retry_after(phase, now),
+            reopens=machine.reopens,
+            probes=len(phase.probes),
+            metrics=phase.tally.snapshot(),
+            totals=machine.totals.snapshot(),
+            last_trip=machine.last_trip,
+            would_open=machine.would_open(),
+        )
+        return self._info
+
+    # -- the lock
+
+    def _perform(self, step: Step, *args: Any) -> None:
+        """Do `step` under the lock: now, or, where this thread must not wait, soon."""
+        if self._exclusively(step, *args) is _DEFERRED:
+            self._inbox.append((step, args))
+            if not self._busy:  # the holder may have left in between
+                self._exclusively(_nothing)
+
+    def _exclusively(self, step: Step, *args: Any) -> Any:
+        """Do `step` under the lock and give its result; `_DEFERRED` where waiting could deadlock."""
+        if self._busy and _inside_a_circuit():
+            return _DEFERRED
+        result = self._locked(step, args)
+        while self._inbox and not self._busy:
+            self._locked(_nothing, ())
+        self._tell()
+        return result
+
+    def _locked(self, step: Step, args: tuple[Any, ...]) -> Any:
+        with self._lock:
+            # An RLock, since a signal handler can come between the two lines; nothing has been
+            # touched then.
+            self._busy = True
+            try:
+                self._catch_up()
+                return step(*args)
+            finally:
+                self._publish()
+                self._busy = False
+
+    def _catch_up(self) -> None:
+        """Count what came before: the journal, the rejections, what others left in the inbox."""
+        lane, rejections, inbox = self.lane, self._rejections, self._inbox
+        if lane is not None and lane.journal:
+            self._absorb(lane)
+        if rejections:
+            count = len(rejections)
+            del rejections[:count]
+            self._machine.totals.rejected += count
+        while inbox:
+            step, args = inbox.pop(0)
+            step(*args)
+
+    def _absorb(self, lane: Lane) -> None:
+        journal = lane.journal
+        batch = journal[:]
+        del journal[: len(batch)]  # never a new list: a shell may hold this one
+        if batch:
+            self._machine.absorb(lane, batch)
+
+    def _publish(self) -> None:
+        """Put the machine's lane up for all to see, and fetch what it has to tell."""
+        machine = self._machine
+        while (lane := machine.phase.lane) is not self.lane:
+            retired, self.lane = self.lane, lane
+            if retired is not None:
+                self._absorb(retired)  # second: who appends later sees that the lane is gone
+        if machine.outbox:
+            wall = time.time()
+            for notice in machine.outbox:
+                old, new, generation, reason, kind = notice
+                self._dispatch.post(Signal(self.name, old, new, wall, generation, reason, kind))
+            machine.outbox.clear()
+
+    def _tell(self) -> None:
+        """Log the faults and call the listeners, now that the lock is free."""
+        faults = self._machine.faults
+        while faults:
+            what, error = faults.pop(0)
+            _log.fault(self.name, what, error)
+        self._dispatch.deliver()
+
+    def _restart(self) -> None:
+        """Begin anew in a forked child, where the lock's holder may not exist."""
+        self._lock = threading.RLock()
+        self._busy = False
+        self._inbox = []
+        self._rejections = []
+        self._info = None
+        self._machine.restart()
+        self._dispatch.restart()
+        self.lane = self._machine.phase.lane
+
+
+_CRITICAL: Final[CodeType] = Circuit._locked.__code__
+
+
+def _inside_a_circuit() -> bool:
+    """Whether this thread is, further down its stack, inside any circuit's lock."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code is _CRITICAL:
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def _nothing() -> None:
+    """A step for when catching up is all that is wanted."""
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[Exception]:
+    """The exceptions in a group that a tracker may judge."""
+    leaves: list[Exception] = []
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            leaves += _leaves(error)
+        elif isinstance(error, Exception) and not isinstance(error, FluxgateError):
+            leaves.append(error)
+    return leaves
+
+
+def _retry_after(phase: Phase, now: float) -> float | None:
+    """Seconds until an open circuit probes; None where nobody knows."""
+    if phase.state is not State.OPEN or phase.retry_at == float("inf"):
+        return None
+    return max(phase.retry_at - now, 0.0)
+
+
+_index: weakref.WeakValueDictionary[int, Circuit] = weakref.WeakValueDictionary()
+_numbers = itertools.count()
+
+
+def every() -> list[Circuit]:
+    """Every living circuit of this process, in the order in which they were made."""
+    # valuerefs() copies in one step, so no lock is needed that a finaliser could wait for.
+    return [circuit for ref in _index.valuerefs() if (circuit := ref()) is not None]
+
+
+def _restart_all() -> None:
+    for circuit in every():
+        circuit._restart()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_restart_all)

@@ -1,0 +1,53 @@
+"""Telling the listeners: in order, one at a time, outside the circuit's lock.
+
+Signals are posted under the circuit's lock and delivered after it, on the path of the call that
+caused them. Whoever wins the try-lock delivers for everybody, so a listener that calls back into
+its circuit only adds to the queue that its own caller is working off.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from fluxgate import _log
+from fluxgate.signals import Listener, Signal
+
+
+class Dispatch:
+    """The queue between one circuit and its listeners."""
+
+    __slots__ = ("_delivering", "_listeners", "_queue")
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+        self._queue: list[tuple[Listener, Signal]] = []
+        self._delivering = threading.Lock()
+
+    def post(self, signal: Signal) -> None:
+        """Queue a signal; the caller holds the circuit's lock, which gives the order."""
+        self._queue.extend((listener, signal) for listener in self._listeners)
+
+    def deliver(self) -> None:
+        """Call the listeners. An error of theirs is logged; an interrupt goes on to the caller
+        once the others have been told."""
+        interrupt: BaseException | None = None
+        while self._queue and self._delivering.acquire(blocking=False):
+            try:
+                while self._queue:
+                    listener, signal = self._queue.pop(0)
+                    try:
+                        listener(signal)
+                    except Exception as error:
+                        _log.fault(signal.circuit_name, f"listener {listener!r}", error)
+                    except BaseException as error:
+                        interrupt = interrupt or error
+            finally:
+                self._delivering.release()
+        if interrupt is not None:
+            raise interrupt
+
+    def restart(self) -> None:
+        """Begin anew in a forked child: what is queued is the parent's to tell."""
+        self._queue = []
+        self._delivering = threading.Lock()

@@ -1,0 +1,262 @@
+"""What the sync and the async front of a circuit have in common: all but the call itself."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from typing import Any, ClassVar, NoReturn, TypeVar, Unpack
+
+from fluxgate._circuit import Circuit
+from fluxgate._machine import Event
+from fluxgate._wrapping import (
+    Kind,
+    describe,
+    kind_of,
+    protect_async_generator,
+    protect_generator,
+)
+from fluxgate.attempt import Attempt
+from fluxgate.errors import WrongFrontError
+from fluxgate.metric import Info
+from fluxgate.policy import DEFAULT, Policy, Settings
+from fluxgate.signals import Listener
+from fluxgate.state import State
+
+Self = TypeVar("Self", bound="Front")
+
+_INITIAL = (State.CLOSED, State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN)
+
+_entered: ContextVar[tuple[tuple[Circuit, Attempt], ...]] = ContextVar("fluxgate_entered", default=())
+"""The attempts of the `with breaker:` blocks that this context is in, the innermost last."""
+
+
+class Front(ABC):
+    """A breaker, but for the calls that it protects.
+
+    Args:
+        name: what the circuit is called in signals, errors and metrics.
+        listeners: called with each `Signal`, in order, on the path of the call that caused it.
+        initial_state: `CLOSED`, `METRICS_ONLY` (to try a policy on real traffic), `DISABLED` or
+            `FORCED_OPEN`.
+        clock: gives seconds that never go back; durations and deadlines are taken from it.
+        dice: gives numbers in [0, 1), uniformly; jitter and permits are drawn from it.
+        settings: what `Policy` takes: `window=`, `tracker=`, `result_tracker=`, `tripper=`,
+            `retry=`, `permit=`, `max_half_open_calls=`, `probe_timeout=`. By default the last
+            100 calls, all exceptions, `MinRequests(10) & FailureRate(0.5)`, 60 s open, a ramp
+            from 10 % to 100 % over 60 s, 10 probes at once with 60 s each.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: the settings make no sense; the message says which and what to do.
+    """
+
+    __slots__ = ("__weakref__", "_circuit")
+
+    _circuit: Circuit
+    _kinds: ClassVar[tuple[Kind, Kind]]
+    _other: ClassVar[str]
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        listeners: Iterable[Listener] = (),
+        initial_state: State | str = State.CLOSED,
+        clock: Callable[[], float] = time.perf_counter,
+        dice: Callable[[], float] = random.random,
+        **settings: Unpack[Settings],
+    ) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f'name must be a str, such as {type(self).__name__}("x"): {name!r}')
+        if not name:
+            raise ValueError("name must not be empty: it is how the circuit is told from others")
+        try:
+            state = State(initial_state)
+        except ValueError:
+            state = State.OPEN
+        if state not in _INITIAL:
+            known = ", ".join(_INITIAL)
+            raise ValueError(f"initial_state must be one of {known}, not {initial_state!r}")
+        for what, function in (("clock", clock), ("dice", dice)):
+            if not callable(function):
+                raise TypeError(f"{what} must be callable without arguments: {function!r}")
+        self._circuit = Circuit(
+            name,
+            DEFAULT.replace(**settings) if settings else DEFAULT,
+            listeners=_checked(listeners),
+            initial_state=state,
+            clock=clock,
+            dice=dice,
+        )
+
+    @classmethod
+    def _over(cls: type[Self], circuit: Circuit) -> Self:
+        breaker = cls.__new__(cls)
+        breaker._circuit = circuit
+        return breaker
+
+    # -- reading
+
+    @property
+    def name(self) -> str:
+        """The circuit's name."""
+        return self._circuit.name
+
+    @property
+    def state(self) -> State:
+        """The circuit's state, read without a lock. An open circuit turns half-open at the first
+        call after its delay, not by itself."""
+        return self._circuit.state
+
+    @property
+    def policy(self) -> Policy:
+        """The settings as they are now."""
+        return self._circuit.policy
+
+    def info(self) -> Info:
+        """The circuit at this moment: state, window metrics, lifetime totals, reason."""
+        return self._circuit.info()
+
+    # -- controls: none of them waits for anything
+
+    def reset(self) -> None:
+        """Close the circuit and start afresh: window, streak and reopens are zeroed."""
+        self._circuit.control(Event.RESET)
+
+    def disable(self) -> None:
+        """Let every call pass and count nothing, until `reset()`."""
+        self._circuit.control(Event.DISABLE)
+
+    def metrics_only(self) -> None:
+        """Let every call pass and record it; report what would happen, until `reset()`."""
+        self._circuit.control(Event.METRICS_ONLY)
+
+    def force_open(self) -> None:
+        """Refuse every call until `reset()`."""
+        self._circuit.control(Event.FORCE_OPEN)
+
+    def open_for(self, seconds: float) -> None:
+        """Open for a stated time, as when a server said how long to stay away.
+
+        It never shortens an opening, and a state that was set by hand (metrics-only, disabled,
+        forced open) stays.
+
+        Args:
+            seconds: finite, above 0.
+        """
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise TypeError(f"open_for({seconds!r}): seconds must be a number")
+        if not 0 < seconds < math.inf:
+            raise ValueError(f"open_for({seconds}): seconds must be finite and above 0")
+        self._circuit.open_for(seconds)
+
+    def update(self, **changes: Unpack[Settings]) -> None:
+        """Change settings at run time; state and window stay.
+
+        A closed or metrics-only circuit takes them at once (a new slow threshold counts from 0);
+        an open or half-open one with its next phase, its deadline stands. The window itself can't
+        be changed.
+
+        Raises:
+            TypeError: unknown setting, or one of the wrong kind.
+            ValueError: the settings make no sense together. Nothing has been changed then.
+        """
+        if "window" in changes:
+            raise TypeError("update(window=...): a window can't be exchanged; make a new breaker")
+        self._circuit.update(dict(changes))
+
+    def attempt(self) -> Attempt:
+        """Admit a call now, and settle it by hand; for what fits neither function nor block.
+
+        Raises:
+            CallNotPermittedError: the circuit refuses the call.
+        """
+        return Attempt(self._circuit)
+
+    # -- blocks
+
+    def _enter(self) -> Attempt:
+        attempt = Attempt(self._circuit)
+        _entered.set((*_entered.get(), (self._circuit, attempt)))
+        return attempt
+
+    def _exit(self, error: BaseException | None) -> None:
+        entered = _entered.get()
+        for place in reversed(range(len(entered))):
+            circuit, attempt = entered[place]
+            if circuit is self._circuit:
+                _entered.set(entered[:place] + entered[place + 1 :])
+                attempt.end(error)
+                return
+        raise RuntimeError(
+            f"{self!r} is left in a context that did not enter it; "
+            "where a block is entered in one place and left in another, use attempt()"
+        )
+
+    # -- decorating
+
+    def _decorate(self, fn: Any, fallback: Callable[[Exception], Any] | None) -> Any:
+        if isinstance(fn, (staticmethod, classmethod)):
+            return type(fn)(self._decorate(fn.__func__, fallback))
+        if not callable(fn):
+            raise TypeError(f"{self!r} decorates functions; this can't be called: {fn!r}")
+        kind = kind_of(fn)
+        if kind not in self._kinds:
+            raise self._wrong_front(fn)
+        if kind in (Kind.GENERATOR, Kind.ASYNC_GENERATOR):
+            if fallback is not None:
+                raise TypeError(
+                    f"{describe(fn)} is a generator: it may fail after its first items, so a "
+                    "fallback can't replace it; catch the error where the items are read"
+                )
+            protect = protect_generator if kind is Kind.GENERATOR else protect_async_generator
+            return protect(self._circuit, fn)
+        if fallback is None:
+            return self._protect(fn)
+        self._check_fallback(fallback)
+        return self._with_fallback(self._protect(fn), fallback)
+
+    @abstractmethod
+    def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """`fn` behind the circuit."""
+
+    @abstractmethod
+    def _with_fallback(
+        self, protected: Callable[..., Any], fallback: Callable[[Exception], Any]
+    ) -> Callable[..., Any]:
+        """`protected`, and `fallback` for whatever `Exception` comes out of it."""
+
+    def _check_fallback(self, fallback: Callable[[Exception], Any]) -> None:
+        if not callable(fallback):
+            raise TypeError(f"fallback must be callable with the exception: {fallback!r}")
+
+    def _wrong_front(self, fn: object) -> WrongFrontError:
+        return WrongFrontError(f"{describe(fn)} {self._other}")
+
+    # -- what a breaker refuses
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            f"{self!r} can't be copied or pickled: two copies would drift apart; "
+            "share the object, or make one in each process"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}: {self.state}>"
+
+
+def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    checked = tuple(listeners)
+    for listener in checked:
+        if not callable(listener):
+            raise TypeError(f"listeners must be callable with a Signal: {listener!r}")
+        if kind_of(listener) is not Kind.FUNCTION:
+            raise TypeError(
+                f"listener {describe(listener)} is async, and a breaker calls its listeners "
+                "where it stands: hand in a function that passes the signal on to your loop"
+            )
+    return checked

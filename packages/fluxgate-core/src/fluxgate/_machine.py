@@ -1,0 +1,387 @@
+"""The state table, and the rules that move a circuit through it.
+
+The rules:
+
+1. A call is admitted (`acquire`) and settles exactly once (`settle`), as a success, a failure, or
+   as ignored. Ignored moves nothing; a cancelled call is ignored under another name.
+2. CLOSED admits everything. The tripper is asked on bad news (a failure, a slow call) and when a
+   minimum is completed. It fires: OPEN.
+3. OPEN refuses until `retry_at`. The next call after that finds it HALF_OPEN.
+4. HALF_OPEN admits probes, as many as there are slots, and of those the share that the permit
+   allows. A slot is a lease: after `probe_timeout` it is given to another.
+5. A tripper that is silent in HALF_OPEN (`Closed() & ...`) means the classic rule: a failed probe
+   re-opens, a successful one closes. Any other judges once it has its evidence: fires: OPEN,
+   else CLOSED.
+6. METRICS_ONLY is CLOSED whose verdicts are reported and never carried out. DISABLED admits and
+   counts nothing. FORCED_OPEN refuses. They are set by hand and left by hand.
+7. Each move begins a new phase with a new generation. What was admitted in an older one is
+   counted as stale and moves nothing.
+
+This module has no lock, no clock, no dice, no I/O and no logging: `now` is an argument, the dice
+are handed in, and what there is to tell lies in `outbox` and `faults` for the owner to fetch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+
+from fluxgate._counters import Counters
+from fluxgate._lane import Lane
+from fluxgate._phase import RECORDING, Admission, Notice, Phase
+from fluxgate.policy import Policy
+from fluxgate.signals import Reason, SignalKind
+from fluxgate.state import State
+from fluxgate.trippers import NEVER
+
+CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
+METRICS_ONLY, DISABLED, FORCED_OPEN = State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN
+
+
+class Outcome(StrEnum):
+    """How an admitted call ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"
+    CANCELLED = "cancelled"
+
+
+class Event(StrEnum):
+    """What moves a circuit. The first three are the breaker's own, the others are its controls."""
+
+    TRIPPED = "tripped"
+    COOLED = "cooled"
+    RECOVERED = "recovered"
+    OPEN_FOR = "open_for"
+    RESET = "reset"
+    FORCE_OPEN = "force_open"
+    DISABLE = "disable"
+    METRICS_ONLY = "metrics_only"
+
+
+_CONTROLS = {
+    Event.RESET: CLOSED,
+    Event.FORCE_OPEN: FORCED_OPEN,
+    Event.DISABLE: DISABLED,
+    Event.METRICS_ONLY: METRICS_ONLY,
+}
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    CLOSED: {Event.TRIPPED: OPEN, Event.OPEN_FOR: OPEN, **_CONTROLS},
+    OPEN: {Event.COOLED: HALF_OPEN, Event.OPEN_FOR: OPEN, **_CONTROLS},
+    HALF_OPEN: {
+        Event.TRIPPED: OPEN,
+        Event.RECOVERED: CLOSED,
+        Event.OPEN_FOR: OPEN,
+        **_CONTROLS,
+    },
+    # What was set by hand stays until a hand changes it.
+    METRICS_ONLY: {**_CONTROLS},
+    DISABLED: {**_CONTROLS},
+    FORCED_OPEN: {**_CONTROLS},
+}
+
+class Machine:
+    """The state of one circuit. Guarded by its owner; time is clock seconds throughout.
+
+    Args:
+        policy: the settings.
+        state: where to start.
+        now: clock time.
+        dice: a number in [0, 1) per call, uniformly drawn.
+    """
+
+    __slots__ = (
+        "_next_probe",
+        "dice",
+        "faults",
+        "last_trip",
+        "outbox",
+        "phase",
+        "policy",
+        "reopens",
+        "totals",
+    )
+
+    def __init__(
+        self, policy: Policy, state: State, now: float, dice: Callable[[], float]
+    ) -> None:
+        self.policy = policy
+        self.dice = dice
+        self.reopens = 0
+        self.last_trip: Reason | None = None
+        self.outbox: list[Notice] = []
+        self.faults: list[tuple[str, Exception]] = []
+        self._next_probe = 0
+        self.totals = Counters()
+        reason = Reason(f"initial_state={state}")
+        self.phase = Phase(state, policy, now=now, reason=reason)
+        self._choose_lane(now)
+
+    # -- the two verbs
+
+    def acquire(self, now: float) -> Admission | None:
+        """Admit a call, or refuse it with None."""
+        phase = self.phase
+        if phase.state is OPEN and now >= phase.retry_at:
+            phase = self._move(Event.COOLED, now, Reason(f"{phase.policy.retry!r} is over"))
+        if phase.state is HALF_OPEN:
+            return self._acquire_probe(phase, now)
+        if phase.state is OPEN or phase.state is FORCED_OPEN:
+            return None
+        return Admission(phase)
+
+    def settle(
+        self, phase: Phase, probe: int | None, outcome: Outcome, elapsed: float, now: float
+    ) -> None:
+        """End a call that `phase` admitted; `elapsed` seconds, ended at `now`."""
+        if probe is not None and phase.probes.pop(probe, None) is None:
+            return  # reclaimed: it was settled then, as ignored
+        if phase.state is DISABLED:
+            return
+        if phase is not self.phase:
+            self.totals.stale += 1
+        elif outcome is Outcome.IGNORED:
+            self.totals.ignored += 1
+        elif outcome is Outcome.CANCELLED:
+            self.totals.cancelled += 1
+        else:
+            self._record(phase, outcome is Outcome.FAILURE, elapsed, now)
+
+    def absorb(self, lane: Lane, batch: list[float]) -> None:
+        """Count fast successes from a lane's journal."""
+        phase = lane.phase
+        if phase is not self.phase:
+            self.totals.stale += len(batch)
+            return
+        tally = phase.tally
+        self.totals.successes += len(batch)
+        self.totals.nanoseconds += round(sum(batch) * 1e9)
+        before = tally.total_count
+        tally.add_fast(batch, lane.at)
+        if not tally.clean and self._completes_minimum(phase, before):
+            self._ask(phase, lane.at)
+
+    # -- controls
+
+    def control(self, event: Event, now: float) -> None:
+        """Set the state by hand. Setting the state that there is changes nothing, but `RESET`
+        always starts afresh: window, streak, reopens."""
+        if event is Event.RESET:
+            self.reopens = 0
+            self.phase.tally.failure_streak = 0
+        elif self.phase.state is _CONTROLS[event]:
+            return
+        self._move(event, now, Reason(f"{event}()"))
+
+    def open_for(self, seconds: float, now: float) -> None:
+        """Open for a stated time. It never shortens an opening, and never overrides a state that
+        was set by hand."""
+        phase = self.phase
+        if Event.OPEN_FOR not in TRANSITIONS[phase.state]:
+            return
+        retry_at = now + seconds
+        if phase.state is OPEN:
+            phase.retry_at = max(phase.retry_at, retry_at)
+        else:
+            self._move(Event.OPEN_FOR, now, Reason(f"open_for({seconds:g})"), retry_at)
+
+    def update(self, policy: Policy, now: float) -> None:
+        """Take other settings: at once while recording, else with the next phase."""
+        self.policy = policy
+        phase = self.phase
+        if phase.state in RECORDING:
+            phase.policy = policy
+            phase.tripper = policy.tripper_in(phase.state)
+            phase.tally.retune(policy.thresholds)
+            self._choose_lane(now)
+
+    def restart(self) -> None:
+        """Begin anew in a forked child: state, deadline and reopens stay, the counts are the
+        parent's."""
+        old = self.phase
+        self.phase = Phase(
+            old.state,
+            old.policy,
+            now=old.began,
+            generation=old.generation + 1,
+            retry_at=old.retry_at,
+            reason=old.reason,
+        )
+        self.outbox.clear()
+        self.faults.clear()
+        self.totals = Counters()
+        self._choose_lane(old.began)
+
+    # -- reading
+
+    def advance(self, now: float) -> None:
+        """Bring the numbers up to `now`: forget what is too old, reclaim lost probes."""
+        self.phase.tally.advance(now)
+        self._reclaim(self.phase, now)
+
+    def would_open(self) -> Reason | None:
+        """In METRICS_ONLY, why the circuit would open now."""
+        phase = self.phase
+        if phase.state is METRICS_ONLY and self._fires(phase):
+            return self._explain(phase)
+        return None
+
+    # -- inside
+
+    def _move(
+        self, event: Event, now: float, reason: Reason, retry_at: float | None = None
+    ) -> Phase:
+        old = self.phase
+        state = TRANSITIONS[old.state][event]
+        if state is OPEN:
+            self.reopens += old.state is HALF_OPEN
+            self.last_trip = reason
+            if retry_at is None:
+                retry_at = now + self._delay()
+        elif state is CLOSED:
+            self.reopens = 0
+        self.phase = Phase(
+            state,
+            self.policy,
+            now=now,
+            generation=old.generation + 1,
+            streak=old.tally.failure_streak,
+            retry_at=math.inf if retry_at is None else retry_at,
+            reason=reason,
+        )
+        self._choose_lane(now)
+        if state is not old.state:
+            self.outbox.append(Notice(old.state, state, self.phase.generation, reason))
+        return self.phase
+
+    def _delay(self) -> float:
+        """Seconds to stay open: asked, and its jitter drawn, once per opening."""
+        retry = self.policy.retry
+        try:
+            delay = float(retry.delay(self.reopens))
+            if delay >= 0:
+                jitter = retry.jitter_ratio
+                return delay * (1 + jitter * (2 * self.dice() - 1)) if jitter else delay
+            raise ValueError(f"{retry!r}.delay({self.reopens}) gave {delay}, not seconds")
+        except Exception as error:
+            self.faults.append(("retry", error))
+            return 60.0
+
+    def _acquire_probe(self, phase: Phase, now: float) -> Admission | None:
+        self._reclaim(phase, now)
+        policy = phase.policy
+        if len(phase.probes) >= policy.max_half_open_calls:
+            return None
+        try:
+            ratio = policy.permit.ratio(now - phase.began)
+            admitted = ratio >= 1 or self.dice() < ratio
+        except Exception as error:
+            self.faults.append(("permit", error))
+            admitted = True  # the slots bound it
+        if not admitted:
+            return None
+        self._next_probe += 1
+        phase.probes[self._next_probe] = now + policy.probe_timeout
+        return Admission(phase, self._next_probe)
+
+    def _reclaim(self, phase: Phase, now: float) -> None:
+        """Take back the slots of probes that are overdue."""
+        probes = phase.probes
+        while probes:
+            probe = next(iter(probes))
+            if now < probes[probe]:
+                return
+            del probes[probe]
+            self.totals.ignored += 1
+
+    def _record(self, phase: Phase, failed: bool, elapsed: float, now: float) -> None:
+        tally = phase.tally
+        slow: tuple[float, ...] = ()
+        if phase.policy.thresholds:
+            slow = tuple(t for t in phase.policy.thresholds if elapsed >= t)
+            for threshold in slow:
+                self.totals.slow[threshold] = self.totals.slow.get(threshold, 0) + 1
+        if failed:
+            self.totals.failures += 1
+        else:
+            self.totals.successes += 1
+        self.totals.nanoseconds += round(elapsed * 1e9)
+        tally.advance(now)
+        before = tally.total_count
+        tally.add(failed, slow, elapsed, now)
+        if phase.state is HALF_OPEN:
+            self._judge_probes(phase, failed, now)
+            return
+        news = failed or slow or not phase.tripper.steady
+        if news or self._completes_minimum(phase, before):
+            self._ask(phase, now)
+        if phase is self.phase:
+            self._choose_lane(now)
+
+    def _completes_minimum(self, phase: Phase, before: int) -> bool:
+        after = phase.tally.total_count
+        return any(before < minimum <= after for minimum in phase.tripper.minimums)
+
+    def _fires(self, phase: Phase) -> bool:
+        try:
+            return phase.tripper.fires(phase.tally)
+        except Exception as error:
+            self.faults.append(("tripper", error))
+            return False
+
+    def _ask(self, phase: Phase, now: float) -> None:
+        fires = self._fires(phase)
+        if phase.state is METRICS_ONLY:
+            if fires and not phase.would_open:
+                reason = self._explain(phase)
+                self.outbox.append(
+                    Notice(
+                        phase.state, phase.state, phase.generation, reason, SignalKind.WOULD_OPEN
+                    )
+                )
+            phase.would_open = fires
+        elif fires:
+            self._move(Event.TRIPPED, now, self._explain(phase))
+
+    def _judge_probes(self, phase: Phase, failed: bool, now: float) -> None:
+        if phase.tripper is NEVER:
+            fires = failed
+            reason = Reason("probe failed") if failed else Reason("probe succeeded")
+        elif self._has_evidence(phase):
+            fires = self._fires(phase)
+            reason = self._explain(phase) if fires else Reason("probes succeeded")
+        else:
+            return
+        self._move(Event.TRIPPED if fires else Event.RECOVERED, now, reason)
+
+    def _has_evidence(self, phase: Phase) -> bool:
+        try:
+            return phase.tripper.has_evidence(phase.tally)
+        except Exception as error:
+            self.faults.append(("tripper", error))
+            return True
+
+    def _explain(self, phase: Phase) -> Reason:
+        try:
+            return phase.tripper.explain(phase.tally)
+        except Exception as error:
+            self.faults.append(("tripper", error))
+            return Reason(repr(phase.tripper))
+
+    def _choose_lane(self, now: float) -> None:
+        """Decide whether fast successes can matter now; a new lane only if that has changed."""
+        phase = self.phase
+        lane = phase.lane
+        if lane is None:
+            return
+        tripper, tally = phase.tripper, phase.tally
+        up = (tripper.needs_bad and tally.clean) or (
+            tripper.steady and tally.total_count >= max(tripper.minimums, default=0)
+        )
+        fast = phase.policy.fast if up else 0.0
+        until = tally.until(now) if up else math.inf
+        if lane.fast != fast or lane.until != until:
+            phase.lane = Lane(phase, fast, until, now)

@@ -1,0 +1,135 @@
+"""The base of windows, trackers, trippers, retries and permits: frozen value objects."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Generic, TypeVar
+
+_UNSET = object()
+
+
+class Strategy:
+    """A value: written once, equal and hashable by the expression that builds it (its repr).
+
+    A subclass names its constructor's arguments in `__match_args__`. Attributes are assigned in
+    `__init__` and can't be changed afterwards, since one strategy may serve many breakers.
+    """
+
+    __slots__ = ()
+    __match_args__: ClassVar[tuple[str, ...]] = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        current = getattr(self, name, _UNSET)
+        if current is not _UNSET and current is not getattr(type(self), name, _UNSET):
+            raise AttributeError(f"{self!r} is frozen: build a new one to change {name}")
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{self!r} is frozen: its {name} can't be deleted")
+
+    def _values(self) -> dict[str, Any]:
+        named = {name: getattr(self, name) for name in self.__match_args__}
+        return {**named, **getattr(self, "__dict__", {})}
+
+    def __repr__(self) -> str:
+        values = self._values()
+        args = [values.pop(name) for name in self.__match_args__]
+        defaults = list(getattr(type(self).__init__, "__defaults__", None) or ())
+        while args and defaults and args[-1] == defaults.pop():
+            args.pop()
+        args = [repr(value) for value in args]
+        args += [f"{name}={value!r}" for name, value in values.items()]
+        return f"{type(self).__name__}({', '.join(args)})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash((type(self), *self._values().values()))
+
+
+class Composable(Strategy):
+    """A strategy that combines with others through operators."""
+
+    __slots__ = ()
+
+    symbol: ClassVar[str] = ""
+    """The operator that this is the result of; empty for a plain clause."""
+
+    def __bool__(self) -> bool:
+        # Python's `a and b` would silently be `b`.
+        raise TypeError(f"{self!r} has no truth value: combine with & and |, not `and` and `or`")
+
+
+Part = TypeVar("Part", bound=Composable)
+
+
+class Binary(Composable, Generic[Part]):
+    """Two strategies and the operator between them."""
+
+    __slots__ = ()
+    __match_args__ = ("left", "right")
+
+    left: Part
+    right: Part
+
+    def __init__(self, left: Part, right: Part) -> None:
+        self.left = left
+        self.right = right
+
+    def __repr__(self) -> str:
+        left = operand(self.left, inside=self.symbol)
+        right = operand(self.right, inside=self.symbol, is_right=True)
+        return f"{left} {self.symbol} {right}"
+
+
+_BINDING = {"|": 1, "&": 2, "~": 3, "": 4}
+
+
+def operand(part: Composable, *, inside: str, is_right: bool = False) -> str:
+    """`part` as an operand of `inside`, in parentheses where reading it back needs them."""
+    loose = _BINDING[part.symbol] < _BINDING[inside] + is_right
+    return f"({part!r})" if loose else repr(part)
+
+
+def _number(owner: object, name: str, called: str = "") -> float:
+    value: object = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        kind = type(value).__name__
+        raise TypeError(f"{owner!r}: {called or name} must be a number, not {kind}")
+    return value
+
+
+def check_ratio(owner: object, name: str, *, called: str = "") -> None:
+    """`owner.name` is a ratio in (0, 1]; `called` is the argument's name where it differs."""
+    if not 0 < _number(owner, name, called) <= 1:
+        raise ValueError(f"{owner!r}: {called or name} must be in (0, 1]")
+
+
+def check_jitter(owner: object, name: str) -> None:
+    """`owner.name` is a ratio in [0, 1]."""
+    if not 0 <= _number(owner, name) <= 1:
+        raise ValueError(f"{owner!r}: {name} must be in [0, 1]")
+
+
+def check_duration(owner: object, name: str, *, remedy: str = "") -> None:
+    """`owner.name` is a finite number of seconds, 0 or more."""
+    if not 0 <= _number(owner, name) < math.inf:
+        raise ValueError(f"{owner!r}: {name} must be finite seconds, 0 or more{remedy}")
+
+
+def check_above_zero(owner: object, name: str) -> None:
+    """`owner.name` is a finite number of seconds above 0."""
+    if not 0 < _number(owner, name) < math.inf:
+        raise ValueError(f"{owner!r}: {name} must be finite seconds above 0")
+
+
+def check_count(owner: object, name: str) -> None:
+    """`owner.name` is a whole number, 1 or more."""
+    value = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{owner!r}: {name} must be a whole number, not {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{owner!r}: {name} must be at least 1")

@@ -1,0 +1,121 @@
+"""What a decorator must know of the callable it is given."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Generator
+from enum import Enum, auto
+from typing import Any, TypeVar
+
+from fluxgate._circuit import Circuit
+from fluxgate.attempt import Attempt
+
+Fn = TypeVar("Fn", bound=Callable[..., Any])
+
+
+class Kind(Enum):
+    """What calling a callable gives."""
+
+    FUNCTION = auto()
+    COROUTINE = auto()
+    GENERATOR = auto()
+    ASYNC_GENERATOR = auto()
+
+
+def kind_of(fn: Callable[..., Any]) -> Kind:
+    """The kind of a function, method, partial, or object with `__call__`."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    if not (inspect.isroutine(fn) or inspect.isclass(fn)):
+        fn = getattr(type(fn), "__call__", fn)
+    if inspect.iscoroutinefunction(fn):
+        return Kind.COROUTINE
+    if inspect.isgeneratorfunction(fn):
+        return Kind.GENERATOR
+    if inspect.isasyncgenfunction(fn):
+        return Kind.ASYNC_GENERATOR
+    return Kind.FUNCTION
+
+
+def describe(fn: object) -> str:
+    """What to call `fn` in an error message."""
+    return str(getattr(fn, "__qualname__", None) or repr(fn))
+
+
+class _FirstItem(Generator[Any, Any, Any]):
+    """A generator that notes how long its first item took."""
+
+    def __init__(self, inner: Generator[Any, Any, Any], clock: Callable[[], float]) -> None:
+        self._inner = inner
+        self._clock = clock
+        self._started = clock()
+        self.elapsed: float | None = None
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._inner.send(value)
+        finally:
+            if self.elapsed is None:
+                self.elapsed = self._clock() - self._started
+
+    def throw(self, *exc_info: Any) -> Any:
+        return self._inner.throw(*exc_info)
+
+
+def protect_generator(circuit: Circuit, fn: Fn) -> Fn:
+    """`fn`, admitted at the first `next`; it settles when it ends, fails or is closed."""
+
+    @functools.wraps(fn)
+    def protected(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        attempt = Attempt(circuit)
+        items = _FirstItem(fn(*args, **kwargs), circuit.clock)
+        try:
+            result = yield from items
+        except GeneratorExit:
+            attempt.ignore()  # closed early by whoever reads it
+            raise
+        except BaseException as error:
+            attempt.raised(error, items.elapsed)
+            raise
+        attempt.succeed(items.elapsed)
+        return result
+
+    return protected  # type: ignore[return-value]
+
+
+def protect_async_generator(circuit: Circuit, fn: Fn) -> Fn:
+    """`fn`, admitted at the first `anext`; it settles when it ends, fails or is closed."""
+
+    @functools.wraps(fn)
+    async def protected(*args: Any, **kwargs: Any) -> Any:
+        attempt = Attempt(circuit)
+        started = circuit.clock()
+        elapsed: float | None = None
+        items = fn(*args, **kwargs)
+        try:
+            step = anext(items)
+            while True:
+                try:
+                    item = await step
+                except StopAsyncIteration:
+                    break
+                finally:
+                    if elapsed is None:
+                        elapsed = circuit.clock() - started
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    attempt.ignore()  # first: closing the inner one may raise
+                    await items.aclose()
+                    raise
+                except BaseException as error:
+                    step = items.athrow(error)
+                else:
+                    step = items.asend(sent)
+        except BaseException as error:
+            attempt.raised(error, elapsed)
+            raise
+        attempt.succeed(elapsed)
+
+    return protected  # type: ignore[return-value]

@@ -1,0 +1,144 @@
+"""One admitted call, settled by whoever made it."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from fluxgate._machine import Outcome
+
+if TYPE_CHECKING:
+    from fluxgate._circuit import Circuit
+    from fluxgate._lane import Lane
+    from fluxgate._phase import Admission
+
+__all__ = ["Attempt"]
+
+
+class Attempt:
+    """A call that a circuit has let in, and that settles exactly once: the first verdict wins.
+
+    Made by `breaker.attempt()`. Say how the call ended with `succeed()`, `fail()` or `ignore()`,
+    from any thread; or use it as a (sync or async) context manager, where a block that ends
+    normally is a success and an exception goes to the breaker's tracker. An attempt that is
+    dropped unsettled is ignored.
+    """
+
+    __slots__ = ("_admission", "_circuit", "_started", "_unsettled")
+
+    def __init__(self, circuit: Circuit) -> None:
+        self._unsettled: list[None] = []  # nothing to settle if the next line refuses
+        self._circuit = circuit
+        self._admission: Lane | Admission = circuit.admit()
+        self._unsettled.append(None)
+        self._started = circuit.clock()
+
+    @property
+    def probe(self) -> bool:
+        """Whether this call probes a half-open circuit."""
+        return self._admission.probe is not None
+
+    @property
+    def settled(self) -> bool:
+        """Whether the outcome is in."""
+        return not self._unsettled
+
+    def succeed(self, elapsed: float | None = None) -> None:
+        """The call succeeded.
+
+        Args:
+            elapsed: its duration in seconds; by default the time since it was admitted.
+        """
+        self._settle(Outcome.SUCCESS, elapsed)
+
+    def fail(self, exc: BaseException | None = None, elapsed: float | None = None) -> None:
+        """The call failed. This is final: no tracker is asked.
+
+        Args:
+            exc: what it failed with, if there is an exception.
+            elapsed: its duration in seconds; by default the time since it was admitted.
+        """
+        self._settle(Outcome.FAILURE, elapsed)
+
+    def ignore(self) -> None:
+        """The call says nothing about the dependency: it moves nothing, and a probe gives its
+        slot back."""
+        self._settle(Outcome.IGNORED, None)
+
+    def raised(self, error: BaseException, elapsed: float | None = None) -> None:
+        """The call raised `error`; the breaker's tracker says what that means.
+
+        Args:
+            error: any exception, a cancellation included.
+            elapsed: the call's duration in seconds; by default the time since it was admitted.
+        """
+        if self._claim():
+            end = self._circuit.clock()
+            if elapsed is None:
+                elapsed = end - self._started
+            self._circuit.raised(self._admission, error, elapsed, end)
+
+    def returned(self, result: object, elapsed: float | None = None) -> None:
+        """The call returned `result`; the breaker's result tracker says what that means.
+
+        Args:
+            result: what it returned.
+            elapsed: the call's duration in seconds; by default the time since it was admitted.
+        """
+        if self._claim():
+            end = self._circuit.clock()
+            if elapsed is None:
+                elapsed = end - self._started
+            self._circuit.returned(self._admission, result, elapsed, end)
+
+    def _settle(self, outcome: Outcome, elapsed: float | None) -> None:
+        if self._claim():
+            end = self._circuit.clock()
+            if elapsed is None:
+                elapsed = end - self._started
+            self._circuit.settle(self._admission, outcome, elapsed, end)
+
+    def _claim(self) -> bool:
+        """Whether the caller is the first to settle; a pop is atomic."""
+        try:
+            self._unsettled.pop()
+        except IndexError:
+            return False
+        return True
+
+    def __enter__(self) -> Attempt:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end(error)
+
+    async def __aenter__(self) -> Attempt:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """The block ended: with `error`, or well."""
+        if error is None:
+            self.succeed()
+        else:
+            self.raised(error)
+
+    def __del__(self) -> None:
+        if self._claim():
+            self._circuit.abandon(self._admission)
+
+    def __repr__(self) -> str:
+        kind = "probe" if self.probe else "call"
+        return f"<Attempt: {kind} of {self._circuit.name!r}{', settled' if self.settled else ''}>"

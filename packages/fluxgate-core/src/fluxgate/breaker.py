@@ -1,0 +1,395 @@
+"""The two fronts of a circuit: `CircuitBreaker` for sync code, `AsyncCircuitBreaker` for async.
+
+They differ by `await` alone. Both protect a call in the same few lines, which stand here four
+times because a helper would cost a tenth of them: read the lane, time the call, leave the duration
+in the lane's journal if it was a fast success, go to the circuit with everything else.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Coroutine
+from inspect import isawaitable
+from types import CoroutineType, TracebackType
+from typing import Any, ParamSpec, TypeVar, overload
+
+from fluxgate import _circuit
+from fluxgate._circuit import Circuit
+from fluxgate._front import Front
+from fluxgate._lane import BATCH
+from fluxgate._wrapping import Kind, describe, kind_of
+from fluxgate.attempt import Attempt
+from fluxgate.errors import WrongFrontError
+
+__all__ = ["AsyncCircuitBreaker", "CircuitBreaker", "circuits"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CircuitBreaker(Front):
+    """Protects sync calls: as a decorator, through `call`, or as a `with` block.
+
+    Args:
+        name: what the circuit is called in signals, errors and metrics.
+        window: which calls the tripper judges (the last 100).
+        tracker: which exceptions are failures (all).
+        result_tracker: called with each returned value; a true answer makes the call a failure.
+        tripper: when the circuit opens (`MinRequests(10) & FailureRate(0.5)`).
+        retry: how long it stays open (60 s).
+        permit: which share of the calls it admits while half-open (10 % to 100 % over 60 s).
+        max_half_open_calls: probes in flight at once (10).
+        probe_timeout: seconds after which a probe that has not ended gives its slot back (60).
+        listeners: called with each `Signal`, in order, on the path of the call that caused it.
+        initial_state: `CLOSED`, `METRICS_ONLY` (to try a policy on real traffic), `DISABLED` or
+            `FORCED_OPEN`.
+        clock: gives seconds that never go back; durations and deadlines are taken from it.
+        dice: gives numbers in [0, 1), uniformly; jitter and permits are drawn from it.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: the settings make no sense; the message says which and what to do.
+    """
+
+    __slots__ = ()
+    _kinds = (Kind.FUNCTION, Kind.GENERATOR)
+    _other = "is async: use AsyncCircuitBreaker, or to_async(), which shares this circuit"
+
+    def to_async(self) -> AsyncCircuitBreaker:
+        """The async front of the same circuit."""
+        return AsyncCircuitBreaker._over(self._circuit)
+
+    def call(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `fn(*args, **kwargs)`; its result or error arrives as it is.
+
+        Raises:
+            CallNotPermittedError: the circuit refuses the call.
+            TypeError: `fn` is async (nothing is counted).
+        """
+        circuit = self._circuit
+        lane = circuit.lane
+        if lane is None:
+            return self._attempted(fn, args, kwargs)
+        clock = circuit.clock
+        start = clock()
+        try:
+            result = fn(*args, **kwargs)
+        except BaseException as error:
+            end = clock()
+            circuit.raised(lane, error, end - start, end)
+            raise
+        end = clock()
+        elapsed = end - start
+        if type(result) is CoroutineType:
+            self._refuse_coroutine(fn, result)
+        if elapsed < lane.fast and end < lane.until:
+            journal = lane.journal
+            journal.append(elapsed)
+            if len(journal) > BATCH or circuit.lane is not lane:
+                circuit.drain(lane)
+        else:
+            circuit.returned(lane, result, elapsed, end)
+        return result
+
+    def call_with_fallback(
+        self,
+        fn: Callable[P, R],
+        fallback: Callable[[Exception], R],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """`call`, and `fallback(error)` in place of any `Exception` that comes out of it.
+
+        The fallback gets them all: refusals, failures and programming errors alike. Let it raise
+        what it has no answer to.
+        """
+        try:
+            return self.call(fn, *args, **kwargs)
+        except WrongFrontError:
+            raise
+        except Exception as error:
+            return self._checked_sync(fallback, fallback(error))
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, R], /, *, fallback: Callable[[Exception], R] | None = None
+    ) -> Callable[P, R]: ...
+
+    @overload
+    def __call__(
+        self, *, fallback: Callable[[Exception], Any] | None = None
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def __call__(self, fn: Any = None, /, *, fallback: Any = None) -> Any:
+        """Decorate a function, method or generator; it keeps its signature and kind.
+
+        Args:
+            fn: what to protect.
+            fallback: called with any `Exception` that comes out, refusals included; its result
+                takes the call's place.
+
+        Raises:
+            TypeError: `fn` is async (use `AsyncCircuitBreaker`), or a generator with a fallback.
+        """
+        if fn is None:
+            return functools.partial(self._decorate, fallback=fallback)
+        return self._decorate(fn, fallback)
+
+    def __enter__(self) -> Attempt:
+        return self._enter()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exit(error)
+
+    def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        circuit, attempted = self._circuit, self._attempted
+        clock = circuit.clock
+
+        @functools.wraps(fn)
+        def protected(*args: Any, **kwargs: Any) -> Any:
+            lane = circuit.lane
+            if lane is None:
+                return attempted(fn, args, kwargs)
+            start = clock()
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:
+                end = clock()
+                circuit.raised(lane, error, end - start, end)
+                raise
+            end = clock()
+            elapsed = end - start
+            if elapsed < lane.fast and end < lane.until:
+                journal = lane.journal
+                journal.append(elapsed)
+                if len(journal) > BATCH or circuit.lane is not lane:
+                    circuit.drain(lane)
+            else:
+                circuit.returned(lane, result, elapsed, end)
+            return result
+
+        return protected
+
+    def _attempted(self, fn: Callable[..., R], args: Any, kwargs: Any) -> R:
+        """The call where there is no lane."""
+        attempt = Attempt(self._circuit)
+        try:
+            result = fn(*args, **kwargs)
+            if type(result) is CoroutineType:
+                self._refuse_coroutine(fn, result)
+        except BaseException as error:
+            attempt.raised(error)
+            raise
+        attempt.returned(result)
+        return result
+
+    def _with_fallback(
+        self, protected: Callable[..., Any], fallback: Callable[[Exception], Any]
+    ) -> Callable[..., Any]:
+        if kind_of(fallback) is not Kind.FUNCTION:
+            raise self._wrong_front(fallback)
+
+        @functools.wraps(protected)
+        def with_fallback(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return protected(*args, **kwargs)
+            except WrongFrontError:
+                raise
+            except Exception as error:
+                return self._checked_sync(fallback, fallback(error))
+
+        return with_fallback
+
+    def _checked_sync(self, fn: object, result: R) -> R:
+        if type(result) is CoroutineType:
+            self._refuse_coroutine(fn, result)
+        return result
+
+    def _refuse_coroutine(self, fn: object, result: Coroutine[Any, Any, Any]) -> None:
+        result.close()  # nobody will await it
+        raise self._wrong_front(fn)
+
+
+class AsyncCircuitBreaker(Front):
+    """Protects async calls: as a decorator, through `call`, or as an `async with` block.
+
+    It takes the arguments of `CircuitBreaker`, and works on any event loop, on several at once,
+    and on trio: nothing in it waits.
+    """
+
+    __slots__ = ()
+    _kinds = (Kind.COROUTINE, Kind.ASYNC_GENERATOR)
+    _other = "is not async: use CircuitBreaker, or to_sync(), which shares this circuit"
+
+    def to_sync(self) -> CircuitBreaker:
+        """The sync front of the same circuit."""
+        return CircuitBreaker._over(self._circuit)
+
+    async def call(
+        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Await `fn(*args, **kwargs)`; its result or error arrives as it is.
+
+        Raises:
+            CallNotPermittedError: the circuit refuses the call.
+            TypeError: `fn` gave nothing to await (nothing is counted).
+        """
+        circuit = self._circuit
+        lane = circuit.lane
+        if lane is None:
+            return await self._attempted(fn, args, kwargs)
+        clock = circuit.clock
+        start = clock()
+        try:
+            awaitable = fn(*args, **kwargs)
+            if type(awaitable) is not CoroutineType and not isawaitable(awaitable):
+                raise self._wrong_front(fn)
+            result = await awaitable
+        except BaseException as error:
+            end = clock()
+            circuit.raised(lane, error, end - start, end)
+            raise
+        end = clock()
+        elapsed = end - start
+        if elapsed < lane.fast and end < lane.until:
+            journal = lane.journal
+            journal.append(elapsed)
+            if len(journal) > BATCH or circuit.lane is not lane:
+                circuit.drain(lane)
+        else:
+            circuit.returned(lane, result, elapsed, end)
+        return result
+
+    async def call_with_fallback(
+        self,
+        fn: Callable[P, Awaitable[R]],
+        fallback: Callable[[Exception], R | Awaitable[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """`call`, and `fallback(error)`, sync or async, in place of any `Exception` from it.
+
+        The fallback gets them all: refusals, failures and programming errors alike. Let it raise
+        what it has no answer to.
+        """
+        try:
+            return await self.call(fn, *args, **kwargs)
+        except WrongFrontError:
+            raise
+        except Exception as error:
+            answer = fallback(error)
+            return await answer if isawaitable(answer) else answer
+
+    @overload
+    def __call__(
+        self,
+        fn: Callable[P, R],
+        /,
+        *,
+        fallback: Callable[[Exception], Any] | None = None,
+    ) -> Callable[P, R]: ...
+
+    @overload
+    def __call__(
+        self, *, fallback: Callable[[Exception], Any] | None = None
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def __call__(self, fn: Any = None, /, *, fallback: Any = None) -> Any:
+        """Decorate an async function, method or generator; it keeps its signature and kind.
+
+        Args:
+            fn: what to protect.
+            fallback: called with any `Exception` that comes out, refusals included; its result
+                takes the call's place. It may be sync or async.
+
+        Raises:
+            TypeError: `fn` is not async (use `CircuitBreaker`), or a generator with a fallback.
+        """
+        if fn is None:
+            return functools.partial(self._decorate, fallback=fallback)
+        return self._decorate(fn, fallback)
+
+    async def __aenter__(self) -> Attempt:
+        return self._enter()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exit(error)
+
+    def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        circuit, attempted = self._circuit, self._attempted
+        clock = circuit.clock
+
+        @functools.wraps(fn)
+        async def protected(*args: Any, **kwargs: Any) -> Any:
+            lane = circuit.lane
+            if lane is None:
+                return await attempted(fn, args, kwargs)
+            start = clock()
+            try:
+                result = await fn(*args, **kwargs)
+            except BaseException as error:
+                end = clock()
+                circuit.raised(lane, error, end - start, end)
+                raise
+            end = clock()
+            elapsed = end - start
+            if elapsed < lane.fast and end < lane.until:
+                journal = lane.journal
+                journal.append(elapsed)
+                if len(journal) > BATCH or circuit.lane is not lane:
+                    circuit.drain(lane)
+            else:
+                circuit.returned(lane, result, elapsed, end)
+            return result
+
+        return protected
+
+    async def _attempted(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """The call where there is no lane."""
+        attempt = Attempt(self._circuit)
+        try:
+            awaitable = fn(*args, **kwargs)
+            if not isawaitable(awaitable):
+                raise self._wrong_front(fn)
+            result = await awaitable
+        except BaseException as error:
+            attempt.raised(error)
+            raise
+        attempt.returned(result)
+        return result
+
+    def _with_fallback(
+        self, protected: Callable[..., Any], fallback: Callable[[Exception], Any]
+    ) -> Callable[..., Any]:
+        @functools.wraps(protected)
+        async def with_fallback(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await protected(*args, **kwargs)
+            except WrongFrontError:
+                raise
+            except Exception as error:
+                answer = fallback(error)
+                return await answer if isawaitable(answer) else answer
+
+        return with_fallback
+
+
+def circuits() -> list[CircuitBreaker]:
+    """Every living circuit of this process, oldest first, each as a sync breaker.
+
+    For pages and collectors: circuits with equal names are separate circuits, and decorating
+    registers nothing.
+    """
+    return [CircuitBreaker._over(circuit) for circuit in _circuit.every()]

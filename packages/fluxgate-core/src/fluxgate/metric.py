@@ -1,0 +1,130 @@
+"""The numbers: what trippers judge, and what `info()` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fluxgate.signals import Reason
+from fluxgate.state import State
+
+__all__ = ["Info", "Metrics", "Snapshot", "Totals"]
+
+
+class Metrics:
+    """The calls inside a window: what a tripper is given to judge.
+
+    Attributes:
+        total_count: calls that succeeded or failed.
+        failure_count: calls that failed.
+        failure_streak: failures since the last success; it outlives the window.
+        total_duration: seconds that all these calls took, failed ones included.
+        slow_counts: calls that took a threshold (seconds) or more, by the thresholds that the
+            circuit's trippers declare.
+    """
+
+    __slots__ = ()
+
+    total_count: int
+    failure_count: int
+    failure_streak: int
+    total_duration: float
+    slow_counts: Mapping[float, int]
+
+    @property
+    def failure_rate(self) -> float | None:
+        """Share of calls that failed (ratio 0-1); None without calls."""
+        return self.failure_count / self.total_count if self.total_count else None
+
+    @property
+    def avg_duration(self) -> float | None:
+        """Mean duration of a call in seconds; None without calls."""
+        return self.total_duration / self.total_count if self.total_count else None
+
+    def slow_rate(self, threshold: float) -> float | None:
+        """Share of calls (ratio 0-1) that took `threshold` seconds or more; None without calls.
+
+        Raises:
+            ValueError: no tripper of the circuit declares this threshold, so it isn't measured.
+        """
+        slow = self.slow_counts.get(threshold)
+        if slow is None:
+            known = ", ".join(map(str, self.slow_counts)) or "none"
+            raise ValueError(
+                f"slow_rate({threshold}): not measured (measured are: {known}); "
+                f"SlowRate(ratio, {threshold}) in the tripper makes it so"
+            )
+        return slow / self.total_count if self.total_count else None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(Metrics):
+    """The metrics of a window as they stood when it was read."""
+
+    total_count: int
+    failure_count: int
+    failure_streak: int
+    total_duration: float
+    slow_counts: Mapping[float, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts since the circuit was made (since the fork, in a forked child).
+
+    Every admitted call is counted once, when it settles: `settled` is the sum of the five
+    disjoint outcomes. A refused call was never admitted.
+
+    Attributes:
+        successes: calls that succeeded.
+        failures: calls that failed by the tracker's judgement.
+        ignored: neither: untracked exceptions, other circuits' refusals, reclaimed probes.
+        cancelled: calls that ended with anything but an `Exception`, such as a cancellation.
+        stale: calls that were admitted before the latest transition, and moved nothing.
+        rejected: calls that were refused.
+        slow: calls that took a threshold (seconds) or more, by threshold.
+        duration: seconds that successes and failures took together.
+    """
+
+    successes: int
+    failures: int
+    ignored: int
+    cancelled: int
+    stale: int
+    rejected: int
+    slow: Mapping[float, int]
+    duration: float
+
+    @property
+    def settled(self) -> int:
+        """Calls that have ended, whatever their outcome."""
+        return self.successes + self.failures + self.ignored + self.cancelled + self.stale
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """A circuit at one moment.
+
+    Attributes:
+        name: the circuit's name.
+        state: its state.
+        since: when it entered that state, wall-clock seconds since the epoch, for display only.
+        retry_after: seconds until an open circuit probes; None in other states and under `Never`.
+        reopens: how often probing has failed since the circuit was last closed.
+        probes: probes in flight.
+        metrics: the calls inside the window of this state.
+        totals: lifetime counts.
+        last_trip: why the circuit last opened; None if it never did.
+        would_open: in `State.METRICS_ONLY`, why the circuit would open now; None if it would not.
+    """
+
+    name: str
+    state: State
+    since: float
+    retry_after: float | None
+    reopens: int
+    probes: int
+    metrics: Snapshot
+    totals: Totals
+    last_trip: Reason | None
+    would_open: Reason | None

@@ -1,0 +1,73 @@
+"""Which share of the calls a half-open circuit admits as probes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from fluxgate._strategy import Strategy, check_above_zero, check_ratio
+
+__all__ = ["All", "Permit", "Random", "RampUp"]
+
+
+class Permit(Strategy, ABC):
+    """Gives the share of calls to admit; the circuit throws the dice and counts the slots."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def ratio(self, elapsed: float) -> float:
+        """The share of calls (ratio 0-1) to admit, `elapsed` seconds after half-open began."""
+
+
+class All(Permit):
+    """Admit every call for which a probe slot is free."""
+
+    __slots__ = ()
+
+    def ratio(self, elapsed: float) -> float:
+        return 1.0
+
+
+class Random(Permit):
+    """Admit a fixed share of the calls.
+
+    Args:
+        ratio: the share, in (0, 1].
+    """
+
+    __slots__ = ("share",)
+    __match_args__ = ("share",)
+
+    def __init__(self, ratio: float) -> None:
+        self.share = ratio  # `ratio` is the method that every permit has
+        check_ratio(self, "share", called="ratio")
+
+    def ratio(self, elapsed: float) -> float:
+        return self.share
+
+
+class RampUp(Permit):
+    """Admit a share that grows linearly with time.
+
+    Args:
+        initial: the share at the start, in (0, 1].
+        final: the share after `duration` and from then on, in (0, 1], at least `initial`.
+        duration: seconds, above 0.
+    """
+
+    __slots__ = ("duration", "final", "initial")
+    __match_args__ = ("initial", "final", "duration")
+
+    def __init__(self, initial: float, final: float, duration: float) -> None:
+        self.initial = initial
+        self.final = final
+        self.duration = duration
+        check_ratio(self, "initial")
+        check_ratio(self, "final")
+        check_above_zero(self, "duration")
+        if final < initial:
+            raise ValueError(f"{self!r}: final must be at least initial")
+
+    def ratio(self, elapsed: float) -> float:
+        share = min(max(elapsed / self.duration, 0.0), 1.0)
+        return self.initial + (self.final - self.initial) * share

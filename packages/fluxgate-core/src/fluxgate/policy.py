@@ -1,0 +1,161 @@
+"""A breaker's settings, checked together and folded per state once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypedDict
+
+from fluxgate._strategy import Strategy
+from fluxgate.permits import Permit, RampUp
+from fluxgate.retries import Cooldown, Retry
+from fluxgate.state import State
+from fluxgate.trackers import All, Tracker
+from fluxgate.trippers import NEVER, FailureRate, MinRequests, Tripper
+from fluxgate.windows import CountWindow, Window
+
+__all__ = ["Policy", "Settings"]
+
+ResultTracker = Callable[[Any], object]
+
+
+class Settings(TypedDict, total=False):
+    """The keyword arguments of a `Policy`."""
+
+    window: Window
+    tracker: Tracker
+    result_tracker: ResultTracker | None
+    tripper: Tripper
+    retry: Retry
+    permit: Permit
+    max_half_open_calls: int
+    probe_timeout: float
+
+
+class Policy:
+    """Everything that decides what a circuit does. Frozen; many circuits may share one.
+
+    Args:
+        window: which calls the tripper judges.
+        tracker: which exceptions are failures.
+        result_tracker: called with each returned value; a true answer makes the call a failure.
+        tripper: when the circuit opens.
+        retry: how long it stays open.
+        permit: which share of the calls it admits while half-open.
+        max_half_open_calls: probes in flight at once, 1 or more.
+        probe_timeout: seconds after which a probe that has not ended gives its slot back.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: the settings contradict each other, or the tripper could never do its work.
+    """
+
+    __slots__ = (
+        "closed",
+        "fast",
+        "half_open",
+        "max_half_open_calls",
+        "permit",
+        "probe_timeout",
+        "probe_window",
+        "result_tracker",
+        "retry",
+        "thresholds",
+        "tracker",
+        "tripper",
+        "window",
+    )
+
+    def __init__(
+        self,
+        *,
+        window: Window = CountWindow(100),
+        tracker: Tracker = All(),
+        result_tracker: ResultTracker | None = None,
+        tripper: Tripper = MinRequests(10) & FailureRate(0.5),
+        retry: Retry = Cooldown(60.0),
+        permit: Permit = RampUp(0.1, 1.0, 60.0),
+        max_half_open_calls: int = 10,
+        probe_timeout: float = 60.0,
+    ) -> None:
+        _check_kind("window", window, Window)
+        _check_kind("tracker", tracker, Tracker)
+        _check_kind("tripper", tripper, Tripper)
+        _check_kind("retry", retry, Retry)
+        _check_kind("permit", permit, Permit)
+        if result_tracker is not None and not callable(result_tracker):
+            raise TypeError(f"result_tracker must be callable with the result: {result_tracker!r}")
+        if isinstance(max_half_open_calls, bool) or not isinstance(max_half_open_calls, int):
+            raise TypeError(f"max_half_open_calls must be a whole number: {max_half_open_calls!r}")
+        if max_half_open_calls < 1:
+            raise ValueError(f"max_half_open_calls must be at least 1: {max_half_open_calls}")
+        if isinstance(probe_timeout, bool) or not isinstance(probe_timeout, (int, float)):
+            raise TypeError(f"probe_timeout must be a number of seconds: {probe_timeout!r}")
+        if not 0 < probe_timeout < math.inf:
+            raise ValueError(f"probe_timeout must be finite seconds above 0: {probe_timeout}")
+        self.window = window
+        self.tracker = tracker
+        self.result_tracker = result_tracker
+        self.tripper = tripper
+        self.retry = retry
+        self.permit = permit
+        self.max_half_open_calls = max_half_open_calls
+        self.probe_timeout = probe_timeout
+
+        self.closed = tripper.given(State.CLOSED)
+        self.half_open = tripper.given(State.HALF_OPEN)
+        self._check_tripper()
+        self.thresholds = tuple(sorted({*self.closed.thresholds, *self.half_open.thresholds}))
+        # A call is fast, and needs no look at the tripper, below every threshold. A result
+        # tracker must see each result, so with one no call is fast.
+        self.fast = 0.0 if result_tracker is not None else min(self.thresholds, default=math.inf)
+        self.probe_window = CountWindow(max(window.capacity or 100, self.half_open.evidence))
+
+    def _check_tripper(self) -> None:
+        if self.closed is NEVER:
+            raise ValueError(
+                f"tripper {self.tripper!r} can never fire in the closed state: "
+                "add a clause that does, such as Closed() & FailureRate(0.5)"
+            )
+        for state, folded in ((State.CLOSED, self.closed), (State.HALF_OPEN, self.half_open)):
+            if folded.fires_on_success:
+                raise ValueError(
+                    f"tripper {self.tripper!r} fires on fast successes alone when {state}: "
+                    "join it with a clause on failures or latency, such as & FailureRate(0.5)"
+                )
+        capacity = self.window.capacity
+        if capacity is not None and max(self.closed.minimums, default=0) > capacity:
+            raise ValueError(
+                f"MinRequests({max(self.closed.minimums)}) is never reached: {self.window!r} "
+                f"holds {capacity} calls; lower the one or enlarge the other"
+            )
+
+    def replace(self, **changes: Any) -> Policy:
+        """A copy with other settings. Unknown names raise a TypeError that lists the known."""
+        unknown = changes.keys() - Settings.__annotations__.keys()
+        if unknown:
+            raise TypeError(
+                f"unknown setting {', '.join(sorted(unknown))}; "
+                f"known are {', '.join(Settings.__annotations__)}"
+            )
+        current = {name: getattr(self, name) for name in Settings.__annotations__}
+        return Policy(**{**current, **changes})
+
+    def tripper_in(self, state: State) -> Tripper:
+        """The tripper as it reads in `state`."""
+        return self.half_open if state is State.HALF_OPEN else self.closed
+
+
+def _check_kind(name: str, value: object, kind: type[Strategy]) -> None:
+    if isinstance(value, kind):
+        return
+    hint = ""
+    if isinstance(value, str):
+        hint = "; fluxgate.config reads expression strings"
+    elif isinstance(value, type) and issubclass(value, kind):
+        hint = f"; did you mean {value.__name__}(...)?"
+    article = kind.__name__
+    raise TypeError(f"{name} must be a {article} from fluxgate.{name}s, not {value!r}{hint}")
+
+
+DEFAULT = Policy()

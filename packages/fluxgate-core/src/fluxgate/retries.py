@@ -1,0 +1,111 @@
+"""How long an open circuit refuses calls before it probes again."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from fluxgate._strategy import Strategy, check_above_zero, check_duration, check_jitter
+
+__all__ = ["Always", "Backoff", "Cooldown", "Never", "Retry"]
+
+
+class Retry(Strategy, ABC):
+    """Asked once per opening. Subclass it for your own; it must be a pure function.
+
+    Attributes:
+        jitter_ratio: the delay is multiplied by a number drawn once per opening, uniformly from
+            1 - jitter_ratio to 1 + jitter_ratio, so that many processes don't probe at once.
+    """
+
+    __slots__ = ()
+    jitter_ratio: float = 0.0
+
+    @abstractmethod
+    def delay(self, reopens: int) -> float:
+        """Seconds to stay open (`math.inf`: until somebody resets the circuit).
+
+        Args:
+            reopens: how often the circuit has gone from half-open back to open since it was
+                last closed; 0 at the first opening.
+        """
+
+
+class Always(Retry):
+    """Probe with the very next call."""
+
+    __slots__ = ()
+
+    def delay(self, reopens: int) -> float:
+        return 0.0
+
+
+class Never(Retry):
+    """Stay open until `reset()`."""
+
+    __slots__ = ()
+
+    def delay(self, reopens: int) -> float:
+        return math.inf
+
+
+class Cooldown(Retry):
+    """Stay open for a fixed time.
+
+    Args:
+        duration: seconds, 0 or more.
+        jitter_ratio: ratio 0-1 by which the duration varies, up and down.
+    """
+
+    __slots__ = ("duration", "jitter_ratio")
+    __match_args__ = ("duration", "jitter_ratio")
+
+    def __init__(self, duration: float, jitter_ratio: float = 0.0) -> None:
+        self.duration = duration
+        self.jitter_ratio = jitter_ratio
+        check_duration(self, "duration", remedy="; Never() stays open for good")
+        check_jitter(self, "jitter_ratio")
+
+    def delay(self, reopens: int) -> float:
+        return self.duration
+
+
+class Backoff(Retry):
+    """Stay open longer each time a probe fails: initial x multiplier ^ reopens.
+
+    Args:
+        initial: seconds of the first opening, above 0.
+        multiplier: growth per failed recovery, 1 or more.
+        max_duration: seconds; the delay grows no further (jitter is applied to the capped
+            delay, so that capped processes still spread).
+        jitter_ratio: ratio 0-1 by which the delay varies, up and down.
+    """
+
+    __slots__ = ("initial", "jitter_ratio", "max_duration", "multiplier")
+    __match_args__ = ("initial", "multiplier", "max_duration", "jitter_ratio")
+
+    def __init__(
+        self,
+        initial: float,
+        multiplier: float = 2.0,
+        max_duration: float = 300.0,
+        jitter_ratio: float = 0.0,
+    ) -> None:
+        self.initial = initial
+        self.multiplier = multiplier
+        self.max_duration = max_duration
+        self.jitter_ratio = jitter_ratio
+        check_above_zero(self, "initial")
+        check_above_zero(self, "max_duration")
+        check_duration(self, "multiplier")
+        check_jitter(self, "jitter_ratio")
+        if multiplier < 1:
+            raise ValueError(f"{self!r}: multiplier must be at least 1")
+        if max_duration < initial:
+            raise ValueError(f"{self!r}: max_duration must be at least initial")
+
+    def delay(self, reopens: int) -> float:
+        try:
+            return min(self.initial * float(self.multiplier) ** reopens, self.max_duration)
+        except OverflowError:
+            return self.max_duration

@@ -1,0 +1,142 @@
+"""Which exceptions count as failures.
+
+A tracker sees every `Exception` that leaves a protected call, but not cancellations and not the
+refusals of other circuits; of an exception group it sees the leaves.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from fluxgate import _dotted
+from fluxgate._strategy import Binary, Composable, operand
+
+__all__ = ["All", "Custom", "Tracker", "TypeOf"]
+
+
+class Tracker(Composable, ABC):
+    """Decides whether an exception is a failure. Combine with `&`, `|` and `~`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def tracks(self, error: Exception) -> bool:
+        """Whether `error` counts as a failure; if not, its call is ignored."""
+
+    def __and__(self, other: Tracker) -> Tracker:
+        return _And(self, other) if isinstance(other, Tracker) else NotImplemented
+
+    def __or__(self, other: Tracker) -> Tracker:
+        return _Or(self, other) if isinstance(other, Tracker) else NotImplemented
+
+    def __invert__(self) -> Tracker:
+        return _Not(self)
+
+
+class All(Tracker):
+    """Every `Exception` is a failure."""
+
+    __slots__ = ()
+
+    def tracks(self, error: Exception) -> bool:
+        return True
+
+
+class TypeOf(Tracker):
+    """Exceptions of the given types, and of their subclasses, are failures.
+
+    Args:
+        types: exception classes, or their dotted names (`"httpx.ConnectError"`), which are
+            imported at once.
+    """
+
+    __slots__ = ("types",)
+    __match_args__ = ("types",)
+
+    types: tuple[type[BaseException], ...]
+
+    def __init__(self, *types: type[BaseException] | str) -> None:
+        if not types:
+            raise ValueError("TypeOf(): name at least one exception type, or use All()")
+        resolved = []
+        for given in types:
+            owner = f'TypeOf("{given}")' if isinstance(given, str) else f"TypeOf({given!r})"
+            kind = _dotted.load(given, owner) if isinstance(given, str) else given
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise TypeError(f"{owner}: {kind!r} is not an exception type")
+            if not issubclass(kind, Exception) and kind is not BaseException:
+                raise ValueError(
+                    f"{owner}: only an Exception can be a failure; "
+                    f"a call that ends with {kind.__name__} is counted as cancelled"
+                )
+            resolved.append(kind)
+        self.types = tuple(resolved)
+
+    def tracks(self, error: Exception) -> bool:
+        return isinstance(error, self.types)
+
+    def __repr__(self) -> str:
+        return f"TypeOf({', '.join(_quoted(kind) for kind in self.types)})"
+
+
+class Custom(Tracker):
+    """Exceptions for which `predicate(error)` is true are failures.
+
+    Args:
+        predicate: called with the exception, outside any lock; or its dotted name, which is
+            imported at once. If it raises, that is logged and the call is ignored.
+    """
+
+    __slots__ = ("predicate",)
+    __match_args__ = ("predicate",)
+
+    predicate: Callable[[Exception], object]
+
+    def __init__(self, predicate: Callable[[Exception], object] | str) -> None:
+        owner = f"Custom({predicate!r})"
+        found = _dotted.load(predicate, owner) if isinstance(predicate, str) else predicate
+        if not callable(found):
+            raise TypeError(f"{owner}: predicate must be callable with the exception")
+        self.predicate = found
+
+    def tracks(self, error: Exception) -> bool:
+        return bool(self.predicate(error))
+
+    def __repr__(self) -> str:
+        return f"Custom({_quoted(self.predicate)})"
+
+
+class _And(Binary[Tracker], Tracker):
+    __slots__ = ("left", "right")
+    symbol = "&"
+
+    def tracks(self, error: Exception) -> bool:
+        return self.left.tracks(error) and self.right.tracks(error)
+
+
+class _Or(Binary[Tracker], Tracker):
+    __slots__ = ("left", "right")
+    symbol = "|"
+
+    def tracks(self, error: Exception) -> bool:
+        return self.left.tracks(error) or self.right.tracks(error)
+
+
+class _Not(Tracker):
+    __slots__ = ("inner",)
+    __match_args__ = ("inner",)
+    symbol = "~"
+
+    def __init__(self, inner: Tracker) -> None:
+        self.inner = inner
+
+    def tracks(self, error: Exception) -> bool:
+        return not self.inner.tracks(error)
+
+    def __repr__(self) -> str:
+        return f"~{operand(self.inner, inside='~')}"
+
+
+def _quoted(target: object) -> str:
+    return f'"{_dotted.name_of(target)}"'

@@ -1,0 +1,77 @@
+"""Which calls a tripper judges: the last so many, or those of the last so many seconds.
+
+A window is a recipe: one object may serve many breakers, each counts for itself.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from fluxgate._strategy import Strategy, check_above_zero, check_count
+from fluxgate._tally import CountTally, Tally, TimeTally
+
+__all__ = ["CountWindow", "TimeWindow", "Window"]
+
+
+class Window(Strategy, ABC):
+    """A recipe for tallies.
+
+    Attributes:
+        capacity: the most calls that it can hold; None where time is the only bound.
+    """
+
+    __slots__ = ()
+    capacity: int | None = None
+
+    @abstractmethod
+    def tally(self, thresholds: tuple[float, ...], streak: int = 0) -> Tally:
+        """A new, empty tally that counts slow calls by `thresholds` (seconds).
+
+        Args:
+            thresholds: what the circuit's trippers declare.
+            streak: failures in a row so far; a streak outlives the window.
+        """
+
+
+class CountWindow(Window):
+    """The last `size` calls.
+
+    Args:
+        size: number of calls, 1 or more.
+    """
+
+    __slots__ = ("size",)
+    __match_args__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        check_count(self, "size")
+
+    @property
+    def capacity(self) -> int | None:  # type: ignore[override]
+        return self.size
+
+    def tally(self, thresholds: tuple[float, ...], streak: int = 0) -> Tally:
+        return CountTally(self.size, thresholds, streak)
+
+
+class TimeWindow(Window):
+    """The calls of the last `size` seconds, forgotten bucket by bucket.
+
+    Args:
+        size: seconds, above 0.
+        buckets: how many slices the time is cut into, 1 or more. The window spans between
+            size - size / buckets and size seconds; more buckets make it smoother.
+    """
+
+    __slots__ = ("buckets", "size")
+    __match_args__ = ("size", "buckets")
+
+    def __init__(self, size: float, buckets: int = 60) -> None:
+        self.size = size
+        self.buckets = buckets
+        check_above_zero(self, "size")
+        check_count(self, "buckets")
+
+    def tally(self, thresholds: tuple[float, ...], streak: int = 0) -> Tally:
+        return TimeTally(self.size / self.buckets, self.buckets, thresholds, streak)
