@@ -19,6 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from math import inf
 from types import CodeType
 from typing import Any, Final
 
@@ -26,11 +27,11 @@ from fluxgate import _log
 from fluxgate._dispatch import Dispatch
 from fluxgate._lane import BATCH, Lane
 from fluxgate._machine import Event, Machine, Outcome
-from fluxgate._phase import Admission, Phase
+from fluxgate._phase import RECORDING, Admission, Phase
 from fluxgate.errors import CallNotPermittedError, FluxgateError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
-from fluxgate.signals import Listener, Signal
+from fluxgate.signals import Listener, Reason, Signal
 from fluxgate.state import State
 
 Step = Callable[..., Any]
@@ -95,31 +96,30 @@ class Circuit:
         lane = self.lane
         if lane is not None:
             return lane
-        phase = self._machine.phase
-        state = phase.state
-        if state is State.DISABLED:
+        phase, now = self._machine.phase, self.clock()
+        if now < phase.retry_at:
+            raise self._refusal(phase, phase.reason, _left(phase.retry_at, now))
+        if phase.state is State.DISABLED:
             return Admission(phase)
-        now = self.clock()
-        if state is State.FORCED_OPEN or (state is State.OPEN and now < phase.retry_at):
-            raise self._refusal(phase, now)
         admission = self._exclusively(self._machine.acquire, now)
+        phase = self._machine.phase
         if admission is _DEFERRED:
-            phase = self._machine.phase
-            recording = phase.lane is not None or phase.state is State.DISABLED
+            recording = phase.state in RECORDING or phase.state is State.DISABLED
             admission = Admission(phase) if recording else None
         if admission is None:
-            raise self._refusal(self._machine.phase, now)
+            raise self._refusal(phase, self._machine.last_trip, _left(phase.retry_at, now))
         assert isinstance(admission, Admission)
         return admission
 
-    def _refusal(self, phase: Phase, now: float) -> CallNotPermittedError:
-        self._rejections.append(None)  # atomic, unlike += 1
-        if len(self._rejections) > BATCH:
+    def _refusal(
+        self, phase: Phase, reason: Reason | None, retry_after: float | None
+    ) -> CallNotPermittedError:
+        rejections = self._rejections
+        rejections.append(None)  # atomic, unlike += 1
+        if len(rejections) > BATCH:
             self._perform(_nothing)
-        state = phase.state
-        retry_after = _retry_after(phase, now)
-        reason = phase.reason if state is not State.HALF_OPEN else self._machine.last_trip
-        return CallNotPermittedError(self.name, state, retry_after, reason)
+        # Without __init__, which only names these arguments: refusing has to be cheap.
+        return _new_refusal(CallNotPermittedError, self.name, phase.state, retry_after, reason)
 
     # -- settlement
 
@@ -235,7 +235,7 @@ class Circuit:
             name=self.name,
             state=phase.state,
             since=time.time() - (now - phase.began),
-            retry_after=_retry_after(phase, now),
+            retry_after=_left(phase.retry_at, now),
             reopens=machine.reopens,
             probes=len(phase.probes),
             metrics=phase.tally.snapshot(),
@@ -249,42 +249,47 @@ class Circuit:
 
     def _perform(self, step: Step, *args: Any) -> None:
         """Do `step` under the lock: now, or, where this thread must not wait, soon."""
-        if self._exclusively(step, *args) is _DEFERRED:
+        if self._busy and _inside_a_circuit():
             self._inbox.append((step, args))
-            if not self._busy:  # the holder may have left in between
-                self._exclusively(_nothing)
+            if self._busy:
+                return  # its holder looks again before it is done
+            step, args = _nothing, ()
+        self._locked(step, args)
+        if self._inbox or self._machine.faults or self._dispatch.queue:
+            self._afterwards()
 
     def _exclusively(self, step: Step, *args: Any) -> Any:
         """Do `step` under the lock and give its result; `_DEFERRED` where waiting could deadlock."""
         if self._busy and _inside_a_circuit():
             return _DEFERRED
         result = self._locked(step, args)
-        while self._inbox and not self._busy:
-            self._locked(_nothing, ())
-        self._tell()
+        self._afterwards()
         return result
 
     def _locked(self, step: Step, args: tuple[Any, ...]) -> Any:
         with self._lock:
-            # An RLock, since a signal handler can come between the two lines; nothing has been
+            # An RLock, since a signal handler can come between these two lines; nothing has been
             # touched then.
             self._busy = True
             try:
-                self._catch_up()
+                lane = self.lane
+                if lane is not None and lane.journal:
+                    self._absorb(lane)
+                if self._rejections or self._inbox:
+                    self._catch_up()
                 return step(*args)
             finally:
-                self._publish()
+                machine = self._machine
+                if machine.phase.lane is not self.lane or machine.outbox:
+                    self._publish()
                 self._busy = False
 
     def _catch_up(self) -> None:
-        """Count what came before: the journal, the rejections, what others left in the inbox."""
-        lane, rejections, inbox = self.lane, self._rejections, self._inbox
-        if lane is not None and lane.journal:
-            self._absorb(lane)
-        if rejections:
-            count = len(rejections)
-            del rejections[:count]
-            self._machine.totals.rejected += count
+        """Count the rejections, and do what others left in the inbox."""
+        rejections, inbox = self._rejections, self._inbox
+        count = len(rejections)
+        del rejections[:count]
+        self._machine.totals.rejected += count
         while inbox:
             step, args = inbox.pop(0)
             step(*args)
@@ -292,8 +297,8 @@ class Circuit:
     def _absorb(self, lane: Lane) -> None:
         journal = lane.journal
         batch = journal[:]
-        del journal[: len(batch)]  # never a new list: a shell may hold this one
         if batch:
+            del journal[: len(batch)]  # never a new list: a shell may hold this one
             self._machine.absorb(lane, batch)
 
     def _publish(self) -> None:
@@ -310,8 +315,10 @@ class Circuit:
                 self._dispatch.post(Signal(self.name, old, new, wall, generation, reason, kind))
             machine.outbox.clear()
 
-    def _tell(self) -> None:
-        """Log the faults and call the listeners, now that the lock is free."""
+    def _afterwards(self) -> None:
+        """Now that the lock is free: the inbox again, the faults, the listeners."""
+        while self._inbox and not self._busy:
+            self._locked(_nothing, ())
         faults = self._machine.faults
         while faults:
             what, error = faults.pop(0)
@@ -330,6 +337,7 @@ class Circuit:
         self.lane = self._machine.phase.lane
 
 
+_new_refusal = CallNotPermittedError.__new__
 _CRITICAL: Final[CodeType] = Circuit._locked.__code__
 
 
@@ -358,11 +366,9 @@ def _leaves(group: BaseExceptionGroup[Any]) -> list[Exception]:
     return leaves
 
 
-def _retry_after(phase: Phase, now: float) -> float | None:
-    """Seconds until an open circuit probes; None where nobody knows."""
-    if phase.state is not State.OPEN or phase.retry_at == float("inf"):
-        return None
-    return max(phase.retry_at - now, 0.0)
+def _left(retry_at: float, now: float) -> float | None:
+    """Seconds until a call may be tried again; None where nobody knows."""
+    return retry_at - now if now < retry_at < inf else None
 
 
 _index: weakref.WeakValueDictionary[int, Circuit] = weakref.WeakValueDictionary()

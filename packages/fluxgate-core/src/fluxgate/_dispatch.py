@@ -17,25 +17,25 @@ from fluxgate.signals import Listener, Signal
 class Dispatch:
     """The queue between one circuit and its listeners."""
 
-    __slots__ = ("_delivering", "_listeners", "_queue")
+    __slots__ = ("_delivering", "_listeners", "queue")
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = listeners
-        self._queue: list[tuple[Listener, Signal]] = []
+        self.queue: list[tuple[Listener, Signal]] = []
         self._delivering = threading.Lock()
 
     def post(self, signal: Signal) -> None:
         """Queue a signal; the caller holds the circuit's lock, which gives the order."""
-        self._queue.extend((listener, signal) for listener in self._listeners)
+        self.queue.extend((listener, signal) for listener in self._listeners)
 
     def deliver(self) -> None:
         """Call the listeners. An error of theirs is logged; an interrupt goes on to the caller
         once the others have been told."""
         interrupt: BaseException | None = None
-        while self._queue and self._delivering.acquire(blocking=False):
+        while self.queue and self._delivering.acquire(blocking=False):
             try:
-                while self._queue:
-                    listener, signal = self._queue.pop(0)
+                while self.queue:
+                    listener, signal = self.queue.pop(0)
                     try:
                         listener(signal)
                     except Exception as error:
@@ -49,5 +49,5 @@ class Dispatch:
 
     def restart(self) -> None:
         """Begin anew in a forked child: what is queued is the parent's to tell."""
-        self._queue = []
+        self.queue = []
         self._delivering = threading.Lock()

@@ -175,12 +175,12 @@ class Front(ABC):
         Raises:
             CallNotPermittedError: the circuit refuses the call.
         """
-        return Attempt(self._circuit)
+        return Attempt(self._circuit, self._circuit.admit())
 
     # -- blocks
 
     def _enter(self) -> Attempt:
-        attempt = Attempt(self._circuit)
+        attempt = Attempt(self._circuit, self._circuit.admit())
         _entered.set((*_entered.get(), (self._circuit, attempt)))
         return attempt
 

@@ -48,6 +48,9 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
+
+
 class Event(StrEnum):
     """What moves a circuit. The first three are the breaker's own, the others are its controls."""
 
@@ -117,8 +120,9 @@ class Machine:
         self._next_probe = 0
         self.totals = Counters()
         reason = Reason(f"initial_state={state}")
-        self.phase = Phase(state, policy, now=now, reason=reason)
-        self._choose_lane(now)
+        retry_at = math.inf if state is FORCED_OPEN else -math.inf
+        self.phase = Phase(state, policy, now=now, retry_at=retry_at, reason=reason)
+        self._choose_lane(self.phase, now)
 
     # -- the two verbs
 
@@ -129,9 +133,7 @@ class Machine:
             phase = self._move(Event.COOLED, now, Reason(f"{phase.policy.retry!r} is over"))
         if phase.state is HALF_OPEN:
             return self._acquire_probe(phase, now)
-        if phase.state is OPEN or phase.state is FORCED_OPEN:
-            return None
-        return Admission(phase)
+        return None if now < phase.retry_at else Admission(phase)
 
     def settle(
         self, phase: Phase, probe: int | None, outcome: Outcome, elapsed: float, now: float
@@ -141,14 +143,34 @@ class Machine:
             return  # reclaimed: it was settled then, as ignored
         if phase.state is DISABLED:
             return
+        totals = self.totals
         if phase is not self.phase:
-            self.totals.stale += 1
-        elif outcome is Outcome.IGNORED:
-            self.totals.ignored += 1
-        elif outcome is Outcome.CANCELLED:
-            self.totals.cancelled += 1
+            totals.stale += 1
+            return
+        failed = outcome is FAILURE
+        if failed:
+            totals.failures += 1
+        elif outcome is SUCCESS:
+            totals.successes += 1
+        elif outcome is IGNORED:
+            totals.ignored += 1
+            return
         else:
-            self._record(phase, outcome is Outcome.FAILURE, elapsed, now)
+            totals.cancelled += 1
+            return
+        nanoseconds = round(elapsed * 1e9)
+        totals.nanoseconds += nanoseconds
+        slow: tuple[float, ...] = ()
+        if elapsed >= phase.policy.slow:
+            slow = self._slow_at(phase, elapsed)
+        before = phase.tally.add(failed, slow, elapsed, nanoseconds, now)
+        if phase.state is HALF_OPEN:
+            self._judge_probes(phase, failed, now)
+            return
+        if failed or slow or not phase.tripper.steady or _completes_minimum(phase, before):
+            self._ask(phase, now)
+        if phase is self.phase:
+            self._choose_lane(phase, now)
 
     def absorb(self, lane: Lane, batch: list[float]) -> None:
         """Count fast successes from a lane's journal."""
@@ -156,12 +178,13 @@ class Machine:
         if phase is not self.phase:
             self.totals.stale += len(batch)
             return
-        tally = phase.tally
-        self.totals.successes += len(batch)
-        self.totals.nanoseconds += round(sum(batch) * 1e9)
-        before = tally.total_count
-        tally.add_fast(batch, lane.at)
-        if not tally.clean and self._completes_minimum(phase, before):
+        totals = self.totals
+        totals.successes += len(batch)
+        nanoseconds = round(sum(batch) * 1e9)
+        totals.nanoseconds += nanoseconds
+        before = phase.tally.add_fast(batch, nanoseconds, lane.at)
+        # A batch that was appended late may complete a minimum.
+        if before < phase.minimum and not phase.tally.clean and _completes_minimum(phase, before):
             self._ask(phase, lane.at)
 
     # -- controls
@@ -193,10 +216,9 @@ class Machine:
         self.policy = policy
         phase = self.phase
         if phase.state in RECORDING:
-            phase.policy = policy
-            phase.tripper = policy.tripper_in(phase.state)
+            phase.take(policy)
             phase.tally.retune(policy.thresholds)
-            self._choose_lane(now)
+            self._choose_lane(self.phase, now)
 
     def restart(self) -> None:
         """Begin anew in a forked child: state, deadline and reopens stay, the counts are the
@@ -213,7 +235,7 @@ class Machine:
         self.outbox.clear()
         self.faults.clear()
         self.totals = Counters()
-        self._choose_lane(old.began)
+        self._choose_lane(self.phase, old.began)
 
     # -- reading
 
@@ -241,6 +263,8 @@ class Machine:
             self.last_trip = reason
             if retry_at is None:
                 retry_at = now + self._delay()
+        elif state is FORCED_OPEN:
+            retry_at = math.inf
         elif state is CLOSED:
             self.reopens = 0
         self.phase = Phase(
@@ -249,10 +273,10 @@ class Machine:
             now=now,
             generation=old.generation + 1,
             streak=old.tally.failure_streak,
-            retry_at=math.inf if retry_at is None else retry_at,
+            retry_at=-math.inf if retry_at is None else retry_at,
             reason=reason,
         )
-        self._choose_lane(now)
+        self._choose_lane(self.phase, now)
         if state is not old.state:
             self.outbox.append(Notice(old.state, state, self.phase.generation, reason))
         return self.phase
@@ -297,33 +321,11 @@ class Machine:
             del probes[probe]
             self.totals.ignored += 1
 
-    def _record(self, phase: Phase, failed: bool, elapsed: float, now: float) -> None:
-        tally = phase.tally
-        slow: tuple[float, ...] = ()
-        if phase.policy.thresholds:
-            slow = tuple(t for t in phase.policy.thresholds if elapsed >= t)
-            for threshold in slow:
-                self.totals.slow[threshold] = self.totals.slow.get(threshold, 0) + 1
-        if failed:
-            self.totals.failures += 1
-        else:
-            self.totals.successes += 1
-        self.totals.nanoseconds += round(elapsed * 1e9)
-        tally.advance(now)
-        before = tally.total_count
-        tally.add(failed, slow, elapsed, now)
-        if phase.state is HALF_OPEN:
-            self._judge_probes(phase, failed, now)
-            return
-        news = failed or slow or not phase.tripper.steady
-        if news or self._completes_minimum(phase, before):
-            self._ask(phase, now)
-        if phase is self.phase:
-            self._choose_lane(now)
-
-    def _completes_minimum(self, phase: Phase, before: int) -> bool:
-        after = phase.tally.total_count
-        return any(before < minimum <= after for minimum in phase.tripper.minimums)
+    def _slow_at(self, phase: Phase, elapsed: float) -> tuple[float, ...]:
+        slow = tuple(t for t in phase.policy.thresholds if elapsed >= t)
+        for threshold in slow:
+            self.totals.slow[threshold] = self.totals.slow.get(threshold, 0) + 1
+        return slow
 
     def _fires(self, phase: Phase) -> bool:
         try:
@@ -333,7 +335,11 @@ class Machine:
             return False
 
     def _ask(self, phase: Phase, now: float) -> None:
-        fires = self._fires(phase)
+        try:
+            fires = phase.tripper.fires(phase.tally)
+        except Exception as error:
+            self.faults.append(("tripper", error))
+            fires = False
         if phase.state is METRICS_ONLY:
             if fires and not phase.would_open:
                 reason = self._explain(phase)
@@ -371,17 +377,20 @@ class Machine:
             self.faults.append(("tripper", error))
             return Reason(repr(phase.tripper))
 
-    def _choose_lane(self, now: float) -> None:
+    def _choose_lane(self, phase: Phase, now: float) -> None:
         """Decide whether fast successes can matter now; a new lane only if that has changed."""
-        phase = self.phase
         lane = phase.lane
         if lane is None:
             return
         tripper, tally = phase.tripper, phase.tally
-        up = (tripper.needs_bad and tally.clean) or (
-            tripper.steady and tally.total_count >= max(tripper.minimums, default=0)
+        up = (tripper.steady and tally.total_count >= phase.minimum) or (
+            tripper.needs_bad and tally.clean
         )
         fast = phase.policy.fast if up else 0.0
-        until = tally.until(now) if up else math.inf
-        if lane.fast != fast or lane.until != until:
-            phase.lane = Lane(phase, fast, until, now)
+        if lane.fast != fast or now >= lane.until:
+            phase.lane = Lane(phase, fast, tally.until(now), now)
+
+
+def _completes_minimum(phase: Phase, before: int) -> bool:
+    after = phase.tally.total_count
+    return any(before < minimum <= after for minimum in phase.tripper.minimums)

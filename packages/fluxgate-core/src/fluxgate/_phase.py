@@ -23,6 +23,7 @@ class Phase:
         "began",
         "generation",
         "lane",
+        "minimum",
         "policy",
         "probes",
         "reason",
@@ -41,21 +42,27 @@ class Phase:
         now: float,
         generation: int = 0,
         streak: int = 0,
-        retry_at: float = math.inf,
+        retry_at: float = -math.inf,
         reason: Reason | None = None,
     ) -> None:
         self.state = state
         self.generation = generation
         self.began = now
-        self.policy = policy
-        self.tripper: Tripper = policy.tripper_in(state)
+        self.take(policy)
         window = policy.probe_window if state is State.HALF_OPEN else policy.window
         self.tally: Tally = window.tally(policy.thresholds, streak)
+        # Before this clock time every call is refused without a look at anything else.
         self.retry_at = retry_at
         self.reason = reason
         self.probes: dict[int, float] = {}  # token -> deadline, the earliest first
         self.would_open = False
         self.lane: Lane | None = Lane(self) if state in RECORDING else None
+
+    def take(self, policy: Policy) -> None:
+        """Go by `policy`."""
+        self.policy = policy
+        self.tripper: Tripper = policy.tripper_in(self.state)
+        self.minimum = max(self.tripper.minimums, default=0)
 
 
 class Admission(NamedTuple):

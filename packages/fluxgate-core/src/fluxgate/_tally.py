@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from itertools import islice
-from math import fsum, inf
+from math import inf
 
 from fluxgate.metric import Metrics, Snapshot
 
 __all__ = ["CountTally", "Tally", "TimeTally"]
 
 Slow = tuple[float, ...]
+
+CHUNK = 256
+"""Single durations are collected in chunks of this size."""
 
 
 class Tally(Metrics, ABC):
@@ -32,12 +34,14 @@ class Tally(Metrics, ABC):
         self.slow_counts = dict.fromkeys(thresholds, 0)
 
     @abstractmethod
-    def add(self, failed: bool, slow: Slow, elapsed: float, now: float) -> None:
-        """Record one call that ended at `now`; `slow` are the thresholds that it reached."""
+    def add(self, failed: bool, slow: Slow, elapsed: float, nanoseconds: int, now: float) -> int:
+        """Record one call that ended at `now` and took `elapsed` seconds, which are so many whole
+        `nanoseconds`; `slow` are the thresholds that it reached. Gives the count before it."""
 
     @abstractmethod
-    def add_fast(self, batch: list[float], at: float) -> None:
-        """Record fast successes by their durations; all ended in the bucket of `at`."""
+    def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> int:
+        """Record fast successes by their durations (seconds), which sum up to `nanoseconds` and
+        all ended in the bucket of `at`. Gives the count before. The list becomes the tally's."""
 
     @abstractmethod
     def retune(self, thresholds: Slow) -> None:
@@ -69,37 +73,42 @@ class Tally(Metrics, ABC):
 class CountTally(Tally):
     """The last `size` calls.
 
-    Bad calls are kept by sequence number, so that a good one costs no record of its own; the
-    durations are kept for the mean. Their running sum is taken anew each time the window has
-    turned over once, so that rounding errors can't add up.
+    Bad calls are kept by sequence number, so that a good one needs no record. Durations lie in
+    the chunks in which they came, for the mean alone: a chunk is added and dropped as a whole, and
+    what has left of the oldest one is summed when somebody asks.
     """
 
-    __slots__ = ("_bad", "_durations", "_seen", "_size", "_sum", "_turned")
+    __slots__ = ("_bad", "_chunks", "_gone", "_gone_sum", "_nanoseconds", "_seen", "_size")
 
     def __init__(self, size: int, thresholds: Slow, streak: int = 0) -> None:
         super().__init__(thresholds, streak)
         self._size = size
         self._seen = 0
         self._bad: deque[tuple[int, bool, Slow]] = deque()
-        self._durations: deque[float] = deque(maxlen=size)
-        self._sum = 0.0
-        self._turned = 0
+        self._chunks: deque[_Chunk] = deque()
+        self._nanoseconds = 0  # of all chunks
+        self._gone = 0  # calls of the oldest chunk that have left the window
+        self._gone_sum = (0, 0.0)  # how many of them are summed, and their seconds
 
     @property
     def total_duration(self) -> float:  # type: ignore[override]
-        return self._sum
+        summed, seconds = self._gone_sum
+        if summed < self._gone:
+            seconds += sum(self._chunks[0].durations[summed : self._gone])
+            self._gone_sum = (self._gone, seconds)
+        return max(self._nanoseconds / 1e9 - seconds, 0.0)
 
     @property
     def clean(self) -> bool:
         return not self._bad
 
-    def add(self, failed: bool, slow: Slow, elapsed: float, now: float) -> None:
-        durations = self._durations
-        if self.total_count == self._size:
-            self._sum -= durations[0]
-        durations.append(elapsed)
-        self._sum += elapsed
-        self._grow(1)
+    def add(self, failed: bool, slow: Slow, elapsed: float, nanoseconds: int, now: float) -> int:
+        chunks, before = self._chunks, self.total_count
+        if not chunks or len(chunks[-1].durations) >= CHUNK:
+            chunks.append(_Chunk([]))
+        chunks[-1].durations.append(elapsed)
+        chunks[-1].nanoseconds += nanoseconds
+        self._grow(1, nanoseconds)
         if failed:
             self.failure_count += 1
             self.failure_streak += 1
@@ -109,26 +118,35 @@ class CountTally(Tally):
             self._bad.append((self._seen, failed, slow))
             for threshold in slow:
                 self.slow_counts[threshold] += 1
+        return before
 
-    def add_fast(self, batch: list[float], at: float) -> None:
-        durations = self._durations
-        evicted = self.total_count + len(batch) - self._size
-        if evicted > 0:
-            self._sum -= sum(islice(durations, evicted))
-        durations.extend(batch)
-        self._sum += sum(batch)
-        self._grow(len(batch))
+    def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> int:
+        chunks, before = self._chunks, self.total_count
+        if chunks and len(chunks[-1].durations) + len(batch) <= CHUNK:
+            chunks[-1].durations += batch
+        else:
+            chunks.append(_Chunk(batch))
+        chunks[-1].nanoseconds += nanoseconds
+        self._grow(len(batch), nanoseconds)
         self.failure_streak = 0
+        return before
 
-    def _grow(self, count: int) -> None:
+    def _grow(self, count: int, nanoseconds: int) -> None:
         self._seen += count
-        self.total_count = len(self._durations)
-        self._turned += count
-        if self._turned >= self._size:
-            self._turned = 0
-            self._sum = fsum(self._durations)
-        bad, oldest = self._bad, self._seen - self._size
-        while bad and bad[0][0] <= oldest:
+        self._nanoseconds += nanoseconds
+        self.total_count += count
+        surplus = self.total_count - self._size
+        if surplus <= 0:
+            return
+        self.total_count = self._size
+        self._gone += surplus
+        chunks = self._chunks
+        while self._gone >= (length := len(chunks[0].durations)):
+            self._gone -= length
+            self._nanoseconds -= chunks.popleft().nanoseconds
+            self._gone_sum = (0, 0.0)
+        bad, gone = self._bad, self._seen - self._size
+        while bad and bad[0][0] <= gone:
             _, failed, slow = bad.popleft()
             self.failure_count -= failed
             for threshold in slow:
@@ -136,8 +154,22 @@ class CountTally(Tally):
 
     def retune(self, thresholds: Slow) -> None:
         self.slow_counts = {t: self.slow_counts.get(t, 0) for t in thresholds}
-        kept = ((n, failed, tuple(t for t in slow if t in thresholds)) for n, failed, slow in self._bad)
-        self._bad = deque(record for record in kept if record[1] or record[2])
+        records = [(n, failed, _kept(slow, thresholds)) for n, failed, slow in self._bad]
+        self._bad = deque(record for record in records if record[1] or record[2])
+
+
+class _Chunk:
+    """Durations that came together, and their sum in whole nanoseconds, which never drifts."""
+
+    __slots__ = ("durations", "nanoseconds")
+
+    def __init__(self, durations: list[float]) -> None:
+        self.durations = durations
+        self.nanoseconds = 0
+
+
+def _kept(slow: Slow, thresholds: Slow) -> Slow:
+    return tuple(threshold for threshold in slow if threshold in thresholds)
 
 
 class _Bucket:
@@ -176,27 +208,29 @@ class TimeTally(Tally):
     def until(self, now: float) -> float:
         return (now // self._width + 1) * self._width
 
-    def add(self, failed: bool, slow: Slow, elapsed: float, now: float) -> None:
+    def add(self, failed: bool, slow: Slow, elapsed: float, nanoseconds: int, now: float) -> int:
         self.failure_streak = self.failure_streak + 1 if failed else 0
         bucket = self._bucket_at(now)
-        if bucket is None:
-            return
-        self._grow(bucket, 1, elapsed)
-        if failed:
-            bucket.failures += 1
-            self.failure_count += 1
-        for threshold in slow:
-            bucket.slow[threshold] = bucket.slow.get(threshold, 0) + 1
-            self.slow_counts[threshold] += 1
+        before = self.total_count
+        if bucket is not None:
+            self._grow(bucket, 1, nanoseconds)
+            if failed:
+                bucket.failures += 1
+                self.failure_count += 1
+            for threshold in slow:
+                bucket.slow[threshold] = bucket.slow.get(threshold, 0) + 1
+                self.slow_counts[threshold] += 1
+        return before
 
-    def add_fast(self, batch: list[float], at: float) -> None:
+    def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> int:
         self.failure_streak = 0
         bucket = self._bucket_at(at)
+        before = self.total_count
         if bucket is not None:
-            self._grow(bucket, len(batch), sum(batch))
+            self._grow(bucket, len(batch), nanoseconds)
+        return before
 
-    def _grow(self, bucket: _Bucket, calls: int, duration: float) -> None:
-        nanoseconds = round(duration * 1e9)
+    def _grow(self, bucket: _Bucket, calls: int, nanoseconds: int) -> None:
         bucket.calls += calls
         bucket.nanoseconds += nanoseconds
         self.total_count += calls
@@ -235,4 +269,4 @@ class TimeTally(Tally):
     def retune(self, thresholds: Slow) -> None:
         self.slow_counts = {t: self.slow_counts.get(t, 0) for t in thresholds}
         for bucket in self._buckets:
-            bucket.slow = {t: n for t, n in bucket.slow.items() if t in thresholds}
+            bucket.slow = {t: bucket.slow[t] for t in _kept(tuple(bucket.slow), thresholds)}

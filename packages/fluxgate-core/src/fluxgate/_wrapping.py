@@ -68,7 +68,7 @@ def protect_generator(circuit: Circuit, fn: Fn) -> Fn:
 
     @functools.wraps(fn)
     def protected(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        attempt = Attempt(circuit)
+        attempt = Attempt(circuit, circuit.admit())
         items = _FirstItem(fn(*args, **kwargs), circuit.clock)
         try:
             result = yield from items
@@ -89,7 +89,7 @@ def protect_async_generator(circuit: Circuit, fn: Fn) -> Fn:
 
     @functools.wraps(fn)
     async def protected(*args: Any, **kwargs: Any) -> Any:
-        attempt = Attempt(circuit)
+        attempt = Attempt(circuit, circuit.admit())
         started = circuit.clock()
         elapsed: float | None = None
         items = fn(*args, **kwargs)

@@ -26,11 +26,10 @@ class Attempt:
 
     __slots__ = ("_admission", "_circuit", "_started", "_unsettled")
 
-    def __init__(self, circuit: Circuit) -> None:
-        self._unsettled: list[None] = []  # nothing to settle if the next line refuses
+    def __init__(self, circuit: Circuit, admission: Lane | Admission) -> None:
         self._circuit = circuit
-        self._admission: Lane | Admission = circuit.admit()
-        self._unsettled.append(None)
+        self._admission = admission
+        self._unsettled = [True]
         self._started = circuit.clock()
 
     @property
@@ -136,7 +135,7 @@ class Attempt:
             self.raised(error)
 
     def __del__(self) -> None:
-        if self._claim():
+        if self._unsettled and self._claim():
             self._circuit.abandon(self._admission)
 
     def __repr__(self) -> str:

@@ -16,7 +16,8 @@ from typing import Any, ParamSpec, TypeVar, overload
 from fluxgate import _circuit
 from fluxgate._circuit import Circuit
 from fluxgate._front import Front
-from fluxgate._lane import BATCH
+from fluxgate._lane import BATCH, Lane
+from fluxgate._phase import Admission
 from fluxgate._wrapping import Kind, describe, kind_of
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
@@ -67,9 +68,8 @@ class CircuitBreaker(Front):
             TypeError: `fn` is async (nothing is counted).
         """
         circuit = self._circuit
-        lane = circuit.lane
-        if lane is None:
-            return self._attempted(fn, args, kwargs)
+        if (lane := circuit.lane) is None:
+            return self._attempted(circuit.admit(), fn, args, kwargs)
         clock = circuit.clock
         start = clock()
         try:
@@ -78,13 +78,10 @@ class CircuitBreaker(Front):
             end = clock()
             circuit.raised(lane, error, end - start, end)
             raise
-        end = clock()
-        elapsed = end - start
         if type(result) is CoroutineType:
             self._refuse_coroutine(fn, result)
-        if elapsed < lane.fast and end < lane.until:
-            journal = lane.journal
-            journal.append(elapsed)
+        if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
+            (journal := lane.journal).append(elapsed)
             if len(journal) > BATCH or circuit.lane is not lane:
                 circuit.drain(lane)
         else:
@@ -153,9 +150,8 @@ class CircuitBreaker(Front):
 
         @functools.wraps(fn)
         def protected(*args: Any, **kwargs: Any) -> Any:
-            lane = circuit.lane
-            if lane is None:
-                return attempted(fn, args, kwargs)
+            if (lane := circuit.lane) is None:
+                return attempted(circuit.admit(), fn, args, kwargs)
             start = clock()
             try:
                 result = fn(*args, **kwargs)
@@ -163,11 +159,8 @@ class CircuitBreaker(Front):
                 end = clock()
                 circuit.raised(lane, error, end - start, end)
                 raise
-            end = clock()
-            elapsed = end - start
-            if elapsed < lane.fast and end < lane.until:
-                journal = lane.journal
-                journal.append(elapsed)
+            if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
+                (journal := lane.journal).append(elapsed)
                 if len(journal) > BATCH or circuit.lane is not lane:
                     circuit.drain(lane)
             else:
@@ -176,9 +169,11 @@ class CircuitBreaker(Front):
 
         return protected
 
-    def _attempted(self, fn: Callable[..., R], args: Any, kwargs: Any) -> R:
-        """The call where there is no lane."""
-        attempt = Attempt(self._circuit)
+    def _attempted(
+        self, admission: Lane | Admission, fn: Callable[..., R], args: Any, kwargs: Any
+    ) -> R:
+        """The call where there was no lane."""
+        attempt = Attempt(self._circuit, admission)
         try:
             result = fn(*args, **kwargs)
             if type(result) is CoroutineType:
@@ -241,9 +236,8 @@ class AsyncCircuitBreaker(Front):
             TypeError: `fn` gave nothing to await (nothing is counted).
         """
         circuit = self._circuit
-        lane = circuit.lane
-        if lane is None:
-            return await self._attempted(fn, args, kwargs)
+        if (lane := circuit.lane) is None:
+            return await self._attempted(circuit.admit(), fn, args, kwargs)
         clock = circuit.clock
         start = clock()
         try:
@@ -255,11 +249,8 @@ class AsyncCircuitBreaker(Front):
             end = clock()
             circuit.raised(lane, error, end - start, end)
             raise
-        end = clock()
-        elapsed = end - start
-        if elapsed < lane.fast and end < lane.until:
-            journal = lane.journal
-            journal.append(elapsed)
+        if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
+            (journal := lane.journal).append(elapsed)
             if len(journal) > BATCH or circuit.lane is not lane:
                 circuit.drain(lane)
         else:
@@ -333,9 +324,8 @@ class AsyncCircuitBreaker(Front):
 
         @functools.wraps(fn)
         async def protected(*args: Any, **kwargs: Any) -> Any:
-            lane = circuit.lane
-            if lane is None:
-                return await attempted(fn, args, kwargs)
+            if (lane := circuit.lane) is None:
+                return await attempted(circuit.admit(), fn, args, kwargs)
             start = clock()
             try:
                 result = await fn(*args, **kwargs)
@@ -343,11 +333,8 @@ class AsyncCircuitBreaker(Front):
                 end = clock()
                 circuit.raised(lane, error, end - start, end)
                 raise
-            end = clock()
-            elapsed = end - start
-            if elapsed < lane.fast and end < lane.until:
-                journal = lane.journal
-                journal.append(elapsed)
+            if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
+                (journal := lane.journal).append(elapsed)
                 if len(journal) > BATCH or circuit.lane is not lane:
                     circuit.drain(lane)
             else:
@@ -356,9 +343,11 @@ class AsyncCircuitBreaker(Front):
 
         return protected
 
-    async def _attempted(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """The call where there is no lane."""
-        attempt = Attempt(self._circuit)
+    async def _attempted(
+        self, admission: Lane | Admission, fn: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        """The call where there was no lane."""
+        attempt = Attempt(self._circuit, admission)
         try:
             awaitable = fn(*args, **kwargs)
             if not isawaitable(awaitable):

@@ -28,14 +28,6 @@ class CallNotPermittedError(FluxgateError):
     """The circuit refused the call: it was not made.
 
     Picklable, so that it crosses process pools and task queues.
-
-    Attributes:
-        name: the circuit's name.
-        state: `State.OPEN`, `State.HALF_OPEN` (no probe slot for this call) or
-            `State.FORCED_OPEN`.
-        retry_after: seconds until a call may be tried again; None where nobody knows
-            (half-open, forced open, `Never`), never 0 for "unknown".
-        reason: why the circuit opened.
     """
 
     def __init__(
@@ -45,11 +37,30 @@ class CallNotPermittedError(FluxgateError):
         retry_after: float | None = None,
         reason: Reason | None = None,
     ) -> None:
-        # BaseException.__new__ has stored all four in `args`, which is what pickle rebuilds from.
-        self.name = name
-        self.state = state
-        self.retry_after = retry_after
-        self.reason = reason
+        super().__init__(name, state, retry_after, reason)
+
+    # All four live in `args`: what pickle rebuilds from, and what makes a refusal cheap.
+
+    @property
+    def name(self) -> str:
+        """The circuit's name."""
+        return self.args[0]
+
+    @property
+    def state(self) -> State:
+        """`State.OPEN`, `State.HALF_OPEN` (no probe slot for this call) or `State.FORCED_OPEN`."""
+        return self.args[1]
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds until a call may be tried again; None where nobody knows (half-open, forced
+        open, `Never`)."""
+        return self.args[2]
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the circuit opened."""
+        return self.args[3]
 
     def __str__(self) -> str:
         why = f" ({self.reason})" if self.reason is not None else ""

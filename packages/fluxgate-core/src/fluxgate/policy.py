@@ -60,6 +60,7 @@ class Policy:
         "probe_window",
         "result_tracker",
         "retry",
+        "slow",
         "thresholds",
         "tracker",
         "tripper",
@@ -106,9 +107,10 @@ class Policy:
         self.half_open = tripper.given(State.HALF_OPEN)
         self._check_tripper()
         self.thresholds = tuple(sorted({*self.closed.thresholds, *self.half_open.thresholds}))
-        # A call is fast, and needs no look at the tripper, below every threshold. A result
-        # tracker must see each result, so with one no call is fast.
-        self.fast = 0.0 if result_tracker is not None else min(self.thresholds, default=math.inf)
+        self.slow = min(self.thresholds, default=math.inf)
+        # A success below every threshold needs no look at the tripper; but a result tracker must
+        # see each result.
+        self.fast = self.slow if result_tracker is None else 0.0
         self.probe_window = CountWindow(max(window.capacity or 100, self.half_open.evidence))
 
     def _check_tripper(self) -> None:
