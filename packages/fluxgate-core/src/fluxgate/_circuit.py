@@ -18,10 +18,10 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fluxgate import _log
 from fluxgate._dispatch import Dispatch
@@ -159,14 +159,16 @@ class Circuit:
             and end < lane.until
         ):
             lane.journal.append(elapsed)
-            if len(lane.journal) > BATCH or self.lane is not lane:
+            if len(lane.journal) > lane.room:
                 self.drain(lane)
         else:
             self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end)
 
     def abandon(self, admission: Lane | Admission) -> None:
-        """End a call that nobody will end any more. For finalisers: it only leaves a note, which
-        whoever asks next reads first."""
+        """End a call that nobody will end any more.
+
+        For finalisers: it only leaves a note, which whoever asks next reads first.
+        """
         ending = (admission.phase, admission.probe, Outcome.IGNORED, 0.0, 0.0)
         self._inbox.append((self._machine.settle, ending))
         if len(self._inbox) > BATCH:
@@ -181,11 +183,12 @@ class Circuit:
         if not isinstance(error, Exception):
             return Outcome.CANCELLED
         # Our own errors, another circuit's refusal among them, say nothing about the dependency.
+        tracks = policy.tracker.tracks
         try:
             if isinstance(error, BaseExceptionGroup):
-                tracked = any(policy.tracker.tracks(leaf) for leaf in _leaves(error))
+                tracked = any(tracks(leaf) for leaf in _leaves(error))
             else:
-                tracked = not isinstance(error, FluxgateError) and policy.tracker.tracks(error)
+                tracked = not isinstance(error, FluxgateError) and tracks(error)
         except Exception as fault:
             _log.fault(self.name, f"tracker {policy.tracker!r}", fault)
             return Outcome.IGNORED
@@ -259,7 +262,7 @@ class Circuit:
             self._afterwards()
 
     def _exclusively(self, step: Step, *args: Any) -> Any:
-        """Do `step` under the lock and give its result; `_DEFERRED` where waiting could deadlock."""
+        """Do `step` under the lock for its result; `_DEFERRED` where waiting could deadlock."""
         if self._busy and _inside_a_circuit():
             return _DEFERRED
         result = self._locked(step, args)
@@ -307,7 +310,8 @@ class Circuit:
         while (lane := machine.phase.lane) is not self.lane:
             retired, self.lane = self.lane, lane
             if retired is not None:
-                self._absorb(retired)  # second: who appends later sees that the lane is gone
+                retired.room = -1  # who appends from now on drains it, what came before is here
+                self._absorb(retired)
         if machine.outbox:
             wall = time.time()
             for notice in machine.outbox:
@@ -355,15 +359,14 @@ def _nothing() -> None:
     """A step for when catching up is all that is wanted."""
 
 
-def _leaves(group: BaseExceptionGroup[Any]) -> list[Exception]:
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Exception]:
     """The exceptions in a group that a tracker may judge."""
-    leaves: list[Exception] = []
-    for error in group.exceptions:
+    errors: tuple[BaseException, ...] = group.exceptions
+    for error in errors:
         if isinstance(error, BaseExceptionGroup):
-            leaves += _leaves(error)
+            yield from _leaves(cast(BaseExceptionGroup[Any], error))
         elif isinstance(error, Exception) and not isinstance(error, FluxgateError):
-            leaves.append(error)
-    return leaves
+            yield error
 
 
 def _left(retry_at: float, now: float) -> float | None:

@@ -29,8 +29,10 @@ class Dispatch:
         self.queue.extend((listener, signal) for listener in self._listeners)
 
     def deliver(self) -> None:
-        """Call the listeners. An error of theirs is logged; an interrupt goes on to the caller
-        once the others have been told."""
+        """Call the listeners.
+
+        An error of theirs is logged; an interrupt goes on to the caller once all have been told.
+        """
         interrupt: BaseException | None = None
         while self.queue and self._delivering.acquire(blocking=False):
             try:

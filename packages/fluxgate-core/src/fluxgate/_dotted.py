@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-from pkgutil import resolve_name
 from typing import Any
 
 
@@ -15,6 +14,8 @@ def load(name: str, owner: str) -> Any:
     """
     if hasattr(builtins, name):
         return getattr(builtins, name)
+    from pkgutil import resolve_name  # not at import: few need it
+
     try:
         return resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:

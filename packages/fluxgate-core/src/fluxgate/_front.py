@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, ClassVar, NoReturn, TypeVar, Unpack
+from typing import Any, ClassVar, NoReturn, TypeVar, Unpack, cast
 
 from fluxgate._circuit import Circuit
 from fluxgate._machine import Event
@@ -30,8 +29,16 @@ Self = TypeVar("Self", bound="Front")
 
 _INITIAL = (State.CLOSED, State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN)
 
-_entered: ContextVar[tuple[tuple[Circuit, Attempt], ...]] = ContextVar("fluxgate_entered", default=())
+_entered: ContextVar[tuple[tuple[Circuit, Attempt], ...]] = ContextVar(
+    "fluxgate_entered", default=()
+)
 """The attempts of the `with breaker:` blocks that this context is in, the innermost last."""
+
+
+def _roll() -> float:
+    import random  # not at import: it is a fifth of what importing fluxgate would cost
+
+    return random.random()
 
 
 class Front(ABC):
@@ -67,7 +74,7 @@ class Front(ABC):
         listeners: Iterable[Listener] = (),
         initial_state: State | str = State.CLOSED,
         clock: Callable[[], float] = time.perf_counter,
-        dice: Callable[[], float] = random.random,
+        dice: Callable[[], float] = _roll,
         **settings: Unpack[Settings],
     ) -> None:
         if not isinstance(name, str):
@@ -108,8 +115,10 @@ class Front(ABC):
 
     @property
     def state(self) -> State:
-        """The circuit's state, read without a lock. An open circuit turns half-open at the first
-        call after its delay, not by itself."""
+        """The circuit's state, read without a lock.
+
+        An open circuit turns half-open at the first call after its delay, not by itself.
+        """
         return self._circuit.state
 
     @property
@@ -190,7 +199,7 @@ class Front(ABC):
             circuit, attempt = entered[place]
             if circuit is self._circuit:
                 _entered.set(entered[:place] + entered[place + 1 :])
-                attempt.end(error)
+                attempt._end(error)
                 return
         raise RuntimeError(
             f"{self!r} is left in a context that did not enter it; "
@@ -201,7 +210,8 @@ class Front(ABC):
 
     def _decorate(self, fn: Any, fallback: Callable[[Exception], Any] | None) -> Any:
         if isinstance(fn, (staticmethod, classmethod)):
-            return type(fn)(self._decorate(fn.__func__, fallback))
+            descriptor = cast(Any, fn)
+            return type(descriptor)(self._decorate(descriptor.__func__, fallback))
         if not callable(fn):
             raise TypeError(f"{self!r} decorates functions; this can't be called: {fn!r}")
         kind = kind_of(fn)

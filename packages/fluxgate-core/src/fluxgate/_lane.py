@@ -12,7 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fluxgate._machine import Phase
+    from fluxgate._phase import Phase
 
 BATCH = 255
 """A journal longer than this is drained."""
@@ -29,15 +29,20 @@ class Lane:
             have ended.
         at: clock time when it was made, inside that bucket.
         journal: durations (seconds) of fast successes that are yet to be counted.
+        room: who appends, and then finds the journal longer than this, drains it. Retiring a lane
+            takes its room away first and drains it second, so that nothing is left behind.
     """
 
-    __slots__ = ("at", "fast", "journal", "phase", "until")
+    __slots__ = ("at", "fast", "journal", "phase", "room", "until")
 
     probe = None  # what goes through a lane holds no probe slot
 
-    def __init__(self, phase: Phase, fast: float = 0.0, until: float = inf, at: float = 0.0) -> None:
+    def __init__(
+        self, phase: Phase, fast: float = 0.0, until: float = inf, at: float = 0.0
+    ) -> None:
         self.phase = phase
         self.fast = fast
         self.until = until
         self.at = at
         self.journal: list[float] = []
+        self.room = BATCH

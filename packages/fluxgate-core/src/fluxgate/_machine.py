@@ -86,6 +86,7 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
     FORCED_OPEN: {**_CONTROLS},
 }
 
+
 class Machine:
     """The state of one circuit. Guarded by its owner; time is clock seconds throughout.
 
@@ -108,9 +109,7 @@ class Machine:
         "totals",
     )
 
-    def __init__(
-        self, policy: Policy, state: State, now: float, dice: Callable[[], float]
-    ) -> None:
+    def __init__(self, policy: Policy, state: State, now: float, dice: Callable[[], float]) -> None:
         self.policy = policy
         self.dice = dice
         self.reopens = 0
@@ -130,7 +129,7 @@ class Machine:
         """Admit a call, or refuse it with None."""
         phase = self.phase
         if phase.state is OPEN and now >= phase.retry_at:
-            phase = self._move(Event.COOLED, now, Reason(f"{phase.policy.retry!r} is over"))
+            phase = self._move(Event.COOLED, now, Reason("cooldown over"))
         if phase.state is HALF_OPEN:
             return self._acquire_probe(phase, now)
         return None if now < phase.retry_at else Admission(phase)
@@ -190,8 +189,11 @@ class Machine:
     # -- controls
 
     def control(self, event: Event, now: float) -> None:
-        """Set the state by hand. Setting the state that there is changes nothing, but `RESET`
-        always starts afresh: window, streak, reopens."""
+        """Set the state by hand.
+
+        Setting the state that there is changes nothing, but `RESET` always starts afresh: window,
+        streak, reopens.
+        """
         if event is Event.RESET:
             self.reopens = 0
             self.phase.tally.failure_streak = 0
@@ -200,8 +202,10 @@ class Machine:
         self._move(event, now, Reason(f"{event}()"))
 
     def open_for(self, seconds: float, now: float) -> None:
-        """Open for a stated time. It never shortens an opening, and never overrides a state that
-        was set by hand."""
+        """Open for a stated time.
+
+        It never shortens an opening, and never overrides a state that was set by hand.
+        """
         phase = self.phase
         if Event.OPEN_FOR not in TRANSITIONS[phase.state]:
             return
@@ -209,7 +213,7 @@ class Machine:
         if phase.state is OPEN:
             phase.retry_at = max(phase.retry_at, retry_at)
         else:
-            self._move(Event.OPEN_FOR, now, Reason(f"open_for({seconds:g})"), retry_at)
+            self._move(Event.OPEN_FOR, now, Reason("open_for()", seconds), retry_at)
 
     def update(self, policy: Policy, now: float) -> None:
         """Take other settings: at once while recording, else with the next phase."""
@@ -221,8 +225,10 @@ class Machine:
             self._choose_lane(self.phase, now)
 
     def restart(self) -> None:
-        """Begin anew in a forked child: state, deadline and reopens stay, the counts are the
-        parent's."""
+        """Begin anew in a forked child.
+
+        State, deadline and reopens stay; the counts, the probes and the streak are the parent's.
+        """
         old = self.phase
         self.phase = Phase(
             old.state,

@@ -25,8 +25,6 @@ class Tally(Metrics, ABC):
 
     __slots__ = ("failure_count", "failure_streak", "slow_counts", "total_count")
 
-    slow_counts: dict[float, int]
-
     def __init__(self, thresholds: Slow, streak: int = 0) -> None:
         self.total_count = 0
         self.failure_count = 0
@@ -35,13 +33,25 @@ class Tally(Metrics, ABC):
 
     @abstractmethod
     def add(self, failed: bool, slow: Slow, elapsed: float, nanoseconds: int, now: float) -> int:
-        """Record one call that ended at `now` and took `elapsed` seconds, which are so many whole
-        `nanoseconds`; `slow` are the thresholds that it reached. Gives the count before it."""
+        """Record one call and give the count before it.
+
+        Args:
+            failed: whether it failed.
+            slow: the thresholds that it reached.
+            elapsed: its duration in seconds.
+            nanoseconds: the same in whole nanoseconds.
+            now: clock time of its end.
+        """
 
     @abstractmethod
     def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> int:
-        """Record fast successes by their durations (seconds), which sum up to `nanoseconds` and
-        all ended in the bucket of `at`. Gives the count before. The list becomes the tally's."""
+        """Record fast successes and give the count before them.
+
+        Args:
+            batch: their durations in seconds; the list becomes the tally's own.
+            nanoseconds: the sum of them, whole.
+            at: clock time in the bucket in which all of them ended.
+        """
 
     @abstractmethod
     def retune(self, thresholds: Slow) -> None:

@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable, Generator
 from enum import Enum, auto
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from fluxgate._circuit import Circuit
 from fluxgate.attempt import Attempt
@@ -28,7 +28,7 @@ def kind_of(fn: Callable[..., Any]) -> Kind:
     while isinstance(fn, functools.partial):
         fn = fn.func
     if not (inspect.isroutine(fn) or inspect.isclass(fn)):
-        fn = getattr(type(fn), "__call__", fn)
+        fn = getattr(type(fn), "__call__", fn)  # noqa: B004 - it is the function that is wanted
     if inspect.iscoroutinefunction(fn):
         return Kind.COROUTINE
     if inspect.isgeneratorfunction(fn):
@@ -104,7 +104,7 @@ def protect_async_generator(circuit: Circuit, fn: Fn) -> Fn:
                     if elapsed is None:
                         elapsed = circuit.clock() - started
                 try:
-                    sent = yield item
+                    sent = cast(Any, (yield item))
                 except GeneratorExit:
                     attempt.ignore()  # first: closing the inner one may raise
                     await items.aclose()

@@ -54,14 +54,16 @@ class Attempt:
         """The call failed. This is final: no tracker is asked.
 
         Args:
-            exc: what it failed with, if there is an exception.
+            exc: what it failed with, if there is an exception; it is not judged again.
             elapsed: its duration in seconds; by default the time since it was admitted.
         """
         self._settle(Outcome.FAILURE, elapsed)
 
     def ignore(self) -> None:
-        """The call says nothing about the dependency: it moves nothing, and a probe gives its
-        slot back."""
+        """The call says nothing about the dependency.
+
+        It moves nothing, and a probe gives its slot back.
+        """
         self._settle(Outcome.IGNORED, None)
 
     def raised(self, error: BaseException, elapsed: float | None = None) -> None:
@@ -114,7 +116,7 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.end(error)
+        self._end(error)
 
     async def __aenter__(self) -> Attempt:
         return self
@@ -125,9 +127,9 @@ class Attempt:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.end(error)
+        self._end(error)
 
-    def end(self, error: BaseException | None) -> None:
+    def _end(self, error: BaseException | None) -> None:
         """The block ended: with `error`, or well."""
         if error is None:
             self.succeed()

@@ -8,17 +8,16 @@ in the lane's journal if it was a fast success, go to the circuit with everythin
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from types import CoroutineType, TracebackType
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
 from fluxgate import _circuit
-from fluxgate._circuit import Circuit
 from fluxgate._front import Front
-from fluxgate._lane import BATCH, Lane
+from fluxgate._lane import Lane
 from fluxgate._phase import Admission
-from fluxgate._wrapping import Kind, describe, kind_of
+from fluxgate._wrapping import Kind, kind_of
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
 
@@ -26,6 +25,8 @@ __all__ = ["AsyncCircuitBreaker", "CircuitBreaker", "circuits"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_COROUTINE: Final[type] = CoroutineType
 
 
 class CircuitBreaker(Front):
@@ -78,11 +79,11 @@ class CircuitBreaker(Front):
             end = clock()
             circuit.raised(lane, error, end - start, end)
             raise
-        if type(result) is CoroutineType:
+        if type(result) is _COROUTINE:
             self._refuse_coroutine(fn, result)
         if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
             (journal := lane.journal).append(elapsed)
-            if len(journal) > BATCH or circuit.lane is not lane:
+            if len(journal) > lane.room:
                 circuit.drain(lane)
         else:
             circuit.returned(lane, result, elapsed, end)
@@ -115,7 +116,7 @@ class CircuitBreaker(Front):
 
     @overload
     def __call__(
-        self, *, fallback: Callable[[Exception], Any] | None = None
+        self, fn: None = None, /, *, fallback: Callable[[Exception], Any] | None = None
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def __call__(self, fn: Any = None, /, *, fallback: Any = None) -> Any:
@@ -161,7 +162,7 @@ class CircuitBreaker(Front):
                 raise
             if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
                 (journal := lane.journal).append(elapsed)
-                if len(journal) > BATCH or circuit.lane is not lane:
+                if len(journal) > lane.room:
                     circuit.drain(lane)
             else:
                 circuit.returned(lane, result, elapsed, end)
@@ -176,7 +177,7 @@ class CircuitBreaker(Front):
         attempt = Attempt(self._circuit, admission)
         try:
             result = fn(*args, **kwargs)
-            if type(result) is CoroutineType:
+            if type(result) is _COROUTINE:
                 self._refuse_coroutine(fn, result)
         except BaseException as error:
             attempt.raised(error)
@@ -202,11 +203,11 @@ class CircuitBreaker(Front):
         return with_fallback
 
     def _checked_sync(self, fn: object, result: R) -> R:
-        if type(result) is CoroutineType:
+        if type(result) is _COROUTINE:
             self._refuse_coroutine(fn, result)
         return result
 
-    def _refuse_coroutine(self, fn: object, result: Coroutine[Any, Any, Any]) -> None:
+    def _refuse_coroutine(self, fn: object, result: Any) -> None:
         result.close()  # nobody will await it
         raise self._wrong_front(fn)
 
@@ -226,9 +227,7 @@ class AsyncCircuitBreaker(Front):
         """The sync front of the same circuit."""
         return CircuitBreaker._over(self._circuit)
 
-    async def call(
-        self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> R:
+    async def call(self, fn: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Await `fn(*args, **kwargs)`; its result or error arrives as it is.
 
         Raises:
@@ -242,8 +241,8 @@ class AsyncCircuitBreaker(Front):
         start = clock()
         try:
             awaitable = fn(*args, **kwargs)
-            if type(awaitable) is not CoroutineType and not isawaitable(awaitable):
-                raise self._wrong_front(fn)
+            if type(awaitable) is not _COROUTINE:
+                self._check_awaitable(fn, awaitable)
             result = await awaitable
         except BaseException as error:
             end = clock()
@@ -251,7 +250,7 @@ class AsyncCircuitBreaker(Front):
             raise
         if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
             (journal := lane.journal).append(elapsed)
-            if len(journal) > BATCH or circuit.lane is not lane:
+            if len(journal) > lane.room:
                 circuit.drain(lane)
         else:
             circuit.returned(lane, result, elapsed, end)
@@ -275,8 +274,8 @@ class AsyncCircuitBreaker(Front):
         except WrongFrontError:
             raise
         except Exception as error:
-            answer = fallback(error)
-            return await answer if isawaitable(answer) else answer
+            answer: Any = fallback(error)
+            return cast(R, await answer if isawaitable(answer) else answer)
 
     @overload
     def __call__(
@@ -289,7 +288,7 @@ class AsyncCircuitBreaker(Front):
 
     @overload
     def __call__(
-        self, *, fallback: Callable[[Exception], Any] | None = None
+        self, fn: None = None, /, *, fallback: Callable[[Exception], Any] | None = None
     ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
     def __call__(self, fn: Any = None, /, *, fallback: Any = None) -> Any:
@@ -335,7 +334,7 @@ class AsyncCircuitBreaker(Front):
                 raise
             if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
                 (journal := lane.journal).append(elapsed)
-                if len(journal) > BATCH or circuit.lane is not lane:
+                if len(journal) > lane.room:
                     circuit.drain(lane)
             else:
                 circuit.returned(lane, result, elapsed, end)
@@ -344,14 +343,13 @@ class AsyncCircuitBreaker(Front):
         return protected
 
     async def _attempted(
-        self, admission: Lane | Admission, fn: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
+        self, admission: Lane | Admission, fn: Callable[..., Awaitable[R]], args: Any, kwargs: Any
+    ) -> R:
         """The call where there was no lane."""
         attempt = Attempt(self._circuit, admission)
         try:
             awaitable = fn(*args, **kwargs)
-            if not isawaitable(awaitable):
-                raise self._wrong_front(fn)
+            self._check_awaitable(fn, awaitable)
             result = await awaitable
         except BaseException as error:
             attempt.raised(error)
@@ -373,6 +371,10 @@ class AsyncCircuitBreaker(Front):
                 return await answer if isawaitable(answer) else answer
 
         return with_fallback
+
+    def _check_awaitable(self, fn: object, given: object) -> None:
+        if not isawaitable(given):
+            raise self._wrong_front(fn)
 
 
 def circuits() -> list[CircuitBreaker]:

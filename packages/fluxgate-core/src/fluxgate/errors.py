@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fluxgate.state import State
 
@@ -44,23 +44,25 @@ class CallNotPermittedError(FluxgateError):
     @property
     def name(self) -> str:
         """The circuit's name."""
-        return self.args[0]
+        return cast("str", self.args[0])
 
     @property
     def state(self) -> State:
         """`State.OPEN`, `State.HALF_OPEN` (no probe slot for this call) or `State.FORCED_OPEN`."""
-        return self.args[1]
+        return cast("State", self.args[1])
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds until a call may be tried again; None where nobody knows (half-open, forced
-        open, `Never`)."""
-        return self.args[2]
+        """Seconds until a call may be tried again; None where nobody knows.
+
+        Nobody knows when half-open, forced open, or open under `Never`.
+        """
+        return cast("float | None", self.args[2])
 
     @property
     def reason(self) -> Reason | None:
         """Why the circuit opened."""
-        return self.args[3]
+        return cast("Reason | None", self.args[3])
 
     def __str__(self) -> str:
         why = f" ({self.reason})" if self.reason is not None else ""

@@ -29,7 +29,7 @@ class Metrics:
     failure_count: int
     failure_streak: int
     total_duration: float
-    slow_counts: Mapping[float, int]
+    slow_counts: dict[float, int]
 
     @property
     def failure_rate(self) -> float | None:
@@ -65,7 +65,7 @@ class Snapshot(Metrics):
     failure_count: int
     failure_streak: int
     total_duration: float
-    slow_counts: Mapping[float, int]
+    slow_counts: dict[float, int]
 
 
 @dataclass(frozen=True, slots=True)

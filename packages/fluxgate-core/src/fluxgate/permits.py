@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 from fluxgate._strategy import Strategy, check_above_zero, check_ratio
 
-__all__ = ["All", "Permit", "Random", "RampUp"]
+__all__ = ["All", "Permit", "RampUp", "Random"]
 
 
 class Permit(Strategy, ABC):

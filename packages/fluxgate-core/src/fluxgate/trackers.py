@@ -59,7 +59,7 @@ class TypeOf(Tracker):
     def __init__(self, *types: type[BaseException] | str) -> None:
         if not types:
             raise ValueError("TypeOf(): name at least one exception type, or use All()")
-        resolved = []
+        resolved: list[type[BaseException]] = []
         for given in types:
             owner = f'TypeOf("{given}")' if isinstance(given, str) else f"TypeOf({given!r})"
             kind = _dotted.load(given, owner) if isinstance(given, str) else given
