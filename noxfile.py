@@ -1,0 +1,302 @@
+"""The project's commands. They need Python 3.11 or newer, and nothing else.
+
+    python3 noxfile.py -s demo              see a breaker save a failing service
+    python3 noxfile.py -s tests             run the tests
+    python3 noxfile.py -l                   list every session
+    python3 noxfile.py -s tests -- -x -k retry      (what follows -- goes to the tool)
+
+The sessions, in the second half of this file, are written for nox; where nox is installed,
+`nox -s tests` does the same. Where it isn't, the first half makes a private environment
+with nox in `.nox/` and goes on in there. uv is used when it is on the PATH: the same
+result, sooner. All that is made lies in `.nox/` and `dist/`, and can be deleted at any time.
+"""
+# ruff: noqa: E402, UP036
+
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit(
+        "Fluxgate needs Python 3.11 or newer; {} is Python {}.{}.\n"
+        "Run the same command with a newer one, such as: python3.12 noxfile.py {}".format(
+            sys.executable, *sys.version_info[:2], " ".join(sys.argv[1:])
+        )
+    )
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+OLDEST_NOX = "2026.2.9"
+
+# --- The bootstrap: find nox, or make it --------------------------------------------------
+
+
+def has_nox() -> bool:
+    """Tell whether this Python has a nox that is new enough."""
+    try:
+        found = metadata.version("nox")
+    except metadata.PackageNotFoundError:
+        return False
+    return [int(part) for part in found.split(".")[:3]] >= [
+        int(part) for part in OLDEST_NOX.split(".")
+    ]
+
+
+def python_of(environment: Path) -> Path:
+    """Return the interpreter of a virtual environment."""
+    return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def works(environment: Path) -> bool:
+    """Tell whether the private environment is there, whole, and made from this Python."""
+    code = "import sys, nox; sys.exit(sys.version != sys.argv[1])"
+    try:
+        probe = subprocess.run(
+            [python_of(environment), "-c", code, sys.version], capture_output=True
+        )
+    except OSError:  # not made yet, or the Python it was made from is gone
+        return False
+    return probe.returncode == 0
+
+
+def what_venv_lacks() -> str:
+    """Say what this Python lacks to make environments, and the remedy; "" if nothing."""
+    missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    if not missing:
+        return ""
+    return (
+        f"noxfile.py: {sys.executable} can't make virtual environments: "
+        f"its standard library lacks {' and '.join(missing)}.\n"
+        "  On Debian and Ubuntu:  apt-get install python3-venv\n"
+        "  Anywhere:              install uv, and it is used instead\n"
+        "Then run the same command again."
+    )
+
+
+def make(environment: Path) -> None:
+    """Make the private environment, with nox in it.
+
+    It gets its name when it is whole. So an interrupted run leaves nothing behind that a
+    later one could mistake for finished, and two runs at once don't meet.
+    """
+    environment.parent.mkdir(exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=environment.parent))
+    python = python_of(unfinished)
+    nox = f"nox>={OLDEST_NOX}"
+    with_uv = [
+        ["uv", "venv", "--quiet", "--clear", "--python", sys.executable, unfinished],
+        ["uv", "pip", "install", "--quiet", "--python", python, nox],
+    ]
+    with_pip = [
+        [sys.executable, "-m", "venv", "--clear", unfinished],
+        [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", nox],
+    ]
+    print(f"noxfile.py: putting nox into {environment.relative_to(ROOT)}, once", flush=True)
+    try:
+        for commands in [with_uv, with_pip] if shutil.which("uv") else [with_pip]:
+            if commands is with_pip and what_venv_lacks():
+                sys.exit(what_venv_lacks())
+            if all(subprocess.run(command).returncode == 0 for command in commands):
+                break
+        else:
+            sys.exit("noxfile.py: could not install nox, for the reason given above.")
+        if not works(environment):  # unless another run was faster
+            shutil.rmtree(environment, ignore_errors=True)
+            unfinished.rename(environment)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def go_on_with_nox() -> None:
+    """Start this command again in the private environment, instead of this process."""
+    environment = ROOT / ".nox" / "bootstrap-{}.{}".format(*sys.version_info)
+    if not works(environment):
+        make(environment)
+    command = [str(python_of(environment)), __file__, *sys.argv[1:]]
+    if os.name == "nt":  # where exec doesn't wait
+        sys.exit(subprocess.run(command).returncode)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__" and not has_nox():
+    go_on_with_nox()
+
+# --- From here on there is nox ------------------------------------------------------------
+
+import nox
+from packaging.requirements import Requirement
+
+nox.needs_version = ">=2026.2.9"  # OLDEST_NOX; nox reads it from here before it runs the file
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.download_python = "never"  # the matrix takes what the machine has,
+nox.options.error_on_missing_interpreters = False  # and says what it skipped
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+if "PYENV_ROOT" in os.environ:  # its interpreters, active or not
+    for folder in sorted(Path(os.environ["PYENV_ROOT"], "versions").glob("3.*/bin")):
+        os.environ["PATH"] += os.pathsep + str(folder)
+
+PACKAGES = ["fluxgate-core", "fluxgate-django", "fluxgate-fastapi", "fluxgate-httpx"]
+PROJECTS = {
+    name: nox.project.load_toml(ROOT / "packages" / name / "pyproject.toml")["project"]
+    for name in PACKAGES
+}
+
+
+def group(name: str) -> list[str]:
+    """Return a dependency group of the root's pyproject.toml (pip can read those since 25.1)."""
+    return list(nox.project.dependency_groups(nox.project.load_toml(ROOT / "pyproject.toml"), name))
+
+
+def packages(*, without: str = "") -> list[str]:
+    """Return what installs our packages as they lie here, with their extras.
+
+    They go into one call of the installer, which is how they find each other.
+    """
+    arguments = []
+    for name, project in PROJECTS.items():
+        extras = ",".join(sorted(project.get("optional-dependencies", {}).keys() - {without}))
+        arguments += ["-e", f"packages/{name}[{extras}]" if extras else f"packages/{name}"]
+    return arguments
+
+
+def oldest_dependencies() -> list[str]:
+    """Return pins to the oldest version that our packages promise of each dependency."""
+    requirements = [
+        Requirement(line)
+        for project in PROJECTS.values()
+        for lines in (project["dependencies"], *project.get("optional-dependencies", {}).values())
+        for line in lines
+    ]
+    return sorted(
+        {
+            f"{requirement.name}=={clause.version}"
+            for requirement in requirements
+            for clause in requirement.specifier
+            if clause.operator == ">="
+        }
+    )
+
+
+def install(session: nox.Session, *arguments: str) -> None:
+    """Install into the session's environment, unless that very thing has been done before."""
+    done = Path(session.virtualenv.location, "installed.txt")
+    wanted = "\n".join([str(ROOT), *arguments, str(PROJECTS)])
+    if done.exists() and done.read_text() == wanted:
+        session.debug("The environment has it all.")
+        return
+    done.unlink(missing_ok=True)
+    session.install(*arguments)
+    done.write_text(wanted)
+
+
+# --- The sessions -------------------------------------------------------------------------
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Drive a failing service with and without a breaker, for some twenty seconds."""
+    install(session, "-e", "packages/fluxgate-core", *group("demo"))
+    session.run("python", "examples/demo.py", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests with the Python at hand and the newest dependencies."""
+    install(session, *packages(), *group("test"))
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12", "3.13", "3.14"], reuse_venv=False)
+@nox.parametrize(
+    "stack",
+    [
+        nox.param("latest", id="latest"),  # what is newest, httpx2 and (from 3.12 on) Django 6
+        nox.param("lts", id="lts"),  # Django 5.2; httpx without httpx2
+        nox.param("lowest", id="lowest"),  # the oldest version promised of each dependency
+    ],
+)
+def matrix(session: nox.Session, stack: str) -> None:
+    """Run the tests with every Python found here, and with older dependencies."""
+    if stack == "latest":
+        session.install(*packages(), *group("test"))
+    elif stack == "lts":
+        session.install(*packages(without="httpx2"), *group("test"), "django==5.2.*")
+    else:
+        session.install(*packages(), *group("test"), *oldest_dependencies())
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format with ruff (`-- --fix` mends what it can)."""
+    install(session, *group("lint"))
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []))
+    session.run("ruff", "format", *([] if fix else ["--check"]))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types with mypy and pyright, both at their strictest."""
+    install(session, *packages(), *group("types"))
+    session.run("python", "-m", "mypy")
+    session.run("pyright", "--pythonpath", str(python_of(Path(session.virtualenv.location))))
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests and report the lines and branches they miss."""
+    install(session, *packages(), *group("coverage"))
+    session.run("python", "-m", "coverage", "erase")
+    session.run("python", "-m", "coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "coverage", "combine", "--quiet")
+    session.run("python", "-m", "coverage", "report")
+
+
+@nox.session(name="peer-fluxgate", default=False)
+def peer_fluxgate(session: nox.Session) -> None:
+    """Make the benchmarks' second environment: one peer's import name is ours."""
+    install(session, *group("peer-fluxgate"))
+
+
+@nox.session(requires=["peer-fluxgate"])
+def benchmarks(session: nox.Session) -> None:
+    """Measure the core against its limits and its peers, side by side."""
+    install(session, "-e", "packages/fluxgate-core", *group("benchmarks"))
+    peer = python_of(Path(session.virtualenv.location).with_name("peer-fluxgate"))
+    options = ["--peer-fluxgate-python", str(peer), "--json", "benchmarks/results.json"]
+    session.run("python", "benchmarks/run.py", *options, *session.posargs)
+
+
+@nox.session(default=False)
+def build(session: nox.Session) -> None:
+    """Build all packages, as sdists and wheels, into dist/."""
+    install(session, *group("wheels"))
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    for name in PACKAGES:
+        command = ["python", "-m", "build", "--no-isolation", "--outdir", "dist"]
+        session.run(*command, f"packages/{name}", silent=True)
+
+
+@nox.session(requires=["build"], reuse_venv=False)
+@nox.parametrize("package", [nox.param(name, id=name) for name in PACKAGES])
+def wheels(session: nox.Session, package: str) -> None:
+    """Install each built wheel into a clean environment, without extras, and try it."""
+    files = {
+        str(next(Path("dist").glob(f"{name.replace('-', '_')}-*.whl")))
+        for name in ("fluxgate-core", package)
+    }
+    session.install(*sorted(files))
+    session.run("python", "-I", "-W", "error", "tests/smoke_wheel.py", package)
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    nox.main()

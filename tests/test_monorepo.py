@@ -1,0 +1,57 @@
+"""The packages fit together: one version, siblings pinned to it, types shipped."""
+
+import importlib
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = sorted((ROOT / "packages").iterdir())
+VERSION = "0.1.0"
+INTEGRATIONS = ["fluxgate_django", "fluxgate_fastapi", "fluxgate_httpx"]
+
+packages = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+
+
+def project(folder: Path) -> dict:
+    return tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+
+
+def test_the_four_packages_are_there():
+    assert [folder.name for folder in FOLDERS] == [
+        "fluxgate-core",
+        "fluxgate-django",
+        "fluxgate-fastapi",
+        "fluxgate-httpx",
+    ]
+
+
+@packages
+def test_all_share_one_version_and_pin_their_siblings_to_it(folder):
+    described = project(folder)
+    assert described["name"] == folder.name
+    assert described["version"] == VERSION
+    siblings = [line for line in described["dependencies"] if line.startswith("fluxgate-")]
+    assert siblings == ([] if folder.name == "fluxgate-core" else [f"fluxgate-core=={VERSION}"])
+
+
+@packages
+def test_ships_types_and_the_licence(folder):
+    (module,) = (folder / "src").iterdir()
+    assert (module / "py.typed").is_file()
+    assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+
+
+def test_the_core_depends_on_nothing():
+    assert project(ROOT / "packages" / "fluxgate-core")["dependencies"] == []
+
+
+@pytest.mark.parametrize("name", INTEGRATIONS)
+def test_an_integration_imports_and_knows_its_version(name):
+    module = importlib.import_module(name)
+    assert module.__version__ == metadata.version(name.replace("_", "-")) == VERSION
+    assert list(module.__all__) == sorted(module.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = module.nothing
