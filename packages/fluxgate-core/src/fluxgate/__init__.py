@@ -1,5 +1,7 @@
 """Fluxgate: a circuit breaker that can't wedge, costs next to nothing, and explains itself."""
 
+from typing import TYPE_CHECKING
+
 from fluxgate.attempt import Attempt
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker, circuits
 from fluxgate.errors import CallNotPermittedError, ConfigError, FluxgateError, WrongFrontError
@@ -28,3 +30,15 @@ __all__ = [
     "WrongFrontError",
     "circuits",
 ]
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name):
+        """Look `__version__` up when it is asked for, so that importing stays cheap."""
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("fluxgate-core")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -98,7 +98,7 @@ class Circuit:
             return lane
         phase, now = self._machine.phase, self.clock()
         if now < phase.retry_at:
-            raise self._refusal(phase, phase.reason, _left(phase.retry_at, now))
+            raise self._refusal(phase, phase.reason, _left(phase, now))
         if phase.state is State.DISABLED:
             return Admission(phase)
         admission = self._exclusively(self._machine.acquire, now)
@@ -107,7 +107,7 @@ class Circuit:
             recording = phase.state in RECORDING or phase.state is State.DISABLED
             admission = Admission(phase) if recording else None
         if admission is None:
-            raise self._refusal(phase, self._machine.last_trip, _left(phase.retry_at, now))
+            raise self._refusal(phase, self._machine.last_trip, _left(phase, now))
         assert isinstance(admission, Admission)
         return admission
 
@@ -238,7 +238,7 @@ class Circuit:
             name=self.name,
             state=phase.state,
             since=time.time() - (now - phase.began),
-            retry_after=_left(phase.retry_at, now),
+            retry_after=_left(phase, now),
             reopens=machine.reopens,
             probes=len(phase.probes),
             metrics=phase.tally.snapshot(),
@@ -336,6 +336,9 @@ class Circuit:
         self._inbox = []
         self._rejections = []
         self._info = None
+        if self.lane is not None:  # a call that forked may be on its way through it
+            self.lane.room = -1
+            self.lane.journal.clear()
         self._machine.restart()
         self._dispatch.restart()
         self.lane = self._machine.phase.lane
@@ -369,9 +372,9 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Exception]:
             yield error
 
 
-def _left(retry_at: float, now: float) -> float | None:
+def _left(phase: Phase, now: float) -> float | None:
     """Seconds until a call may be tried again; None where nobody knows."""
-    return retry_at - now if now < retry_at < inf else None
+    return max(phase.retry_at - now, 0.0) if -inf < phase.retry_at < inf else None
 
 
 _index: weakref.WeakValueDictionary[int, Circuit] = weakref.WeakValueDictionary()

@@ -138,8 +138,12 @@ class Machine:
         self, phase: Phase, probe: int | None, outcome: Outcome, elapsed: float, now: float
     ) -> None:
         """End a call that `phase` admitted; `elapsed` seconds, ended at `now`."""
-        if probe is not None and phase.probes.pop(probe, None) is None:
-            return  # reclaimed: it was settled then, as ignored
+        if probe is not None:
+            deadline = phase.probes.pop(probe, None)
+            if deadline is None:
+                return  # reclaimed: it was settled then, as ignored
+            if now >= deadline:
+                outcome = IGNORED  # overdue, whether or not anybody wanted its slot
         if phase.state is DISABLED:
             return
         totals = self.totals
@@ -176,6 +180,10 @@ class Machine:
         phase = lane.phase
         if phase is not self.phase:
             self.totals.stale += len(batch)
+            return
+        if lane.fast > phase.policy.slow:  # a new threshold: what was fast may be slow now
+            for elapsed in batch:
+                self.settle(phase, None, SUCCESS, elapsed, lane.at)
             return
         totals = self.totals
         totals.successes += len(batch)
