@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from types import CodeType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from fluxgate import _log
 from fluxgate._dispatch import Dispatch
@@ -97,19 +97,26 @@ class Circuit:
         if lane is not None:
             return lane
         phase, now = self._machine.phase, self.clock()
-        if now < phase.retry_at:
-            raise self._refusal(phase, phase.reason, _left(phase, now))
+        if now < (retry_at := phase.retry_at):
+            left = retry_at - now if retry_at < inf else None
+            raise self._refusal(phase, phase.reason, left)
         if phase.state is State.DISABLED:
             return Admission(phase)
-        admission = self._exclusively(self._machine.acquire, now)
-        phase = self._machine.phase
+        admission = self._exclusively(self._acquire, now)
         if admission is _DEFERRED:
+            phase = self._machine.phase
             recording = phase.state in RECORDING or phase.state is State.DISABLED
-            admission = Admission(phase) if recording else None
-        if admission is None:
-            raise self._refusal(phase, self._machine.last_trip, _left(phase, now))
-        assert isinstance(admission, Admission)
-        return admission
+            admission = Admission(phase) if recording else phase
+        if isinstance(admission, Admission):
+            return admission
+        assert isinstance(admission, Phase)
+        half_open = admission.state is State.HALF_OPEN
+        reason = self._machine.last_trip if half_open else admission.reason
+        raise self._refusal(admission, reason, _left(admission, now))
+
+    def _acquire(self, now: float) -> Admission | Phase:
+        """An admission, or the phase that refuses it."""
+        return self._machine.acquire(now) or self._machine.phase
 
     def _refusal(
         self, phase: Phase, reason: Reason | None, retry_after: float | None
@@ -214,9 +221,9 @@ class Circuit:
 
     def info(self) -> Info:
         """The circuit as it stands; the last known picture if this thread is inside a circuit."""
-        info = self._exclusively(self._picture)
+        info = self._exclusively(self._look)
         if info is _DEFERRED:
-            info = self._info or self._picture()
+            info = self._info or self._picture(self.clock())
         assert isinstance(info, Info)
         return info
 
@@ -230,11 +237,15 @@ class Circuit:
         """The current settings."""
         return self._machine.policy
 
-    def _picture(self) -> Info:
-        machine, now = self._machine, self.clock()
-        machine.advance(now)
-        phase = machine.phase
-        self._info = Info(
+    def _look(self) -> Info:
+        now = self.clock()
+        self._machine.advance(now)
+        self._info = self._picture(now)
+        return self._info
+
+    def _picture(self, now: float) -> Info:
+        machine, phase = self._machine, self._machine.phase
+        return Info(
             name=self.name,
             state=phase.state,
             since=time.time() - (now - phase.began),
@@ -246,7 +257,6 @@ class Circuit:
             last_trip=machine.last_trip,
             would_open=machine.would_open(),
         )
-        return self._info
 
     # -- the lock
 
@@ -367,7 +377,7 @@ def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Exception]:
     errors: tuple[BaseException, ...] = group.exceptions
     for error in errors:
         if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(cast(BaseExceptionGroup[Any], error))
+            yield from _leaves(error)  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(error, Exception) and not isinstance(error, FluxgateError):
             yield error
 
