@@ -12,23 +12,21 @@ before it leaves and looks at again afterwards.
 
 from __future__ import annotations
 
-import itertools
-import os
 import sys
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from types import CodeType
 from typing import Any, Final
 
-from fluxgate import _log
+from fluxgate import _index, _log
 from fluxgate._dispatch import Dispatch
+from fluxgate._judge import outcome_of, outcome_of_result
 from fluxgate._lane import BATCH, Lane
 from fluxgate._machine import Event, Machine, Outcome
 from fluxgate._phase import RECORDING, Admission, Phase
-from fluxgate.errors import CallNotPermittedError, FluxgateError
+from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
 from fluxgate.signals import Listener, Reason, Signal
@@ -87,7 +85,7 @@ class Circuit:
         self._lock = threading.RLock()
         self._busy = False
         self.lane = self._machine.phase.lane
-        _index[next(_numbers)] = self
+        _index.add(self)
 
     # -- admission
 
@@ -135,22 +133,16 @@ class Circuit:
     ) -> None:
         """End a call that raised at `end`, by way of the tracker."""
         phase = admission.phase
-        outcome = self._judge(error, phase.policy)
+        outcome = outcome_of(error, phase.policy, self.name)
         self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end)
 
     def returned(
         self, admission: Lane | Admission, result: object, elapsed: float, end: float
     ) -> None:
         """End a call that returned `result` at `end`, by way of the result tracker."""
-        phase = admission.phase
         outcome = Outcome.SUCCESS
-        result_tracker = phase.policy.result_tracker
-        if result_tracker is not None:
-            try:
-                outcome = Outcome.FAILURE if result_tracker(result) else Outcome.SUCCESS
-            except Exception as fault:
-                _log.fault(self.name, f"result_tracker {result_tracker!r}", fault)
-                outcome = Outcome.IGNORED
+        if admission.phase.policy.result_tracker is not None:
+            outcome = outcome_of_result(result, admission.phase.policy, self.name)
         self.settle(admission, outcome, elapsed, end)
 
     def settle(
@@ -184,22 +176,6 @@ class Circuit:
     def drain(self, lane: Lane) -> None:
         """Count what lies in a lane's journal."""
         self._perform(self._absorb, lane)
-
-    def _judge(self, error: BaseException, policy: Policy) -> Outcome:
-        """What an exception that left a protected call says about the dependency."""
-        if not isinstance(error, Exception):
-            return Outcome.CANCELLED
-        # Our own errors, another circuit's refusal among them, say nothing about the dependency.
-        tracks = policy.tracker.tracks
-        try:
-            if isinstance(error, BaseExceptionGroup):
-                tracked = any(tracks(leaf) for leaf in _leaves(error))
-            else:
-                tracked = not isinstance(error, FluxgateError) and tracks(error)
-        except Exception as fault:
-            _log.fault(self.name, f"tracker {policy.tracker!r}", fault)
-            return Outcome.IGNORED
-        return Outcome.FAILURE if tracked else Outcome.IGNORED
 
     # -- controls and reading
 
@@ -268,7 +244,7 @@ class Circuit:
                 return  # its holder looks again before it is done
             step, args = _nothing, ()
         self._locked(step, args)
-        if self._inbox or self._machine.faults or self._dispatch.queue:
+        if self._inbox or self._machine.advice.faults or self._dispatch.queue:
             self._afterwards()
 
     def _exclusively(self, step: Step, *args: Any) -> Any:
@@ -333,13 +309,13 @@ class Circuit:
         """Now that the lock is free: the inbox again, the faults, the listeners."""
         while self._inbox and not self._busy:
             self._locked(_nothing, ())
-        faults = self._machine.faults
+        faults = self._machine.advice.faults
         while faults:
             what, error = faults.pop(0)
             _log.fault(self.name, what, error)
         self._dispatch.deliver()
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
         """Begin anew in a forked child, where the lock's holder may not exist."""
         self._lock = threading.RLock()
         self._busy = False
@@ -372,35 +348,6 @@ def _nothing() -> None:
     """A step for when catching up is all that is wanted."""
 
 
-def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Exception]:
-    """The exceptions in a group that a tracker may judge."""
-    errors: tuple[BaseException, ...] = group.exceptions
-    for error in errors:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)  # pyright: ignore[reportUnknownArgumentType]
-        elif isinstance(error, Exception) and not isinstance(error, FluxgateError):
-            yield error
-
-
 def _left(phase: Phase, now: float) -> float | None:
     """Seconds until a call may be tried again; None where nobody knows."""
     return max(phase.retry_at - now, 0.0) if -inf < phase.retry_at < inf else None
-
-
-_index: weakref.WeakValueDictionary[int, Circuit] = weakref.WeakValueDictionary()
-_numbers = itertools.count()
-
-
-def every() -> list[Circuit]:
-    """Every living circuit of this process, in the order in which they were made."""
-    # valuerefs() copies in one step, so no lock is needed that a finaliser could wait for.
-    return [circuit for ref in _index.valuerefs() if (circuit := ref()) is not None]
-
-
-def _restart_all() -> None:
-    for circuit in every():
-        circuit._restart()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_restart_all)

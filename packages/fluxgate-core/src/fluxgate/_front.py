@@ -7,7 +7,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from typing import Any, ClassVar, NoReturn, TypeVar, Unpack, cast
+from functools import partial
+from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar, Unpack, cast, overload
 
 from fluxgate._circuit import Circuit
 from fluxgate._machine import Event
@@ -25,6 +26,8 @@ from fluxgate.policy import DEFAULT, Policy, Settings
 from fluxgate.signals import Listener
 from fluxgate.state import State
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Self = TypeVar("Self", bound="Front")
 
 _INITIAL = (State.CLOSED, State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN)
@@ -207,6 +210,31 @@ class Front(ABC):
         )
 
     # -- decorating
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, R], /, *, fallback: Callable[[Exception], Any] | None = None
+    ) -> Callable[P, R]: ...
+
+    @overload
+    def __call__(
+        self, fn: None = None, /, *, fallback: Callable[[Exception], Any] | None = None
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def __call__(self, fn: Any = None, /, *, fallback: Any = None) -> Any:
+        """Decorate a function, method or generator; it keeps its signature, type and kind.
+
+        Args:
+            fn: what to protect.
+            fallback: called with any `Exception` that comes out, refusals included; its result
+                takes the call's place. On an async breaker it may be sync or async.
+
+        Raises:
+            TypeError: `fn` belongs to the other front, or is a generator with a fallback.
+        """
+        if fn is None:
+            return partial(self._decorate, fallback=fallback)
+        return self._decorate(fn, fallback)
 
     def _decorate(self, fn: Any, fallback: Callable[[Exception], Any] | None) -> Any:
         if isinstance(fn, (staticmethod, classmethod)):

@@ -18,7 +18,7 @@ The rules:
    counted as stale and moves nothing.
 
 This module has no lock, no clock, no dice, no I/O and no logging: `now` is an argument, the dice
-are handed in, and what there is to tell lies in `outbox` and `faults` for the owner to fetch.
+are handed in, and what there is to tell lies in `outbox` and `advice.faults` for the owner.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import math
 from collections.abc import Callable
 from enum import StrEnum
 
+from fluxgate._advice import Advice
 from fluxgate._counters import Counters
 from fluxgate._lane import Lane
 from fluxgate._phase import RECORDING, Admission, Notice, Phase
@@ -99,8 +100,7 @@ class Machine:
 
     __slots__ = (
         "_next_probe",
-        "dice",
-        "faults",
+        "advice",
         "last_trip",
         "outbox",
         "phase",
@@ -111,11 +111,10 @@ class Machine:
 
     def __init__(self, policy: Policy, state: State, now: float, dice: Callable[[], float]) -> None:
         self.policy = policy
-        self.dice = dice
+        self.advice = Advice(dice)
         self.reopens = 0
         self.last_trip: Reason | None = None
         self.outbox: list[Notice] = []
-        self.faults: list[tuple[str, Exception]] = []
         self._next_probe = 0
         self.totals = Counters()
         reason = Reason(f"initial_state={state}")
@@ -247,7 +246,7 @@ class Machine:
             reason=old.reason,
         )
         self.outbox.clear()
-        self.faults.clear()
+        self.advice.faults.clear()
         self.totals = Counters()
         self._choose_lane(self.phase, old.began)
 
@@ -261,8 +260,8 @@ class Machine:
     def would_open(self) -> Reason | None:
         """In METRICS_ONLY, why the circuit would open now."""
         phase = self.phase
-        if phase.state is METRICS_ONLY and self._fires(phase):
-            return self._explain(phase)
+        if phase.state is METRICS_ONLY and self.advice.fires(phase):
+            return self.advice.explain(phase)
         return None
 
     # -- inside
@@ -276,7 +275,7 @@ class Machine:
             self.reopens += old.state is HALF_OPEN
             self.last_trip = reason
             if retry_at is None:
-                retry_at = now + self._delay()
+                retry_at = now + self.advice.delay(self.policy, self.reopens)
         elif state is FORCED_OPEN:
             retry_at = math.inf
         elif state is CLOSED:
@@ -295,31 +294,12 @@ class Machine:
             self.outbox.append(Notice(old.state, state, self.phase.generation, reason))
         return self.phase
 
-    def _delay(self) -> float:
-        """Seconds to stay open: asked, and its jitter drawn, once per opening."""
-        retry = self.policy.retry
-        try:
-            delay = float(retry.delay(self.reopens))
-            if delay >= 0:
-                jitter = retry.jitter_ratio
-                return delay * (1 + jitter * (2 * self.dice() - 1)) if jitter else delay
-            raise ValueError(f"{retry!r}.delay({self.reopens}) gave {delay}, not seconds")
-        except Exception as error:
-            self.faults.append(("retry", error))
-            return 60.0
-
     def _acquire_probe(self, phase: Phase, now: float) -> Admission | None:
         self._reclaim(phase, now)
         policy = phase.policy
         if len(phase.probes) >= policy.max_half_open_calls:
             return None
-        try:
-            ratio = policy.permit.ratio(now - phase.began)
-            admitted = ratio >= 1 or self.dice() < ratio
-        except Exception as error:
-            self.faults.append(("permit", error))
-            admitted = True  # the slots bound it
-        if not admitted:
+        if not self.advice.admits(policy, now - phase.began):
             return None
         self._next_probe += 1
         phase.probes[self._next_probe] = now + policy.probe_timeout
@@ -341,22 +321,11 @@ class Machine:
             self.totals.slow[threshold] = self.totals.slow.get(threshold, 0) + 1
         return slow
 
-    def _fires(self, phase: Phase) -> bool:
-        try:
-            return phase.tripper.fires(phase.tally)
-        except Exception as error:
-            self.faults.append(("tripper", error))
-            return False
-
     def _ask(self, phase: Phase, now: float) -> None:
-        try:
-            fires = phase.tripper.fires(phase.tally)
-        except Exception as error:
-            self.faults.append(("tripper", error))
-            fires = False
+        fires = self.advice.fires(phase)
         if phase.state is METRICS_ONLY:
             if fires and not phase.would_open:
-                reason = self._explain(phase)
+                reason = self.advice.explain(phase)
                 self.outbox.append(
                     Notice(
                         phase.state, phase.state, phase.generation, reason, SignalKind.WOULD_OPEN
@@ -364,32 +333,18 @@ class Machine:
                 )
             phase.would_open = fires
         elif fires:
-            self._move(Event.TRIPPED, now, self._explain(phase))
+            self._move(Event.TRIPPED, now, self.advice.explain(phase))
 
     def _judge_probes(self, phase: Phase, failed: bool, now: float) -> None:
         if phase.tripper is NEVER:
             fires = failed
             reason = Reason("probe failed") if failed else Reason("probe succeeded")
-        elif self._has_evidence(phase):
-            fires = self._fires(phase)
-            reason = self._explain(phase) if fires else Reason("probes succeeded")
+        elif self.advice.has_evidence(phase):
+            fires = self.advice.fires(phase)
+            reason = self.advice.explain(phase) if fires else Reason("probes succeeded")
         else:
             return
         self._move(Event.TRIPPED if fires else Event.RECOVERED, now, reason)
-
-    def _has_evidence(self, phase: Phase) -> bool:
-        try:
-            return phase.tripper.has_evidence(phase.tally)
-        except Exception as error:
-            self.faults.append(("tripper", error))
-            return True
-
-    def _explain(self, phase: Phase) -> Reason:
-        try:
-            return phase.tripper.explain(phase.tally)
-        except Exception as error:
-            self.faults.append(("tripper", error))
-            return Reason(repr(phase.tripper))
 
     def _choose_lane(self, phase: Phase, now: float) -> None:
         """Decide whether fast successes can matter now; a new lane only if that has changed."""

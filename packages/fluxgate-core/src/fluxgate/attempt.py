@@ -74,10 +74,7 @@ class Attempt:
             elapsed: the call's duration in seconds; by default the time since it was admitted.
         """
         if self._claim():
-            end = self._circuit.clock()
-            if elapsed is None:
-                elapsed = end - self._started
-            self._circuit.raised(self._admission, error, elapsed, end)
+            self._circuit.raised(self._admission, error, *self._times(elapsed))
 
     def returned(self, result: object, elapsed: float | None = None) -> None:
         """The call returned `result`; the breaker's result tracker says what that means.
@@ -87,17 +84,16 @@ class Attempt:
             elapsed: the call's duration in seconds; by default the time since it was admitted.
         """
         if self._claim():
-            end = self._circuit.clock()
-            if elapsed is None:
-                elapsed = end - self._started
-            self._circuit.returned(self._admission, result, elapsed, end)
+            self._circuit.returned(self._admission, result, *self._times(elapsed))
 
     def _settle(self, outcome: Outcome, elapsed: float | None) -> None:
         if self._claim():
-            end = self._circuit.clock()
-            if elapsed is None:
-                elapsed = end - self._started
-            self._circuit.settle(self._admission, outcome, elapsed, end)
+            self._circuit.settle(self._admission, outcome, *self._times(elapsed))
+
+    def _times(self, elapsed: float | None) -> tuple[float, float]:
+        """The call's duration, and the clock time of its end."""
+        end = self._circuit.clock()
+        return end - self._started if elapsed is None else elapsed, end
 
     def _claim(self) -> bool:
         """Whether the caller is the first to settle; a pop is atomic."""

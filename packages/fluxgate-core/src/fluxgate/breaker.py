@@ -11,9 +11,9 @@ import functools
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from types import CoroutineType, TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast, overload
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
-from fluxgate import _circuit
+from fluxgate import _index
 from fluxgate._front import Front
 from fluxgate._lane import Lane
 from fluxgate._phase import Admission
@@ -108,31 +108,6 @@ class CircuitBreaker(Front):
             raise
         except Exception as error:
             return self._checked_sync(fallback, fallback(error))
-
-    @overload
-    def __call__(
-        self, fn: Callable[P, R], /, *, fallback: Callable[[Exception], R] | None = None
-    ) -> Callable[P, R]: ...
-
-    @overload
-    def __call__(
-        self, fn: None = None, /, *, fallback: Callable[[Exception], Any] | None = None
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-
-    def __call__(self, fn: Any = None, /, *, fallback: Any = None) -> Any:
-        """Decorate a function, method or generator; it keeps its signature and kind.
-
-        Args:
-            fn: what to protect.
-            fallback: called with any `Exception` that comes out, refusals included; its result
-                takes the call's place.
-
-        Raises:
-            TypeError: `fn` is async (use `AsyncCircuitBreaker`), or a generator with a fallback.
-        """
-        if fn is None:
-            return functools.partial(self._decorate, fallback=fallback)
-        return self._decorate(fn, fallback)
 
     def __enter__(self) -> Attempt:
         return self._enter()
@@ -277,35 +252,6 @@ class AsyncCircuitBreaker(Front):
             answer: Any = fallback(error)
             return cast(R, await answer if isawaitable(answer) else answer)
 
-    @overload
-    def __call__(
-        self,
-        fn: Callable[P, R],
-        /,
-        *,
-        fallback: Callable[[Exception], Any] | None = None,
-    ) -> Callable[P, R]: ...
-
-    @overload
-    def __call__(
-        self, fn: None = None, /, *, fallback: Callable[[Exception], Any] | None = None
-    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
-
-    def __call__(self, fn: Any = None, /, *, fallback: Any = None) -> Any:
-        """Decorate an async function, method or generator; it keeps its signature and kind.
-
-        Args:
-            fn: what to protect.
-            fallback: called with any `Exception` that comes out, refusals included; its result
-                takes the call's place. It may be sync or async.
-
-        Raises:
-            TypeError: `fn` is not async (use `CircuitBreaker`), or a generator with a fallback.
-        """
-        if fn is None:
-            return functools.partial(self._decorate, fallback=fallback)
-        return self._decorate(fn, fallback)
-
     async def __aenter__(self) -> Attempt:
         return self._enter()
 
@@ -383,4 +329,4 @@ def circuits() -> list[CircuitBreaker]:
     For pages and collectors: circuits with equal names are separate circuits, and decorating
     registers nothing.
     """
-    return [CircuitBreaker._over(circuit) for circuit in _circuit.every()]
+    return [CircuitBreaker._over(circuit) for circuit in _index.every()]

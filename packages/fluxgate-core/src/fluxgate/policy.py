@@ -32,7 +32,7 @@ class Settings(TypedDict, total=False):
     probe_timeout: float
 
 
-class Policy:
+class Policy(Strategy):
     """Everything that decides what a circuit does. Frozen; many circuits may share one.
 
     Args:
@@ -65,6 +65,16 @@ class Policy:
         "tracker",
         "tripper",
         "window",
+    )
+    __match_args__ = (
+        "window",
+        "tracker",
+        "result_tracker",
+        "tripper",
+        "retry",
+        "permit",
+        "max_half_open_calls",
+        "probe_timeout",
     )
 
     def __init__(
@@ -134,14 +144,16 @@ class Policy:
 
     def replace(self, **changes: Any) -> Policy:
         """A copy with other settings. Unknown names raise a TypeError that lists the known."""
-        unknown = changes.keys() - Settings.__annotations__.keys()
+        unknown = changes.keys() - set(self.__match_args__)
         if unknown:
             raise TypeError(
                 f"unknown setting {', '.join(sorted(unknown))}; "
-                f"known are {', '.join(Settings.__annotations__)}"
+                f"known are {', '.join(self.__match_args__)}"
             )
-        current = {name: getattr(self, name) for name in Settings.__annotations__}
-        return Policy(**{**current, **changes})
+        return Policy(**{**self._values(), **changes})
+
+    def __repr__(self) -> str:
+        return f"Policy({', '.join(f'{k}={v!r}' for k, v in self._values().items())})"
 
     def tripper_in(self, state: State) -> Tripper:
         """The tripper as it reads in `state`."""
@@ -156,8 +168,7 @@ def _check_kind(name: str, value: object, kind: type[Strategy]) -> None:
         hint = "; fluxgate.config reads expression strings"
     elif isinstance(value, type) and issubclass(value, kind):
         hint = f"; did you mean {value.__name__}(...)?"
-    article = kind.__name__
-    raise TypeError(f"{name} must be a {article} from fluxgate.{name}s, not {value!r}{hint}")
+    raise TypeError(f"{name} must be a {kind.__name__} from {kind.__module__}, not {value!r}{hint}")
 
 
 DEFAULT = Policy()

@@ -1,0 +1,71 @@
+"""Asking the strategies, which may be the user's own: an error of theirs is noted, not raised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from fluxgate._phase import Phase
+from fluxgate.policy import Policy
+from fluxgate.signals import Reason
+
+
+class Advice:
+    """What the strategies say, and what holds where they raise.
+
+    Attributes:
+        faults: what raised, and with what; for the owner to log once the lock is free.
+    """
+
+    __slots__ = ("_dice", "faults")
+
+    def __init__(self, dice: Callable[[], float]) -> None:
+        self._dice = dice
+        self.faults: list[tuple[str, Exception]] = []
+
+    def fires(self, phase: Phase) -> bool:
+        """Whether the tripper would open; not if it raises."""
+        try:
+            return phase.tripper.fires(phase.tally)
+        except Exception as error:
+            self.faults.append(("tripper", error))
+            return False
+
+    def has_evidence(self, phase: Phase) -> bool:
+        """Whether the probes so far suffice; they do if the tripper can't tell."""
+        try:
+            return phase.tripper.has_evidence(phase.tally)
+        except Exception as error:
+            self.faults.append(("tripper", error))
+            return True
+
+    def explain(self, phase: Phase) -> Reason:
+        """Why the tripper fired; at least which it was."""
+        try:
+            return phase.tripper.explain(phase.tally)
+        except Exception as error:
+            self.faults.append(("tripper", error))
+            return Reason(repr(phase.tripper))
+
+    def delay(self, policy: Policy, reopens: int) -> float:
+        """Seconds to stay open, the jitter drawn; a minute if the retry can't say."""
+        retry = policy.retry
+        try:
+            delay = float(retry.delay(reopens))
+            if retry.jitter_ratio and delay < math.inf:
+                delay *= 1 + retry.jitter_ratio * (2 * self._dice() - 1)
+            if delay >= 0:
+                return delay
+            raise ValueError(f"{retry!r}.delay({reopens}) gave {delay}, which is no duration")
+        except Exception as error:
+            self.faults.append(("retry", error))
+            return 60.0
+
+    def admits(self, policy: Policy, elapsed: float) -> bool:
+        """Whether the permit lets this call probe; it does if the permit raises: slots bound it."""
+        try:
+            ratio = policy.permit.ratio(elapsed)
+            return ratio >= 1 or self._dice() < ratio
+        except Exception as error:
+            self.faults.append(("permit", error))
+            return True
