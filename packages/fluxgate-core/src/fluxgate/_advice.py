@@ -23,6 +23,16 @@ class Advice:
         self._dice = dice
         self.faults: list[tuple[str, Exception]] = []
 
+    def take_faults(self) -> list[tuple[str, Exception]]:
+        """The faults so far, each to one taker only."""
+        faults: list[tuple[str, Exception]] = []
+        try:
+            while self.faults:
+                faults.append(self.faults.pop(0))
+        except IndexError:  # another thread was quicker
+            pass
+        return faults
+
     def fires(self, phase: Phase) -> bool:
         """Whether the tripper would open; not if it raises."""
         try:

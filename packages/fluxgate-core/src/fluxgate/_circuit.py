@@ -84,7 +84,7 @@ class Circuit:
         self._info: Info | None = None
         self._lock = threading.RLock()
         self._busy = False
-        self.lane = self._machine.phase.lane
+        self.lane = self._machine.lane
         _index.add(self)
 
     # -- admission
@@ -106,8 +106,14 @@ class Circuit:
             recording = phase.state in RECORDING or phase.state is State.DISABLED
             admission = Admission(phase) if recording else phase
         if isinstance(admission, Admission):
+            try:
+                self._afterwards()
+            except BaseException:  # an interrupt in a listener: the call will not be made
+                self.abandon(admission)
+                raise
             return admission
         assert isinstance(admission, Phase)
+        self._afterwards()
         half_open = admission.state is State.HALF_OPEN
         reason = self._machine.last_trip if half_open else admission.reason
         raise self._refusal(admission, reason, _left(admission, now))
@@ -200,6 +206,7 @@ class Circuit:
         info = self._exclusively(self._look)
         if info is _DEFERRED:
             info = self._info or self._picture(self.clock())
+        self._afterwards()
         assert isinstance(info, Info)
         return info
 
@@ -226,6 +233,7 @@ class Circuit:
             state=phase.state,
             since=time.time() - (now - phase.began),
             retry_after=_left(phase, now),
+            open_for=phase.retry_at - phase.began if _left(phase, now) is not None else None,
             reopens=machine.reopens,
             probes=len(phase.probes),
             metrics=phase.tally.snapshot(),
@@ -251,9 +259,7 @@ class Circuit:
         """Do `step` under the lock for its result; `_DEFERRED` where waiting could deadlock."""
         if self._busy and _inside_a_circuit():
             return _DEFERRED
-        result = self._locked(step, args)
-        self._afterwards()
-        return result
+        return self._locked(step, args)
 
     def _locked(self, step: Step, args: tuple[Any, ...]) -> Any:
         with self._lock:
@@ -269,7 +275,7 @@ class Circuit:
                 return step(*args)
             finally:
                 machine = self._machine
-                if machine.phase.lane is not self.lane or machine.outbox:
+                if machine.lane is not self.lane or machine.outbox:
                     self._publish()
                 self._busy = False
 
@@ -288,12 +294,12 @@ class Circuit:
         batch = journal[:]
         if batch:
             del journal[: len(batch)]  # never a new list: a shell may hold this one
-            self._machine.absorb(lane, batch)
+            self._machine.absorb(lane, batch, self.clock())
 
     def _publish(self) -> None:
         """Put the machine's lane up for all to see, and fetch what it has to tell."""
         machine = self._machine
-        while (lane := machine.phase.lane) is not self.lane:
+        while (lane := machine.lane) is not self.lane:
             retired, self.lane = self.lane, lane
             if retired is not None:
                 retired.room = -1  # who appends from now on drains it, what came before is here
@@ -309,9 +315,7 @@ class Circuit:
         """Now that the lock is free: the inbox again, the faults, the listeners."""
         while self._inbox and not self._busy:
             self._locked(_nothing, ())
-        faults = self._machine.advice.faults
-        while faults:
-            what, error = faults.pop(0)
+        for what, error in self._machine.advice.take_faults():
             _log.fault(self.name, what, error)
         self._dispatch.deliver()
 
@@ -327,7 +331,7 @@ class Circuit:
             self.lane.journal.clear()
         self._machine.restart()
         self._dispatch.restart()
-        self.lane = self._machine.phase.lane
+        self.lane = self._machine.lane
 
 
 _new_refusal = CallNotPermittedError.__new__

@@ -34,7 +34,8 @@ class Dispatch:
         An error of theirs is logged; an interrupt goes on to the caller once all have been told.
         """
         interrupt: BaseException | None = None
-        while self.queue and self._delivering.acquire(blocking=False):
+        delivering = self._delivering  # a listener that forks gets a new one in the child
+        while self.queue and delivering.acquire(blocking=False):
             try:
                 while self.queue:
                     listener, signal = self.queue.pop(0)
@@ -45,7 +46,7 @@ class Dispatch:
                     except BaseException as error:
                         interrupt = interrupt or error
             finally:
-                self._delivering.release()
+                delivering.release()
         if interrupt is not None:
             raise interrupt
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from importlib import import_module
 from typing import Any
 
 
@@ -14,10 +15,18 @@ def load(name: str, owner: str) -> Any:
     """
     if hasattr(builtins, name):
         return getattr(builtins, name)
-    from pkgutil import resolve_name  # not at import: few need it
-
+    module, _, attribute = name.rpartition(".")
     try:
-        return resolve_name(name)
+        if not module:
+            raise ModuleNotFoundError(f"no builtin or module attribute {name!r}", name=name)
+        try:
+            return getattr(import_module(module), attribute)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # the module is there, and lacks something itself
+            from pkgutil import resolve_name  # knows names inside classes, too
+
+            return resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f'{owner}: "{name}" can\'t be imported ({error}); '

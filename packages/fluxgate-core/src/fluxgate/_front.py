@@ -68,6 +68,7 @@ class Front(ABC):
 
     _circuit: Circuit
     _kinds: ClassVar[tuple[Kind, Kind]]
+    _fallback_kinds: ClassVar[tuple[Kind, ...]]
     _other: ClassVar[str]
 
     def __init__(
@@ -271,6 +272,11 @@ class Front(ABC):
     def _check_fallback(self, fallback: Callable[[Exception], Any]) -> None:
         if not callable(fallback):
             raise TypeError(f"fallback must be callable with the exception: {fallback!r}")
+        kind = kind_of(fallback)
+        if kind in (Kind.GENERATOR, Kind.ASYNC_GENERATOR):
+            raise TypeError(f"fallback {describe(fallback)} is a generator: it must give a result")
+        if kind not in self._fallback_kinds:
+            raise self._wrong_front(fallback)
 
     def _wrong_front(self, fn: object) -> WrongFrontError:
         return WrongFrontError(f"{describe(fn)} {self._other}")

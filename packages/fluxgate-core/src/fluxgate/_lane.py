@@ -8,7 +8,6 @@ drained into window and totals when it holds a batch, and before anything is rec
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,9 +36,7 @@ class Lane:
 
     probe = None  # what goes through a lane holds no probe slot
 
-    def __init__(
-        self, phase: Phase, fast: float = 0.0, until: float = inf, at: float = 0.0
-    ) -> None:
+    def __init__(self, phase: Phase, fast: float, until: float, at: float) -> None:
         self.phase = phase
         self.fast = fast
         self.until = until

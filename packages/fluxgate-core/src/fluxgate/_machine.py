@@ -101,6 +101,7 @@ class Machine:
     __slots__ = (
         "_next_probe",
         "advice",
+        "lane",
         "last_trip",
         "outbox",
         "phase",
@@ -115,6 +116,7 @@ class Machine:
         self.reopens = 0
         self.last_trip: Reason | None = None
         self.outbox: list[Notice] = []
+        self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
         self.totals = Counters()
         reason = Reason(f"initial_state={state}")
@@ -174,24 +176,20 @@ class Machine:
         if phase is self.phase:
             self._choose_lane(phase, now)
 
-    def absorb(self, lane: Lane, batch: list[float]) -> None:
+    def absorb(self, lane: Lane, batch: list[float], now: float) -> None:
         """Count fast successes from a lane's journal."""
         phase = lane.phase
         if phase is not self.phase:
             self.totals.stale += len(batch)
-            return
-        if lane.fast > phase.policy.slow:  # a new threshold: what was fast may be slow now
+        elif lane is not self.lane:
+            # They were let in under other circumstances, and may be news by now.
             for elapsed in batch:
-                self.settle(phase, None, SUCCESS, elapsed, lane.at)
-            return
-        totals = self.totals
-        totals.successes += len(batch)
-        nanoseconds = round(sum(batch) * 1e9)
-        totals.nanoseconds += nanoseconds
-        before = phase.tally.add_fast(batch, nanoseconds, lane.at)
-        # A batch that was appended late may complete a minimum.
-        if before < phase.minimum and not phase.tally.clean and _completes_minimum(phase, before):
-            self._ask(phase, lane.at)
+                self.settle(phase, None, SUCCESS, elapsed, now)
+        else:
+            nanoseconds = round(sum(batch) * 1e9)
+            self.totals.successes += len(batch)
+            self.totals.nanoseconds += nanoseconds
+            phase.tally.add_fast(batch, nanoseconds, lane.at)
 
     # -- controls
 
@@ -348,16 +346,17 @@ class Machine:
 
     def _choose_lane(self, phase: Phase, now: float) -> None:
         """Decide whether fast successes can matter now; a new lane only if that has changed."""
-        lane = phase.lane
-        if lane is None:
+        if phase.state not in RECORDING:
+            self.lane = None
             return
         tripper, tally = phase.tripper, phase.tally
         up = (tripper.steady and tally.total_count >= phase.minimum) or (
             tripper.needs_bad and tally.clean
         )
         fast = phase.policy.fast if up else 0.0
-        if lane.fast != fast or now >= lane.until:
-            phase.lane = Lane(phase, fast, tally.until(now), now)
+        lane = self.lane
+        if lane is None or lane.phase is not phase or lane.fast != fast or now >= lane.until:
+            self.lane = Lane(phase, fast, tally.until(now), now)
 
 
 def _completes_minimum(phase: Phase, before: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from fluxgate._lane import Lane
 from fluxgate._tally import Tally
 from fluxgate.policy import Policy
 from fluxgate.signals import Reason, SignalKind
@@ -22,7 +21,6 @@ class Phase:
     __slots__ = (
         "began",
         "generation",
-        "lane",
         "minimum",
         "policy",
         "probes",
@@ -56,7 +54,6 @@ class Phase:
         self.reason = reason
         self.probes: dict[int, float] = {}  # token -> deadline, the earliest first
         self.would_open = False
-        self.lane: Lane | None = Lane(self) if state in RECORDING else None
 
     def take(self, policy: Policy) -> None:
         """Go by `policy`."""

@@ -44,8 +44,8 @@ class Tally(Metrics, ABC):
         """
 
     @abstractmethod
-    def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> int:
-        """Record fast successes and give the count before them.
+    def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> None:
+        """Record fast successes.
 
         Args:
             batch: their durations in seconds; the list becomes the tally's own.
@@ -130,8 +130,8 @@ class CountTally(Tally):
                 self.slow_counts[threshold] += 1
         return before
 
-    def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> int:
-        chunks, before = self._chunks, self.total_count
+    def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> None:
+        chunks = self._chunks
         if chunks and len(chunks[-1].durations) + len(batch) <= CHUNK:
             chunks[-1].durations += batch
         else:
@@ -139,7 +139,6 @@ class CountTally(Tally):
         chunks[-1].nanoseconds += nanoseconds
         self._grow(len(batch), nanoseconds)
         self.failure_streak = 0
-        return before
 
     def _grow(self, count: int, nanoseconds: int) -> None:
         self._seen += count
@@ -232,13 +231,11 @@ class TimeTally(Tally):
                 self.slow_counts[threshold] += 1
         return before
 
-    def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> int:
+    def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> None:
         self.failure_streak = 0
         bucket = self._bucket_at(at)
-        before = self.total_count
         if bucket is not None:
             self._grow(bucket, len(batch), nanoseconds)
-        return before
 
     def _grow(self, bucket: _Bucket, calls: int, nanoseconds: int) -> None:
         bucket.calls += calls

@@ -44,11 +44,14 @@ def describe(fn: object) -> str:
 
 
 class _FirstItem(Generator[Any, Any, Any]):
-    """A generator that notes how long its first item took."""
+    """A generator that notes how long its first item took, and that it was closed early."""
 
-    def __init__(self, inner: Generator[Any, Any, Any], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, inner: Generator[Any, Any, Any], clock: Callable[[], float], attempt: Attempt
+    ) -> None:
         self._inner = inner
         self._clock = clock
+        self._attempt = attempt
         self._started = clock()
         self.elapsed: float | None = None
 
@@ -62,19 +65,21 @@ class _FirstItem(Generator[Any, Any, Any]):
     def throw(self, *exc_info: Any) -> Any:
         return self._inner.throw(*exc_info)
 
+    def close(self) -> None:
+        self._attempt.ignore()  # first: what the inner one does now proves nothing
+        self._inner.close()
+
 
 def protect_generator(circuit: Circuit, fn: Fn) -> Fn:
     """`fn`, admitted at the first `next`; it settles when it ends, fails or is closed."""
 
     @functools.wraps(fn)
     def protected(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+        inner = fn(*args, **kwargs)  # nothing of it runs yet
         attempt = Attempt(circuit, circuit.admit())
-        items = _FirstItem(fn(*args, **kwargs), circuit.clock)
+        items = _FirstItem(inner, circuit.clock, attempt)
         try:
             result = yield from items
-        except GeneratorExit:
-            attempt.ignore()  # closed early by whoever reads it
-            raise
         except BaseException as error:
             attempt.raised(error, items.elapsed)
             raise
@@ -89,10 +94,10 @@ def protect_async_generator(circuit: Circuit, fn: Fn) -> Fn:
 
     @functools.wraps(fn)
     async def protected(*args: Any, **kwargs: Any) -> Any:
+        items = fn(*args, **kwargs)  # nothing of it runs yet
         attempt = Attempt(circuit, circuit.admit())
         started = circuit.clock()
         elapsed: float | None = None
-        items = fn(*args, **kwargs)
         try:
             step = anext(items)
             while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,9 @@ class Attempt:
 
         Args:
             elapsed: its duration in seconds; by default the time since it was admitted.
+
+        Raises:
+            ValueError: `elapsed` is no duration; the attempt is still unsettled then.
         """
         self._settle(Outcome.SUCCESS, elapsed)
 
@@ -73,8 +77,9 @@ class Attempt:
             error: any exception, a cancellation included.
             elapsed: the call's duration in seconds; by default the time since it was admitted.
         """
+        times = self._times(elapsed)
         if self._claim():
-            self._circuit.raised(self._admission, error, *self._times(elapsed))
+            self._circuit.raised(self._admission, error, *times)
 
     def returned(self, result: object, elapsed: float | None = None) -> None:
         """The call returned `result`; the breaker's result tracker says what that means.
@@ -83,17 +88,23 @@ class Attempt:
             result: what it returned.
             elapsed: the call's duration in seconds; by default the time since it was admitted.
         """
+        times = self._times(elapsed)
         if self._claim():
-            self._circuit.returned(self._admission, result, *self._times(elapsed))
+            self._circuit.returned(self._admission, result, *times)
 
     def _settle(self, outcome: Outcome, elapsed: float | None) -> None:
+        times = self._times(elapsed)
         if self._claim():
-            self._circuit.settle(self._admission, outcome, *self._times(elapsed))
+            self._circuit.settle(self._admission, outcome, *times)
 
     def _times(self, elapsed: float | None) -> tuple[float, float]:
         """The call's duration, and the clock time of its end."""
         end = self._circuit.clock()
-        return end - self._started if elapsed is None else elapsed, end
+        if elapsed is None:
+            return end - self._started, end
+        if not 0 <= elapsed < math.inf:
+            raise ValueError(f"elapsed must be finite seconds, 0 or more: {elapsed!r}")
+        return elapsed, end
 
     def _claim(self) -> bool:
         """Whether the caller is the first to settle; a pop is atomic."""

@@ -17,7 +17,7 @@ from fluxgate import _index
 from fluxgate._front import Front
 from fluxgate._lane import Lane
 from fluxgate._phase import Admission
-from fluxgate._wrapping import Kind, kind_of
+from fluxgate._wrapping import Kind
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
 
@@ -55,6 +55,7 @@ class CircuitBreaker(Front):
 
     __slots__ = ()
     _kinds = (Kind.FUNCTION, Kind.GENERATOR)
+    _fallback_kinds = (Kind.FUNCTION,)
     _other = "is async: use AsyncCircuitBreaker, or to_async(), which shares this circuit"
 
     def to_async(self) -> AsyncCircuitBreaker:
@@ -66,7 +67,7 @@ class CircuitBreaker(Front):
 
         Raises:
             CallNotPermittedError: the circuit refuses the call.
-            TypeError: `fn` is async (nothing is counted).
+            TypeError: `fn` is async (the call is ignored).
         """
         circuit = self._circuit
         if (lane := circuit.lane) is None:
@@ -75,12 +76,12 @@ class CircuitBreaker(Front):
         start = clock()
         try:
             result = fn(*args, **kwargs)
+            if type(result) is _COROUTINE:
+                self._check_result(fn, result)
         except BaseException as error:
             end = clock()
             circuit.raised(lane, error, end - start, end)
             raise
-        if type(result) is _COROUTINE:
-            self._refuse_coroutine(fn, result)
         if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
             (journal := lane.journal).append(elapsed)
             if len(journal) > lane.room:
@@ -107,7 +108,7 @@ class CircuitBreaker(Front):
         except WrongFrontError:
             raise
         except Exception as error:
-            return self._checked_sync(fallback, fallback(error))
+            return self._check_result(fallback, fallback(error))
 
     def __enter__(self) -> Attempt:
         return self._enter()
@@ -121,16 +122,21 @@ class CircuitBreaker(Front):
         self._exit(error)
 
     def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        circuit, attempted = self._circuit, self._attempted
+        circuit, attempted, check = self._circuit, self._attempted, self._check_result
         clock = circuit.clock
+        unseen = True
 
         @functools.wraps(fn)
         def protected(*args: Any, **kwargs: Any) -> Any:
+            nonlocal unseen
             if (lane := circuit.lane) is None:
                 return attempted(circuit.admit(), fn, args, kwargs)
             start = clock()
             try:
                 result = fn(*args, **kwargs)
+                if unseen:  # once: a type check each time would cost a twentieth
+                    unseen = False
+                    check(fn, result)
             except BaseException as error:
                 end = clock()
                 circuit.raised(lane, error, end - start, end)
@@ -153,7 +159,7 @@ class CircuitBreaker(Front):
         try:
             result = fn(*args, **kwargs)
             if type(result) is _COROUTINE:
-                self._refuse_coroutine(fn, result)
+                self._check_result(fn, result)
         except BaseException as error:
             attempt.raised(error)
             raise
@@ -163,9 +169,6 @@ class CircuitBreaker(Front):
     def _with_fallback(
         self, protected: Callable[..., Any], fallback: Callable[[Exception], Any]
     ) -> Callable[..., Any]:
-        if kind_of(fallback) is not Kind.FUNCTION:
-            raise self._wrong_front(fallback)
-
         @functools.wraps(protected)
         def with_fallback(*args: Any, **kwargs: Any) -> Any:
             try:
@@ -173,18 +176,16 @@ class CircuitBreaker(Front):
             except WrongFrontError:
                 raise
             except Exception as error:
-                return self._checked_sync(fallback, fallback(error))
+                return self._check_result(fallback, fallback(error))
 
         return with_fallback
 
-    def _checked_sync(self, fn: object, result: R) -> R:
-        if type(result) is _COROUTINE:
-            self._refuse_coroutine(fn, result)
+    def _check_result(self, fn: object, result: R) -> R:
+        """`result`, if it is one: a coroutine is a call that has yet to be made."""
+        if isinstance(result, CoroutineType):
+            cast(Any, result).close()  # nobody will await it
+            raise self._wrong_front(fn)
         return result
-
-    def _refuse_coroutine(self, fn: object, result: Any) -> None:
-        result.close()  # nobody will await it
-        raise self._wrong_front(fn)
 
 
 class AsyncCircuitBreaker(Front):
@@ -196,6 +197,7 @@ class AsyncCircuitBreaker(Front):
 
     __slots__ = ()
     _kinds = (Kind.COROUTINE, Kind.ASYNC_GENERATOR)
+    _fallback_kinds = (Kind.FUNCTION, Kind.COROUTINE)
     _other = "is not async: use CircuitBreaker, or to_sync(), which shares this circuit"
 
     def to_sync(self) -> CircuitBreaker:
@@ -207,7 +209,7 @@ class AsyncCircuitBreaker(Front):
 
         Raises:
             CallNotPermittedError: the circuit refuses the call.
-            TypeError: `fn` gave nothing to await (nothing is counted).
+            TypeError: `fn` gave nothing to await (the call is ignored).
         """
         circuit = self._circuit
         if (lane := circuit.lane) is None:

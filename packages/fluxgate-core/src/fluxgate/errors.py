@@ -21,7 +21,7 @@ class ConfigError(FluxgateError, ValueError):
 
 
 class WrongFrontError(FluxgateError, TypeError):
-    """A sync breaker was handed something async, or the reverse; nothing was counted."""
+    """A sync breaker was handed something async, or the reverse; such a call is ignored."""
 
 
 class CallNotPermittedError(FluxgateError):

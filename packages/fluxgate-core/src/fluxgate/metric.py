@@ -110,6 +110,7 @@ class Info:
         state: its state.
         since: when it entered that state, wall-clock seconds since the epoch, for display only.
         retry_after: seconds until an open circuit probes; None in other states and under `Never`.
+        open_for: seconds that this opening lasts in all; None where `retry_after` is.
         reopens: how often probing has failed since the circuit was last closed.
         probes: probes in flight.
         metrics: the calls inside the window of this state.
@@ -122,6 +123,7 @@ class Info:
     state: State
     since: float
     retry_after: float | None
+    open_for: float | None
     reopens: int
     probes: int
     metrics: Snapshot

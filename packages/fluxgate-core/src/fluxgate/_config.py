@@ -1,0 +1,137 @@
+"""The settings of many circuits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fluxgate import _settings
+from fluxgate._mistakes import SettingError, complain
+from fluxgate._settings import Breaker, Factory, resolve
+
+
+class Config:
+    """The settings of many circuits: what a `Registry` takes. Read on first use, then kept.
+
+    Args:
+        breakers: by circuit's name, or pattern in which `*` stands for anything: its settings
+            (as for `build`), or a factory that is called with the name, or its dotted path.
+        defaults: settings for what `breakers` says nothing about.
+        source: where it was read from, for messages.
+    """
+
+    __slots__ = ("_makers", "breakers", "defaults", "source")
+
+    def __init__(
+        self,
+        breakers: Mapping[str, Mapping[str, Any] | Factory | str] | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        *,
+        source: str = "",
+    ) -> None:
+        self.source = source
+        self.breakers = _table(breakers, self._at("breakers"))
+        self.defaults = _table(defaults, self._at("defaults"))
+        self._makers: dict[str | None, Factory] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The circuits that have settings of their own, in the order written; no patterns."""
+        return tuple(name for name in self.breakers if "*" not in name)
+
+    def entry(self, name: str) -> str | None:
+        """Under which name or pattern the settings for `name` stand; None if under none."""
+        if name in self.breakers:
+            return name
+        return next((p for p in self.breakers if "*" in p and _fits(name, p)), None)
+
+    def make(self, name: str, settings: Mapping[str, Any] | None = None) -> Breaker:
+        """A new breaker by its settings (of either front, where a factory makes it).
+
+        Args:
+            name: the circuit's name.
+            settings: what to go by in place of what stands here for that name; the defaults hold.
+
+        Raises:
+            ConfigError: settings that can't be used; the message lists them all.
+        """
+        entry = self.entry(name)
+        maker = self._makers.get(entry) if settings is None else None
+        if maker is None:
+            problems: list[SettingError] = []
+            defaults = self._defaults(problems)
+            if settings is None:
+                maker = self._maker(entry, defaults, problems)
+            else:
+                maker = _settings.maker(settings, name, defaults, problems)
+            complain(problems)
+            if settings is None:
+                self._makers[entry] = maker
+        return maker(name)
+
+    def problems(self) -> list[SettingError]:
+        """Everything that is wrong with these settings, found without waiting for a first use.
+
+        It imports what dotted paths name; factories are not called.
+        """
+        problems: list[SettingError] = []
+        defaults = self._defaults(problems)
+        sound = not problems
+        entries: list[str | None] = [*self.breakers, None]
+        for entry in entries:
+            before = len(problems)
+            maker = self._maker(entry, defaults, problems)
+            if sound and len(problems) == before and not isinstance(maker, _settings.Called):
+                try:
+                    maker(entry or "defaults")
+                except SettingError as error:
+                    problems.append(error)
+        return problems
+
+    def under(self, defaults: Mapping[str, Any]) -> Config:
+        """The same, with more defaults for what these don't say."""
+        known = {key.lower(): value for key, value in defaults.items()}
+        own = {key.lower(): value for key, value in self.defaults.items()}
+        return Config(self.breakers, {**known, **own}, source=self.source)
+
+    def _at(self, *path: str) -> str:
+        where = ".".join(path)
+        return f"{self.source}: {where}" if self.source else where
+
+    def _defaults(self, problems: list[SettingError]) -> dict[str, Any]:
+        return resolve(self.defaults, self._at("defaults"), problems)
+
+    def _maker(
+        self, entry: str | None, defaults: Mapping[str, Any], problems: list[SettingError]
+    ) -> Factory:
+        if entry is None:
+            return _settings.maker({}, self._at("defaults"), defaults, problems)
+        return _settings.maker(self.breakers[entry], self._at(entry), defaults, problems)
+
+    def __repr__(self) -> str:
+        return f"<Config {self.source or 'of'} {', '.join(self.breakers) or 'no names'}>"
+
+
+def _table(given: Mapping[str, Any] | None, path: str) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise SettingError(f"{given!r} is not a table: write it with names and settings", path)
+    for name in given:
+        if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise SettingError(f"names are strings that are not empty, not {name!r}", path)
+    return dict(given)
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether `name` fits a pattern in which `*` stands for anything. In linear time."""
+    first, *middle, last = pattern.split("*")
+    if not (name.startswith(first) and name.endswith(last)):
+        return False
+    at, end = len(first), len(name) - len(last)
+    for part in middle:
+        found = name.find(part, at, end)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return at <= end

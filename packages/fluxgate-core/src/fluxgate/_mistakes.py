@@ -1,0 +1,64 @@
+"""What is wrong with settings, and how it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from fluxgate.errors import ConfigError
+
+
+class Mistake(StrEnum):
+    """What is wrong with a setting."""
+
+    UNKNOWN = "unknown"
+    """A name or key that there is not."""
+    SYNTAX = "syntax"
+    """An expression that can't be read."""
+    IMPORT = "import"
+    """A dotted path that leads nowhere."""
+    VALUE = "value"
+    """A value of the wrong kind, out of range, or at odds with another."""
+    FILE = "file"
+    """A file that can't be read."""
+
+
+class SettingError(ConfigError):
+    """One setting that can't be used.
+
+    Attributes:
+        problem: what is wrong, and what to do.
+        path: where it stands (`payments.tripper`); empty if it was handed in by itself.
+        mistake: what kind of problem it is.
+    """
+
+    def __init__(self, problem: str, path: str = "", mistake: Mistake = Mistake.VALUE) -> None:
+        super().__init__(problem, path, mistake)  # all in `args`: it pickles
+        self.problem = problem
+        self.path = path
+        self.mistake = mistake
+
+    def at(self, path: str) -> SettingError:
+        """The same, said of the setting at `path`."""
+        return SettingError(self.problem, path, self.mistake).with_traceback(self.__traceback__)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}" if self.path else self.problem
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` if something known is near, else nothing. Case doesn't count."""
+    from difflib import get_close_matches  # not at import: only mistakes need it
+
+    by_folded = {each.casefold(): each for each in known}
+    found = get_close_matches(name.casefold()[:100], by_folded, n=1, cutoff=0.6)
+    return f"; did you mean {by_folded[found[0]]!r}?" if found else ""
+
+
+def complain(problems: list[SettingError]) -> None:
+    """Raise what there is to complain about, all at once."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        listed = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigError(f"{len(problems)} settings can't be used:{listed}")

@@ -1,0 +1,250 @@
+"""Circuits by name, made on first use: one per host, per tenant, per dependency.
+
+    registry = Registry(load("fluxgate.toml"), retry="Cooldown(30)")
+    registry["payments"].call(charge, order)
+    await registry.asynchronous["payments"].call(charge_async, order)   # the same circuit
+
+A registry keeps `max_circuits` alive. Beyond that, making one lets another go that nobody has
+looked up lately and that a fresh one could stand in for: closed, or open for so long that nobody
+can be waiting for it; never one that is open or was set by hand. What is still held elsewhere
+lives on, and its name finds it again.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+from fluxgate._circuit import Circuit
+from fluxgate._config import Config
+from fluxgate._mistakes import SettingError, complain, nearest
+from fluxgate._settings import Called, Factory, resolve
+from fluxgate._table import Entry, Table
+from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
+from fluxgate.errors import ConfigError
+
+__all__ = ["AsyncCircuits", "Registry", "UnknownCircuitError"]
+
+B = TypeVar("B", CircuitBreaker, AsyncCircuitBreaker)
+
+
+class UnknownCircuitError(ConfigError, KeyError):
+    """A strict registry was asked for a circuit that its settings don't name."""
+
+    __str__ = Exception.__str__  # a KeyError would show its repr
+
+
+class _Circuits(Generic[B]):
+    """What the two views of a registry have in common: reading, which makes nothing."""
+
+    __slots__ = ("_kept", "_table")
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._kept = table.kept  # for lookups
+
+    @abstractmethod
+    def _front(self, key: str, circuit: Circuit) -> B:
+        """The front of a circuit; of one that is kept, the very one that lookups give."""
+
+    def _entry(self, key: str, circuit: Circuit) -> Entry | None:
+        entry = self._kept.get(key)
+        return entry if entry is not None and entry.circuit is circuit else None
+
+    def get(self, key: str) -> B | None:
+        """The circuit of that name if there is one already."""
+        circuit = self._table.find(key)
+        return None if circuit is None else self._front(key, circuit)
+
+    def items(self) -> list[tuple[str, B]]:
+        """Every circuit by its name, in the order in which they were made."""
+        return [(key, self._front(key, circuit)) for key, circuit in self._table.living()]
+
+    def values(self) -> list[B]:
+        """Every circuit, in the order in which they were made."""
+        return [self._front(key, circuit) for key, circuit in self._table.living()]
+
+    def __contains__(self, key: object) -> bool:
+        return isinstance(key, str) and self._table.find(key) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([key for key, _ in self._table.living()])
+
+    def __len__(self) -> int:
+        return len(self._table.living())
+
+
+class Registry(_Circuits[CircuitBreaker]):
+    """Circuits by name. `registry[name]` makes one on first use; `in` and iteration make none.
+
+    Any thread may do anything at any time. Iteration, `len` and `in` speak of the circuits that
+    there are: those that the registry keeps, and those that it let go while somebody holds them.
+
+    Args:
+        settings: by name, as `config.load` and `config.read` give them, or as a plain mapping
+            of names (or patterns such as `*.internal`) to settings.
+        factory: called with the names that `settings` say nothing about; returns a breaker of
+            either front. Two threads that ask at once get the same circuit.
+        strict: whether a name that `settings` don't have is an error.
+        max_circuits: how many to keep alive, 1 or more.
+        defaults: a breaker's parameters (objects or expressions), for what `settings` don't say.
+
+    Raises:
+        ConfigError: arguments that contradict each other, or defaults that can't be used.
+    """
+
+    __slots__ = ("__weakref__", "_declared", "_factory", "asynchronous", "config", "strict")
+
+    asynchronous: AsyncCircuits
+    """The same circuits, each as an `AsyncCircuitBreaker`."""
+    config: Config
+    """The settings."""
+    strict: bool
+    """Whether unknown names are errors."""
+
+    def __init__(
+        self,
+        settings: Config | Mapping[str, Mapping[str, Any] | Factory | str] | None = None,
+        *,
+        factory: Factory | None = None,
+        strict: bool = False,
+        max_circuits: int = 1024,
+        **defaults: Any,
+    ) -> None:
+        _check_bound(max_circuits)
+        if factory is not None and not callable(factory):
+            raise ConfigError(f"factory must be called with a name, and this can't: {factory!r}")
+        if factory is not None and (strict or defaults):
+            other = "strict=True" if strict else f"{next(iter(defaults))}=, a default,"
+            raise ConfigError(f"factory= and {other} contradict each other: drop one")
+        problems: list[SettingError] = []
+        resolve(defaults, "Registry", problems)
+        complain(problems)
+        super().__init__(Table(max_circuits))
+        config = settings if isinstance(settings, Config) else Config(settings)
+        self.config = config.under(defaults) if defaults else config
+        self.strict = strict
+        self._factory = None if factory is None else Called(factory, "factory")
+        self._declared: dict[str, dict[str, Any]] = {}
+        self.asynchronous = AsyncCircuits(self)
+
+    @property
+    def max_circuits(self) -> int:
+        """How many it keeps alive."""
+        return self._table.bound
+
+    def __getitem__(self, key: str) -> CircuitBreaker:
+        """The circuit of that name, made if need be.
+
+        Raises:
+            ConfigError: its settings can't be used, or the name is unknown and this is strict.
+        """
+        entry = self._kept.get(key)
+        if entry is None:
+            entry = self._table.enter(key, self._make)
+        elif not entry.used:
+            entry.used = True
+        return entry.sync
+
+    def declare(self, key: str, **settings: Any) -> None:
+        """Give a circuit settings of its own, in code, before its first use.
+
+        To declare the same again is fine. A strict registry then knows the name.
+
+        Args:
+            key: the circuit's name.
+            settings: a breaker's parameters (objects or expressions).
+
+        Raises:
+            ConfigError: they can't be used; or others hold for that name, declared or
+                configured; or the circuit has been made without them.
+        """
+        problems: list[SettingError] = []
+        own = resolve(settings, key, problems)
+        complain(problems)
+        if key not in self._declared:
+            if key in self.config.breakers:
+                raise SettingError("the configuration has its settings: change them there", key)
+            if key in self:
+                raise SettingError("it is in use already: declare it before its first use", key)
+            self.config.make(key, own)  # complain here, not at the first use
+        declared = self._declared.setdefault(key, own)
+        if declared != own:
+            raise SettingError(
+                f"it was declared with {declared or 'no settings'}, and now with "
+                f"{own or 'none'}: declare it once, or the same each time",
+                key,
+            )
+
+    def __delitem__(self, key: str) -> None:
+        """Forget a circuit. Whoever holds it keeps it; its name finds a new one from now on."""
+        if not self._table.forget(key):
+            raise KeyError(key)
+
+    def clear(self) -> None:
+        """Forget every circuit."""
+        for key in self:
+            self._table.forget(key)
+
+    def _front(self, key: str, circuit: Circuit) -> CircuitBreaker:
+        entry = self._entry(key, circuit)
+        return CircuitBreaker._over(circuit) if entry is None else entry.sync
+
+    def _make(self, key: str) -> Circuit:
+        if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"a circuit's name is a string, not {key!r}")
+        declared = self._declared.get(key)
+        if declared is not None:
+            return self.config.make(key, declared)._circuit
+        if self.config.entry(key) is None:
+            if self.strict:
+                raise self._unknown(key)
+            if self._factory is not None:
+                return self._factory(key)._circuit
+        return self.config.make(key)._circuit
+
+    def _unknown(self, key: str) -> UnknownCircuitError:
+        names = [*self.config.breakers, *self._declared]
+        known = f"known are {', '.join(names)}" if names else "no circuit is configured"
+        return UnknownCircuitError(f"no circuit is called {key!r}; {known}{nearest(key, names)}")
+
+    def __repr__(self) -> str:
+        return f"<Registry of {len(self)} circuits>"
+
+
+class AsyncCircuits(_Circuits[AsyncCircuitBreaker]):
+    """A registry's circuits, each as an `AsyncCircuitBreaker`: `registry.asynchronous`."""
+
+    __slots__ = ("_registry",)
+
+    def __init__(self, registry: Registry) -> None:
+        super().__init__(registry._table)
+        self._registry = registry
+
+    def __getitem__(self, key: str) -> AsyncCircuitBreaker:
+        """The circuit of that name, made if need be.
+
+        Raises:
+            ConfigError: its settings can't be used, or the name is unknown to a strict registry.
+        """
+        entry = self._kept.get(key)
+        if entry is None:
+            entry = self._table.enter(key, self._registry._make)
+        elif not entry.used:
+            entry.used = True
+        return entry.asynchronous
+
+    def _front(self, key: str, circuit: Circuit) -> AsyncCircuitBreaker:
+        entry = self._entry(key, circuit)
+        return AsyncCircuitBreaker._over(circuit) if entry is None else entry.asynchronous
+
+    def __repr__(self) -> str:
+        return f"<{self._registry!r}, asynchronous>"
+
+
+def _check_bound(max_circuits: object) -> None:
+    if isinstance(max_circuits, bool) or not isinstance(max_circuits, int):
+        raise ConfigError(f"max_circuits must be a whole number, not {max_circuits!r}")
+    if max_circuits < 1:
+        raise ConfigError(f"max_circuits must be at least 1, not {max_circuits}")

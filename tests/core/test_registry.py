@@ -1,0 +1,627 @@
+"""Circuits by name: made once, found again, let go when nobody needs them."""
+
+import asyncio
+import gc
+import itertools
+import logging
+import os
+import pickle
+import sys
+import threading
+import weakref
+
+import pytest
+
+from fluxgate import AsyncCircuitBreaker, CircuitBreaker, ConfigError, State, _table
+from fluxgate.config import Config, read
+from fluxgate.permits import All
+from fluxgate.registry import AsyncCircuits, Registry, UnknownCircuitError
+from fluxgate.retries import Always, Cooldown, Never
+from fluxgate.testing import ManualClock, tripped
+from fluxgate.trippers import FailureStreak
+
+NOT_AN_ERROR = "ignore:.*multi-threaded.*fork:DeprecationWarning"
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+@pytest.fixture
+def small(clock):
+    """Keeps two circuits; they open after one failure, for 30 s."""
+    return Registry(
+        max_circuits=2, clock=clock, tripper=FailureStreak(1), retry=Cooldown(30), permit=All()
+    )
+
+
+def crowd(registry, count=20):
+    """Make circuits that nobody comes back to."""
+    for number in range(count):
+        registry[f"crowd {number}"]
+
+
+def kept(registry):
+    """Those that have been kept beside the crowd."""
+    return [name for name in registry if not name.startswith("crowd")]
+
+
+def complaint(call, *args, **kwargs):
+    with pytest.raises(ConfigError) as caught:
+        call(*args, **kwargs)
+    return str(caught.value)
+
+
+# -- finding and making
+
+
+def test_a_circuit_is_made_on_first_use_and_found_again():
+    registry = Registry()
+    breaker = registry["payments"]
+    assert type(breaker) is CircuitBreaker
+    assert breaker.name == "payments"
+    assert registry["payments"] is breaker
+    assert registry["search"] is not breaker
+
+
+def test_both_views_have_the_same_circuits():
+    registry = Registry()
+    breaker = registry.asynchronous["payments"]
+    assert type(breaker) is AsyncCircuitBreaker
+    assert registry.asynchronous["payments"] is breaker
+    breaker.force_open()
+    assert registry["payments"].state is State.FORCED_OPEN
+    registry["search"]
+    assert isinstance(registry.asynchronous, AsyncCircuits)
+    assert list(registry.asynchronous) == list(registry) == ["payments", "search"]
+
+
+def test_reading_makes_nothing():
+    registry = Registry()
+    assert "payments" not in registry
+    assert ["a list"] not in registry
+    assert registry.get("payments") is None
+    assert registry.asynchronous.get("payments") is None
+    assert list(registry) == registry.values() == registry.items() == []
+    assert len(registry) == 0
+
+
+@pytest.mark.parametrize("view", ["sync", "asynchronous"])
+def test_a_registry_is_iterated_like_a_mapping(view):
+    registry = Registry()
+    shown = registry if view == "sync" else registry.asynchronous
+    payments, search = shown["payments"], shown["search"]
+    assert "payments" in shown
+    assert len(shown) == 2
+    assert list(shown) == ["payments", "search"]
+    assert shown.values() == [payments, search]
+    assert shown.items() == [("payments", payments), ("search", search)]
+    assert shown.get("search") is search
+
+
+def test_iteration_survives_what_it_does():
+    registry = Registry()
+    registry["a"], registry["b"]
+    for name in registry:
+        registry[f"{name}2"]
+        del registry[name]
+    assert list(registry) == ["a2", "b2"]
+
+
+def test_a_removed_name_finds_a_new_circuit():
+    registry = Registry()
+    old = registry["payments"]
+    del registry["payments"]
+    assert "payments" not in registry
+    assert registry["payments"] is not old
+    old.force_open()
+    assert registry["payments"].state is State.CLOSED
+    with pytest.raises(KeyError, match="search"):
+        del registry["search"]
+    registry.clear()
+    assert len(registry) == 0
+
+
+@pytest.mark.parametrize("key", [3, None, b"payments"])
+def test_names_are_strings(key):
+    with pytest.raises(TypeError, match="a circuit's name is a string"):
+        Registry()[key]
+    assert "name must not be empty" in complaint(Registry().__getitem__, "")
+
+
+# -- settings
+
+
+def test_settings_go_by_name_and_defaults_by_the_rest():
+    settings = read(
+        {
+            "defaults": {"permit": "All()"},
+            "breakers": {
+                "payments": {"retry": "Never()"},
+                "*.internal": {"initial_state": "metrics_only"},
+                "search": lambda name: AsyncCircuitBreaker(name, retry=Always()),
+            },
+        }
+    )
+    registry = Registry(settings, retry="Cooldown(30)")
+    assert registry["payments"].policy.retry == Never()
+    assert registry["payments"].policy.permit == All()
+    assert registry["stock.internal"].state is State.METRICS_ONLY
+    assert registry["stock.internal"].policy.retry == Cooldown(30)
+    assert registry["other"].policy.retry == Cooldown(30)
+    assert type(registry["search"]) is CircuitBreaker
+    assert registry["search"].policy.retry == Always()
+
+
+def test_settings_may_be_a_plain_mapping_of_names():
+    registry = Registry({"payments": {"RETRY": Never()}}, max_circuits=5)
+    assert registry["payments"].policy.retry == Never()
+    assert registry["search"].policy.retry == Cooldown(60.0)
+    assert registry.max_circuits == 5
+
+
+@pytest.mark.parametrize("front", [CircuitBreaker, AsyncCircuitBreaker])
+def test_a_factory_may_make_either_front(front):
+    made = []
+
+    def make(name):
+        made.append(name)
+        return front(name, retry=Never())
+
+    registry = Registry({"search": {}}, factory=make)
+    assert registry["payments"].policy.retry == Never()
+    assert registry.asynchronous["payments"].policy is registry["payments"].policy
+    assert registry["search"].policy.retry == Cooldown(60.0)
+    assert made == ["payments"]
+
+
+def test_a_strict_registry_knows_its_names():
+    registry = Registry({"payments": {}, "*.internal": {}}, strict=True)
+    registry["payments"], registry["stock.internal"]
+    with pytest.raises(UnknownCircuitError) as caught:
+        registry["paymets"]
+    assert isinstance(caught.value, KeyError)
+    assert isinstance(caught.value, ConfigError)
+    said = str(caught.value)
+    assert said == (
+        "no circuit is called 'paymets'; known are payments, *.internal; did you mean 'payments'?"
+    )
+    assert str(pickle.loads(pickle.dumps(caught.value))) == said
+    assert "paymets" not in registry
+    assert "no circuit is configured" in complaint(Registry(strict=True).__getitem__, "x")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"max_circuits": 0}, "max_circuits must be at least 1, not 0"),
+        ({"max_circuits": 2.5}, "max_circuits must be a whole number, not 2.5"),
+        ({"max_circuits": True}, "max_circuits must be a whole number, not True"),
+        ({"factory": 3}, "factory must be called with a name, and this can't: 3"),
+        ({"factory": CircuitBreaker, "strict": True}, "factory= and strict=True contradict"),
+        ({"factory": CircuitBreaker, "retry": Never()}, "factory= and retry=, a default,"),
+        ({"retry": "Nevr()"}, "Registry.retry: `Nevr()`: column 1: no retry is called Nevr"),
+        ({"max_circuit": 3}, "Registry.max_circuit: unknown setting"),
+        ({"settings": {"": {}}}, "breakers: names are strings that are not empty"),
+    ],
+)
+def test_a_registry_that_can_not_work_is_refused(arguments, says):
+    assert says in complaint(Registry, **arguments)
+
+
+def test_a_wrong_setting_is_told_at_first_use_and_leaves_nothing():
+    registry = Registry({"payments": {"tripper": "FailureRate(1.5)"}})
+    for _ in range(2):
+        said = complaint(registry.__getitem__, "payments")
+        assert said == "payments.tripper: FailureRate(1.5): ratio must be in (0, 1]"
+    assert "payments" not in registry
+    registry["search"]
+
+
+def test_code_may_declare_a_circuit_before_its_first_use():
+    registry = Registry(retry="Never()", strict=True)
+    registry.declare("payments", tripper="FailureStreak(3)")
+    registry.declare("payments", tripper=FailureStreak(3))
+    assert "payments" not in registry
+    assert registry["payments"].policy.tripper == FailureStreak(3)
+    assert registry["payments"].policy.retry == Never()
+    registry.declare("payments", tripper=FailureStreak(3))
+    del registry["payments"]
+    assert registry["payments"].policy.tripper == FailureStreak(3)
+
+
+def test_a_declaration_contradicts_nothing():
+    registry = Registry({"search": {}})
+    registry["used"]
+    registry.declare("payments", retry="Never()")
+    assert "payments: it was declared with {'retry': Never()}, and now with none" in complaint(
+        registry.declare, "payments"
+    )
+    assert "used: it is in use already" in complaint(registry.declare, "used", retry="Never()")
+    assert "search: the configuration has its settings" in complaint(registry.declare, "search")
+    assert "new.retry: `Nevr()`" in complaint(registry.declare, "new", retry="Nevr()")
+    assert "new.tripper: MinRe" in complaint(registry.declare, "new", tripper="MinRequests(3)")
+    registry.declare("new", retry="Never()")
+
+
+# -- letting go
+
+
+def test_the_bound_holds_and_what_is_let_go_is_gone():
+    registry = Registry(max_circuits=10)
+    first = weakref.ref(registry["first"]._circuit)
+    crowd(registry, 1000)
+    assert len(registry) == 10
+    assert list(registry) == [f"crowd {number}" for number in range(990, 1000)]
+    assert first() is None
+    assert len(registry._table.known) <= 11
+
+
+def test_what_is_looked_up_stays():
+    registry = Registry(max_circuits=10)
+    registry["payments"]
+    for number in range(100):
+        registry["payments"]
+        registry[f"crowd {number}"]
+    assert kept(registry) == ["payments"]
+
+
+def test_what_is_looked_up_through_the_other_view_stays():
+    registry = Registry(max_circuits=10)
+    for number in range(100):
+        registry.asynchronous["payments"]
+        registry.asynchronous[f"crowd {number}"]
+    assert kept(registry.asynchronous) == ["payments"]
+
+
+@pytest.mark.parametrize("control", ["force_open", "disable", "metrics_only"])
+def test_what_was_set_by_hand_stays(small, control):
+    getattr(small["payments"], control)()
+    crowd(small)
+    assert kept(small) == ["payments"]
+    small["payments"].reset()
+    crowd(small)
+    assert kept(small) == []
+
+
+def test_what_was_updated_by_hand_stays(small):
+    small["payments"].update(retry=Never())
+    crowd(small)
+    assert small["payments"].policy.retry == Never()
+
+
+def test_what_began_in_another_state_goes_in_it_and_stays_when_closed_by_hand():
+    registry = Registry(max_circuits=2, initial_state="metrics_only")
+    registry["payments"].reset()
+    registry["search"]
+    crowd(registry)
+    assert kept(registry) == ["payments"]
+    assert registry["payments"].state is State.CLOSED
+
+
+def test_what_is_open_stays_until_nobody_waits_for_it(small, clock):
+    tripped(small["payments"])
+    crowd(small)
+    clock.advance(59)
+    crowd(small)
+    assert kept(small) == ["payments"]
+    assert small["payments"].state is State.OPEN
+    clock.advance(1)
+    crowd(small)
+    assert kept(small) == []
+
+
+def test_what_stays_open_for_good_stays(clock):
+    registry = Registry(max_circuits=2, clock=clock, tripper="FailureStreak(1)", retry="Never()")
+    tripped(registry["payments"])
+    clock.advance(1e6)
+    crowd(registry)
+    assert kept(registry) == ["payments"]
+
+
+def test_what_is_half_open_stays_while_it_probes(small, clock):
+    tripped(small["payments"])
+    clock.advance(30)
+    probe = small["payments"].attempt()
+    clock.advance(59)
+    crowd(small)
+    assert small.get("payments").state is State.HALF_OPEN
+    assert small.get("payments").info().probes == 1
+    probe.ignore()
+    del probe
+    crowd(small)
+    assert kept(small) == ["payments"]
+    clock.advance(31)  # 30 s as it was open, and the 60 s that a probe may take
+    crowd(small)
+    assert kept(small) == []
+
+
+def test_closed_ones_go_before_those_that_were_open(clock, small):
+    small["closed"]
+    tripped(small["opened"])
+    clock.advance(1000)
+    small["new"]
+    assert list(small) == ["opened", "new"]
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda breaker: breaker,
+        lambda breaker: breaker.to_async(),
+        lambda breaker: breaker(int),
+        lambda breaker: breaker.attempt(),
+        lambda breaker: breaker.to_async().call(asyncio.sleep, 0),
+    ],
+    ids=["breaker", "front", "wrapper", "attempt", "call"],
+)
+def test_what_is_held_elsewhere_is_found_again(small, hold):
+    held = hold(small["payments"])
+    circuit = weakref.ref(small["payments"]._circuit)
+    crowd(small)
+    assert "payments" not in small._table.kept
+    assert "payments" in small
+    assert small["payments"]._circuit is small.asynchronous["payments"]._circuit is circuit()
+    crowd(small)
+    assert kept(small) == ["payments"]
+    if hasattr(held, "close"):
+        held.close()
+    del held
+    assert circuit() is None
+    assert kept(small) == []
+
+
+def test_what_was_let_go_and_opens_is_shown(small):
+    protected = small["payments"](lambda: 1 / 0)
+    crowd(small)
+    with pytest.raises(ZeroDivisionError):
+        protected()
+    assert {name: breaker.state for name, breaker in small.items()}["payments"] is State.OPEN
+
+
+def test_with_nothing_to_let_go_the_bound_is_exceeded_and_logged_once(small, caplog):
+    with caplog.at_level(logging.WARNING, "fluxgate"):
+        for number in range(10):
+            small[f"open {number}"].force_open()
+    assert len(small) == 10
+    assert [record.name for record in caplog.records] == ["fluxgate"]
+    assert "a registry holds 3 circuits, more than max_circuits=2" in caplog.text
+    for breaker in small.values():
+        breaker.reset()
+    del breaker
+    crowd(small)
+    assert len(small) == 2
+
+
+@pytest.mark.parametrize("pinned", [0, 500])
+def test_making_one_looks_at_few_others_however_many_there_are(monkeypatch, pinned):
+    looks = []
+    can_go = _table.Entry.can_go
+    monkeypatch.setattr(_table.Entry, "can_go", lambda entry: looks.append(1) or can_go(entry))
+    registry = Registry(max_circuits=500)
+    for number in range(pinned):
+        registry[f"open {number}"].force_open()
+    crowd(registry, 500)
+    looks.clear()
+    crowd(registry, 5000)
+    assert len(registry) <= 501
+    assert len(looks) <= 5000 * 10
+
+
+def test_a_lookup_takes_no_lock(monkeypatch):
+    registry = Registry()
+    registry["payments"]
+    monkeypatch.setattr(registry._table, "_lock", None)
+    assert registry["payments"].name == registry.asynchronous["payments"].name == "payments"
+    with pytest.raises(AttributeError):
+        registry["search"]
+
+
+# -- threads, finalisers, forks
+
+
+def together(count, work):
+    barrier = threading.Barrier(count)
+    results = [None] * count
+
+    def run(number):
+        barrier.wait()
+        results[number] = work(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.fixture
+def switching():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("switching")
+def test_threads_that_ask_at_once_get_one_circuit_made_once():
+    made = []
+
+    def make(name):
+        made.append(name)
+        return CircuitBreaker(name)
+
+    registry = Registry(factory=make)
+    found = together(8, lambda _: [registry[f"{n}"] for n in range(200)])
+    assert all(names == found[0] for names in found)
+    assert sorted(made) == sorted(f"{n}" for n in range(200))
+
+
+@pytest.mark.usefixtures("switching")
+def test_threads_that_hold_a_circuit_always_find_that_one():
+    registry = Registry(max_circuits=3)
+
+    def work(number):
+        wrong = 0
+        for turn in range(300):
+            name = f"{(number + turn) % 12}"
+            held = registry[name]
+            for other in range(3):
+                registry[f"{number} {turn} {other}"]
+            wrong += registry[name]._circuit is not held._circuit
+        return wrong
+
+    assert together(8, work) == [0] * 8
+    gc.collect()
+    assert len(registry) == 3
+    assert registry._table.kept.keys() == set(registry)
+
+
+def test_a_factory_may_use_its_registry():
+    def make(name):
+        if name == "payments":
+            registry["gateway"].force_open()
+        return CircuitBreaker(name)
+
+    registry = Registry(factory=make)
+    assert registry["payments"].state is State.CLOSED
+    assert registry["gateway"].state is State.FORCED_OPEN
+
+
+def test_what_is_made_while_it_is_being_made_is_the_one():
+    inner = []
+
+    def make(name):
+        if not inner:
+            inner.append(None)
+            inner[0] = registry[name]  # as a finaliser could
+        return CircuitBreaker(name)
+
+    registry = Registry(factory=make)
+    assert registry["payments"] is inner[0]
+    assert len(registry) == 1
+
+
+def test_finalisers_may_use_the_registry_anywhere():
+    registry = Registry(max_circuits=5)
+    used = []
+
+    class Orphan:
+        def __init__(self, number):
+            self.itself = self  # for the collector
+            self.number = number
+
+        def __del__(self):
+            used.append(registry[f"{self.number % 7}"])
+            registry[f"orphan {self.number}"].attempt().fail()
+            if self.number % 50 == 0:
+                del used[:]
+            list(registry)
+
+    before = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        for number in range(1000):
+            Orphan(number)
+            held = registry[f"{number % 11}"]
+            assert registry[f"{number % 11}"]._circuit is held._circuit
+    finally:
+        gc.set_threshold(*before)
+    gc.collect()
+    del used[:], held
+    registry["a"], registry["b"]
+    assert len(used) == 0
+    assert len(registry._table.kept) <= 5
+
+
+def test_a_signal_handler_may_use_the_registry_after_any_line():
+    registry = Registry(max_circuits=3)
+    fresh = itertools.count()
+    inside = []
+
+    def handler(frame, event, _):
+        if "_table" not in frame.f_code.co_filename and frame.f_code.co_filename != __file__:
+            return None
+        if event == "line" and not inside:  # not in itself
+            inside.append(True)
+            registry[f"{next(fresh)}"]
+            registry["payments"]
+            inside.pop()
+        return handler
+
+    before = sys.gettrace()
+    sys.settrace(handler)
+    try:
+        for number in range(50):
+            held = registry[f"{number % 5} here"]
+            assert registry[f"{number % 5} here"]._circuit is held._circuit
+            registry.get("payments").force_open()
+            crowd(registry, 3)
+            registry["payments"].reset()
+    finally:
+        sys.settrace(before)
+    del held
+    crowd(registry)
+    assert next(fresh) > 1000
+    assert len(registry) == 3
+
+
+def test_who_waits_too_long_for_the_lock_goes_on_without_it(monkeypatch):
+    monkeypatch.setattr(_table, "_PATIENCE", 0.01)
+    entered, done = threading.Event(), threading.Event()
+
+    def make(name):
+        if name == "slow" and not entered.is_set():
+            entered.set()
+            assert done.wait(10)
+        return CircuitBreaker(name)
+
+    registry = Registry(factory=make)
+    slow = []
+    thread = threading.Thread(target=lambda: slow.append(registry["slow"]))
+    thread.start()
+    assert entered.wait(10)
+    search, found = registry["search"], registry["slow"]  # this would be the deadlock
+    done.set()
+    thread.join()
+    assert slow == [found]
+    assert registry["search"] is search
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings(NOT_AN_ERROR)
+def test_a_forked_child_has_the_circuits_and_a_lock_of_its_own():
+    registry = Registry()
+    registry["payments"].force_open()
+    inside, leave = threading.Event(), threading.Event()
+
+    def make(name):
+        inside.set()
+        leave.wait(10)
+        return CircuitBreaker(name)
+
+    other = Registry(factory=make)
+    thread = threading.Thread(target=lambda: other["slow"])
+    thread.start()
+    assert inside.wait(10)
+    child = os.fork()
+    if child == 0:
+        free = other._table._lock.acquire(blocking=False)
+        known = registry["payments"].state is State.FORCED_OPEN
+        registry["search"]
+        os._exit(0 if free and known and len(registry) == 2 else 1)
+    leave.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert "search" not in registry
+
+
+def test_a_registry_and_its_settings_show_what_they_are():
+    registry = Registry({"payments": {}})
+    assert isinstance(registry.config, Config)
+    assert repr(registry.config) == "<Config of payments>"
+    registry["payments"]
+    assert repr(registry) == "<Registry of 1 circuits>"
+    assert repr(registry.asynchronous) == "<<Registry of 1 circuits>, asynchronous>"
