@@ -328,6 +328,7 @@ class Model:
         slow = {threshold for threshold in self.settings.thresholds if elapsed >= threshold}
         self.slow.update(slow)
         before = len(self.view().records)
+        fired = self.was_firing and self.view().fires(self.settings.tripper)
         self.records.append(Record(failed, elapsed, self.now, slow))
         self.streak = self.streak + 1 if failed else 0
         view, tripper = self.view(), self.settings.tripper
@@ -340,6 +341,7 @@ class Model:
         say = clauses(tripper, half_open=False)
         completes = any(c[0] == "min" and before < c[1] <= len(view.records) for c in say)
         if failed or slow or completes or any(clause[0] == "avg" for clause in say):
+            self.was_firing = fired  # what has cleared in between is news when it comes again
             self.ask(view.fires(tripper))
 
     def ask(self, fires: bool) -> None:

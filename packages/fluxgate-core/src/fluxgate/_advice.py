@@ -14,24 +14,38 @@ class Advice:
     """What the strategies say, and what holds where they raise.
 
     Attributes:
-        faults: what raised, and with what; for the owner to log once the lock is free.
+        faults: what raised, and with what (or what else to warn of, and None); for the owner to
+            log once the lock is free.
     """
 
     __slots__ = ("_dice", "faults")
 
     def __init__(self, dice: Callable[[], float]) -> None:
         self._dice = dice
-        self.faults: list[tuple[str, Exception]] = []
+        self.faults: list[tuple[str, Exception | None]] = []
 
-    def take_faults(self) -> list[tuple[str, Exception]]:
+    def take_faults(self) -> list[tuple[str, Exception | None]]:
         """The faults so far, each to one taker only."""
-        faults: list[tuple[str, Exception]] = []
+        faults: list[tuple[str, Exception | None]] = []
         try:
             while self.faults:
                 faults.append(self.faults.pop(0))
         except IndexError:  # another thread was quicker
             pass
         return faults
+
+    def warn_of_overdue(self, phase: Phase, elapsed: float) -> None:
+        """Say once a phase that a probe came too late, lest a circuit stay half-open unseen."""
+        if not phase.overdue_seen:
+            phase.overdue_seen = True
+            self.faults.append(
+                (
+                    f"a probe took {elapsed:.3g} s, more than probe_timeout="
+                    f"{phase.policy.probe_timeout:g}, and was ignored; "
+                    "choose a probe_timeout above your longest good call",
+                    None,
+                )
+            )
 
     def fires(self, phase: Phase) -> bool:
         """Whether the tripper would open; not if it raises."""

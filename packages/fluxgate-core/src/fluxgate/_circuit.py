@@ -33,6 +33,7 @@ from fluxgate.signals import Listener, Reason, Signal
 from fluxgate.state import State
 
 Step = Callable[..., Any]
+DISABLED = State.DISABLED
 
 
 class _Deferred:
@@ -98,22 +99,24 @@ class Circuit:
         if now < (retry_at := phase.retry_at):
             left = retry_at - now if retry_at < inf else None
             raise self._refusal(phase, phase.reason, left)
-        if phase.state is State.DISABLED:
+        if phase.state is DISABLED:
             return Admission(phase)
         admission = self._exclusively(self._acquire, now)
-        if admission is _DEFERRED:
+        if deferred := admission is _DEFERRED:
             phase = self._machine.phase
-            recording = phase.state in RECORDING or phase.state is State.DISABLED
+            recording = phase.state in RECORDING or phase.state is DISABLED
             admission = Admission(phase) if recording else phase
         if isinstance(admission, Admission):
             try:
-                self._afterwards()
+                if not deferred:
+                    self._afterwards()
             except BaseException:  # an interrupt in a listener: the call will not be made
                 self.abandon(admission)
                 raise
             return admission
         assert isinstance(admission, Phase)
-        self._afterwards()
+        if not deferred:
+            self._afterwards()
         half_open = admission.state is State.HALF_OPEN
         reason = self._machine.last_trip if half_open else admission.reason
         raise self._refusal(admission, reason, _left(admission, now))
@@ -139,6 +142,8 @@ class Circuit:
     ) -> None:
         """End a call that raised at `end`, by way of the tracker."""
         phase = admission.phase
+        if phase.state is DISABLED:
+            return
         outcome = outcome_of(error, phase.policy, self.name)
         self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end)
 
@@ -146,9 +151,9 @@ class Circuit:
         self, admission: Lane | Admission, result: object, elapsed: float, end: float
     ) -> None:
         """End a call that returned `result` at `end`, by way of the result tracker."""
-        outcome = Outcome.SUCCESS
-        if admission.phase.policy.result_tracker is not None:
-            outcome = outcome_of_result(result, admission.phase.policy, self.name)
+        phase, outcome = admission.phase, Outcome.SUCCESS
+        if phase.policy.result_tracker is not None and phase.state is not DISABLED:
+            outcome = outcome_of_result(result, phase.policy, self.name)
         self.settle(admission, outcome, elapsed, end)
 
     def settle(
@@ -170,14 +175,14 @@ class Circuit:
             self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end)
 
     def abandon(self, admission: Lane | Admission) -> None:
-        """End a call that nobody will end any more.
+        """End a call that says nothing about the dependency.
 
-        For finalisers: it only leaves a note, which whoever asks next reads first.
+        It only leaves a note, which whoever asks next reads first: finalisers must not wait.
         """
         ending = (admission.phase, admission.probe, Outcome.IGNORED, 0.0, 0.0)
         self._inbox.append((self._machine.settle, ending))
-        if len(self._inbox) > BATCH:
-            self._perform(_nothing)
+        if len(self._inbox) > BATCH and not self._busy:
+            self._locked(_nothing, ())
 
     def drain(self, lane: Lane) -> None:
         """Count what lies in a lane's journal."""
@@ -206,7 +211,8 @@ class Circuit:
         info = self._exclusively(self._look)
         if info is _DEFERRED:
             info = self._info or self._picture(self.clock())
-        self._afterwards()
+        else:
+            self._afterwards()
         assert isinstance(info, Info)
         return info
 
@@ -252,7 +258,7 @@ class Circuit:
                 return  # its holder looks again before it is done
             step, args = _nothing, ()
         self._locked(step, args)
-        if self._inbox or self._machine.advice.faults or self._dispatch.queue:
+        if self._inbox or self._machine.advice.faults or self._dispatch.queue or _untold:
             self._afterwards()
 
     def _exclusively(self, step: Step, *args: Any) -> Any:
@@ -273,6 +279,9 @@ class Circuit:
                 if self._rejections or self._inbox:
                     self._catch_up()
                 return step(*args)
+            except BaseException:  # a signal handler raised in the middle of a step
+                self._machine.recover()
+                raise
             finally:
                 machine = self._machine
                 if machine.lane is not self.lane or machine.outbox:
@@ -315,8 +324,23 @@ class Circuit:
         """Now that the lock is free: the inbox again, the faults, the listeners."""
         while self._inbox and not self._busy:
             self._locked(_nothing, ())
+        if self._machine.advice.faults or self._dispatch.queue:
+            if _inside_a_circuit():  # another one's: its holder tells when it is out
+                _untold.append(self)
+                return
+            self._tell()
+        while _untold:
+            try:
+                _untold.pop(0)._tell()
+            except IndexError:  # another thread was quicker
+                return
+
+    def _tell(self) -> None:
         for what, error in self._machine.advice.take_faults():
-            _log.fault(self.name, what, error)
+            if error is None:
+                _log.warn(self.name, what)
+            else:
+                _log.fault(self.name, what, error)
         self._dispatch.deliver()
 
     def restart(self) -> None:
@@ -333,6 +357,9 @@ class Circuit:
         self._dispatch.restart()
         self.lane = self._machine.lane
 
+
+_untold: list[Circuit] = []
+"""Circuits with something to tell that was caused inside another circuit's lock."""
 
 _new_refusal = CallNotPermittedError.__new__
 _CRITICAL: Final[CodeType] = Circuit._locked.__code__

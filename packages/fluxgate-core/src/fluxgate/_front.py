@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
-from functools import partial
+from functools import partial, update_wrapper
 from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar, Unpack, cast, overload
 
 from fluxgate._circuit import Circuit
@@ -86,8 +86,8 @@ class Front(ABC):
         if not name:
             raise ValueError("name must not be empty: it is how the circuit is told from others")
         try:
-            state = State(initial_state)
-        except ValueError:
+            state = State(initial_state.lower())
+        except (ValueError, AttributeError):
             state = State.OPEN
         if state not in _INITIAL:
             known = ", ".join(_INITIAL)
@@ -254,14 +254,15 @@ class Front(ABC):
                 )
             protect = protect_generator if kind is Kind.GENERATOR else protect_async_generator
             return protect(self._circuit, fn)
-        if fallback is None:
-            return self._protect(fn)
-        self._check_fallback(fallback)
-        return self._with_fallback(self._protect(fn), fallback)
+        wrapper = self._protect(fn)
+        if fallback is not None:
+            self._check_fallback(fallback)
+            wrapper = self._with_fallback(wrapper, fallback)
+        return update_wrapper(wrapper, fn)
 
     @abstractmethod
     def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """`fn` behind the circuit."""
+        """`fn` behind the circuit, without its name and signature."""
 
     @abstractmethod
     def _with_fallback(
@@ -294,11 +295,16 @@ class Front(ABC):
 
 
 def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    if not isinstance(listeners, Iterable):
+        raise TypeError(f"listeners must be a list of callables, not {listeners!r}")
     checked = tuple(listeners)
     for listener in checked:
         if not callable(listener):
             raise TypeError(f"listeners must be callable with a Signal: {listener!r}")
-        if kind_of(listener) is not Kind.FUNCTION:
+        kind = kind_of(listener)
+        if kind in (Kind.GENERATOR, Kind.ASYNC_GENERATOR):
+            raise TypeError(f"listener {describe(listener)} is a generator: it would never run")
+        if kind is Kind.COROUTINE:
             raise TypeError(
                 f"listener {describe(listener)} is async, and a breaker calls its listeners "
                 "where it stands: hand in a function that passes the signal on to your loop"

@@ -22,7 +22,7 @@ class Lane:
 
     Attributes:
         phase: the phase that admits through it.
-        fast: seconds; a success that took less goes to the journal. 0.0: the lane is down, every
+        fast: seconds; a success that took less goes to the journal. -inf: the lane is down, every
             outcome takes the lock.
         until: clock time of the end of the window's current bucket, in which the journal's calls
             have ended.

@@ -141,6 +141,8 @@ class Machine:
         """End a call that `phase` admitted; `elapsed` seconds, ended at `now`."""
         if probe is not None:
             deadline = phase.probes.pop(probe, None)
+            if deadline is None or now >= deadline:
+                self.advice.warn_of_overdue(phase, elapsed)
             if deadline is None:
                 return  # reclaimed: it was settled then, as ignored
             if now >= deadline:
@@ -167,11 +169,14 @@ class Machine:
         slow: tuple[float, ...] = ()
         if elapsed >= phase.policy.slow:
             slow = self._slow_at(phase, elapsed)
+        cleared = phase.would_open and not self._fires_at(phase, now)
         before = phase.tally.add(failed, slow, elapsed, nanoseconds, now)
         if phase.state is HALF_OPEN:
             self._judge_probes(phase, failed, now)
             return
         if failed or slow or not phase.tripper.steady or _completes_minimum(phase, before):
+            if cleared:  # by successes, silently: the next time is news again
+                phase.would_open = False
             self._ask(phase, now)
         if phase is self.phase:
             self._choose_lane(phase, now)
@@ -232,21 +237,26 @@ class Machine:
     def restart(self) -> None:
         """Begin anew in a forked child.
 
-        State, deadline and reopens stay; the counts, the probes and the streak are the parent's.
+        State, deadline, reopens and streak stay; the counts and the probes are the parent's.
         """
         old = self.phase
-        self.phase = Phase(
+        phase = Phase(
             old.state,
             old.policy,
             now=old.began,
             generation=old.generation + 1,
+            streak=old.tally.failure_streak,
             retry_at=old.retry_at,
             reason=old.reason,
         )
         self.outbox.clear()
         self.advice.faults.clear()
         self.totals = Counters()
-        self._choose_lane(self.phase, old.began)
+        self._begin(phase, old.began)
+
+    def recover(self) -> None:
+        """Put the window's numbers right after a step that an interrupt has broken off."""
+        self.phase.tally.recount()
 
     # -- reading
 
@@ -278,7 +288,7 @@ class Machine:
             retry_at = math.inf
         elif state is CLOSED:
             self.reopens = 0
-        self.phase = Phase(
+        phase = Phase(
             state,
             self.policy,
             now=now,
@@ -287,10 +297,15 @@ class Machine:
             retry_at=-math.inf if retry_at is None else retry_at,
             reason=reason,
         )
-        self._choose_lane(self.phase, now)
         if state is not old.state:
-            self.outbox.append(Notice(old.state, state, self.phase.generation, reason))
-        return self.phase
+            self.outbox.append(Notice(old.state, state, phase.generation, reason))
+        self._begin(phase, now)
+        return phase
+
+    def _begin(self, phase: Phase, now: float) -> None:
+        self.lane = None  # first: were this broken off here, everybody would ask the circuit
+        self.phase = phase
+        self._choose_lane(phase, now)
 
     def _acquire_probe(self, phase: Phase, now: float) -> Admission | None:
         self._reclaim(phase, now)
@@ -318,6 +333,10 @@ class Machine:
         for threshold in slow:
             self.totals.slow[threshold] = self.totals.slow.get(threshold, 0) + 1
         return slow
+
+    def _fires_at(self, phase: Phase, now: float) -> bool:
+        phase.tally.advance(now)
+        return self.advice.fires(phase)
 
     def _ask(self, phase: Phase, now: float) -> None:
         fires = self.advice.fires(phase)
@@ -353,7 +372,7 @@ class Machine:
         up = (tripper.steady and tally.total_count >= phase.minimum) or (
             tripper.needs_bad and tally.clean
         )
-        fast = phase.policy.fast if up else 0.0
+        fast = phase.policy.fast if up else -math.inf
         lane = self.lane
         if lane is None or lane.phase is not phase or lane.fast != fast or now >= lane.until:
             self.lane = Lane(phase, fast, tally.until(now), now)

@@ -22,6 +22,7 @@ class Phase:
         "began",
         "generation",
         "minimum",
+        "overdue_seen",
         "policy",
         "probes",
         "reason",
@@ -54,6 +55,7 @@ class Phase:
         self.reason = reason
         self.probes: dict[int, float] = {}  # token -> deadline, the earliest first
         self.would_open = False
+        self.overdue_seen = False
 
     def take(self, policy: Policy) -> None:
         """Go by `policy`."""

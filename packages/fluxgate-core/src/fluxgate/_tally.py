@@ -6,6 +6,7 @@ their circuit's lock.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from math import inf
@@ -56,6 +57,10 @@ class Tally(Metrics, ABC):
     @abstractmethod
     def retune(self, thresholds: Slow) -> None:
         """Count for other thresholds from now on: a new one starts at 0."""
+
+    @abstractmethod
+    def recount(self) -> None:
+        """Derive the counts anew from the records, which an interrupt may have left behind."""
 
     def advance(self, now: float) -> None:
         """Forget what is too old at `now`."""
@@ -166,6 +171,16 @@ class CountTally(Tally):
         records = [(n, failed, _kept(slow, thresholds)) for n, failed, slow in self._bad]
         self._bad = deque(record for record in records if record[1] or record[2])
 
+    def recount(self) -> None:
+        durations = sum(len(chunk.durations) for chunk in self._chunks)
+        self.total_count = min(durations, self._size)
+        self._gone = durations - self.total_count
+        self._gone_sum = (0, 0.0)
+        self._nanoseconds = sum(chunk.nanoseconds for chunk in self._chunks)
+        self.failure_count = sum(failed for _, failed, _ in self._bad)
+        for threshold in self.slow_counts:
+            self.slow_counts[threshold] = sum(threshold in slow for _, _, slow in self._bad)
+
 
 class _Chunk:
     """Durations that came together, and their sum in whole nanoseconds, which never drifts."""
@@ -207,7 +222,7 @@ class TimeTally(Tally):
         self._width = width
         self._count = buckets
         self._buckets: deque[_Bucket] = deque()
-        self._newest = 0
+        self._newest = -sys.maxsize
         self._nanoseconds = 0
 
     @property
@@ -277,3 +292,11 @@ class TimeTally(Tally):
         self.slow_counts = {t: self.slow_counts.get(t, 0) for t in thresholds}
         for bucket in self._buckets:
             bucket.slow = {t: bucket.slow[t] for t in _kept(tuple(bucket.slow), thresholds)}
+
+    def recount(self) -> None:
+        self.total_count = sum(bucket.calls for bucket in self._buckets)
+        self.failure_count = sum(bucket.failures for bucket in self._buckets)
+        self._nanoseconds = sum(bucket.nanoseconds for bucket in self._buckets)
+        for threshold in self.slow_counts:
+            counts = (bucket.slow.get(threshold, 0) for bucket in self._buckets)
+            self.slow_counts[threshold] = sum(counts)

@@ -27,13 +27,14 @@ def kind_of(fn: Callable[..., Any]) -> Kind:
     """The kind of a function, method, partial, or object with `__call__`."""
     while isinstance(fn, functools.partial):
         fn = fn.func
+    candidates: list[Callable[..., Any]] = [fn]
     if not (inspect.isroutine(fn) or inspect.isclass(fn)):
-        fn = getattr(type(fn), "__call__", fn)  # noqa: B004 - it is the function that is wanted
-    if inspect.iscoroutinefunction(fn):
+        candidates.append(getattr(type(fn), "__call__", fn))  # noqa: B004 - it is the function
+    if any(map(inspect.iscoroutinefunction, candidates)):
         return Kind.COROUTINE
-    if inspect.isgeneratorfunction(fn):
+    if any(map(inspect.isgeneratorfunction, candidates)):
         return Kind.GENERATOR
-    if inspect.isasyncgenfunction(fn):
+    if any(map(inspect.isasyncgenfunction, candidates)):
         return Kind.ASYNC_GENERATOR
     return Kind.FUNCTION
 

@@ -68,7 +68,8 @@ class Attempt:
 
         It moves nothing, and a probe gives its slot back.
         """
-        self._settle(Outcome.IGNORED, None)
+        if self._claim():
+            self._circuit.abandon(self._admission)
 
     def raised(self, error: BaseException, elapsed: float | None = None) -> None:
         """The call raised `error`; the breaker's tracker says what that means.

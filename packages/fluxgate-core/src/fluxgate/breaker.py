@@ -7,11 +7,10 @@ in the lane's journal if it was a fast success, go to the circuit with everythin
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from types import CoroutineType, TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
 from fluxgate import _index
 from fluxgate._front import Front
@@ -25,6 +24,7 @@ __all__ = ["AsyncCircuitBreaker", "CircuitBreaker", "circuits"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F")
 
 _COROUTINE: Final[type] = CoroutineType
 
@@ -93,11 +93,11 @@ class CircuitBreaker(Front):
     def call_with_fallback(
         self,
         fn: Callable[P, R],
-        fallback: Callable[[Exception], R],
+        fallback: Callable[[Exception], F],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> R:
+    ) -> R | F:
         """`call`, and `fallback(error)` in place of any `Exception` that comes out of it.
 
         The fallback gets them all: refusals, failures and programming errors alike. Let it raise
@@ -126,7 +126,6 @@ class CircuitBreaker(Front):
         clock = circuit.clock
         unseen = True
 
-        @functools.wraps(fn)
         def protected(*args: Any, **kwargs: Any) -> Any:
             nonlocal unseen
             if (lane := circuit.lane) is None:
@@ -134,9 +133,9 @@ class CircuitBreaker(Front):
             start = clock()
             try:
                 result = fn(*args, **kwargs)
-                if unseen:  # once: a type check each time would cost a twentieth
-                    unseen = False
+                if unseen:  # not each time: it would cost a twentieth
                     check(fn, result)
+                    unseen = False
             except BaseException as error:
                 end = clock()
                 circuit.raised(lane, error, end - start, end)
@@ -169,7 +168,6 @@ class CircuitBreaker(Front):
     def _with_fallback(
         self, protected: Callable[..., Any], fallback: Callable[[Exception], Any]
     ) -> Callable[..., Any]:
-        @functools.wraps(protected)
         def with_fallback(*args: Any, **kwargs: Any) -> Any:
             try:
                 return protected(*args, **kwargs)
@@ -233,14 +231,34 @@ class AsyncCircuitBreaker(Front):
             circuit.returned(lane, result, elapsed, end)
         return result
 
+    @overload
     async def call_with_fallback(
         self,
         fn: Callable[P, Awaitable[R]],
-        fallback: Callable[[Exception], R | Awaitable[R]],
+        fallback: Callable[[Exception], Awaitable[F]],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> R:
+    ) -> R | F: ...
+
+    @overload
+    async def call_with_fallback(
+        self,
+        fn: Callable[P, Awaitable[R]],
+        fallback: Callable[[Exception], F],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R | F: ...
+
+    async def call_with_fallback(
+        self,
+        fn: Callable[P, Awaitable[R]],
+        fallback: Callable[[Exception], Any],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Any:
         """`call`, and `fallback(error)`, sync or async, in place of any `Exception` from it.
 
         The fallback gets them all: refusals, failures and programming errors alike. Let it raise
@@ -251,8 +269,8 @@ class AsyncCircuitBreaker(Front):
         except WrongFrontError:
             raise
         except Exception as error:
-            answer: Any = fallback(error)
-            return cast(R, await answer if isawaitable(answer) else answer)
+            answer = fallback(error)
+            return await answer if isawaitable(answer) else answer
 
     async def __aenter__(self) -> Attempt:
         return self._enter()
@@ -269,7 +287,6 @@ class AsyncCircuitBreaker(Front):
         circuit, attempted = self._circuit, self._attempted
         clock = circuit.clock
 
-        @functools.wraps(fn)
         async def protected(*args: Any, **kwargs: Any) -> Any:
             if (lane := circuit.lane) is None:
                 return await attempted(circuit.admit(), fn, args, kwargs)
@@ -308,7 +325,6 @@ class AsyncCircuitBreaker(Front):
     def _with_fallback(
         self, protected: Callable[..., Any], fallback: Callable[[Exception], Any]
     ) -> Callable[..., Any]:
-        @functools.wraps(protected)
         async def with_fallback(*args: Any, **kwargs: Any) -> Any:
             try:
                 return await protected(*args, **kwargs)

@@ -43,7 +43,8 @@ class Policy(Strategy):
         retry: how long it stays open.
         permit: which share of the calls it admits while half-open.
         max_half_open_calls: probes in flight at once, 1 or more.
-        probe_timeout: seconds after which a probe that has not ended gives its slot back.
+        probe_timeout: seconds after which a probe that has not ended gives its slot back and is
+            ignored, whatever becomes of it; choose it above your longest good call.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -120,7 +121,7 @@ class Policy(Strategy):
         self.slow = min(self.thresholds, default=math.inf)
         # A success below every threshold needs no look at the tripper; but a result tracker must
         # see each result.
-        self.fast = self.slow if result_tracker is None else 0.0
+        self.fast = self.slow if result_tracker is None else -math.inf
         self.probe_window = CountWindow(max(window.capacity or 100, self.half_open.evidence))
 
     def _check_tripper(self) -> None:
