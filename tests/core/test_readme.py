@@ -39,7 +39,7 @@ def pages() -> list[Path]:
     """All pages that hold a block."""
     found = [
         ROOT / "README.md",
-        ROOT / "packages" / "fluxgate-core" / "README.md",
+        *sorted((ROOT / "packages").glob("*/README.md")),
         *sorted((ROOT / "docs").rglob("*.md")),
     ]
     return [

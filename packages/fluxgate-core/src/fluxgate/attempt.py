@@ -43,6 +43,11 @@ class Attempt:
         """Whether the outcome is in."""
         return not self._unsettled
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call was admitted, by the breaker's clock."""
+        return self._circuit.clock() - self._started
+
     def succeed(self, elapsed: float | None = None) -> None:
         """The call succeeded.
 

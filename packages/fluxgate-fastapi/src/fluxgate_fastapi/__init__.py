@@ -1,12 +1,44 @@
 """Fluxgate for FastAPI: circuits as dependencies, refusals as 503 responses.
 
-This version is the package's skeleton: it builds, installs and pins its sibling
-`fluxgate-core`, and has no public names yet.
+app = FastAPI()
+install(app)
+Payments = Annotated[AsyncCircuitBreaker, Depends(Breaker("payments"))]
+
+@app.post("/charge", responses=CIRCUIT_OPEN)
+async def charge(order: Order, payments: Payments):
+return await payments.call(gateway.charge, order)
 """
 
 from typing import TYPE_CHECKING
 
-__all__: list[str] = []
+from fluxgate_fastapi._declared import BreakerSettings
+from fluxgate_fastapi._dependency import Breaker
+from fluxgate_fastapi._guard import guard
+from fluxgate_fastapi._handler import CircuitOpenHandler, Hook
+from fluxgate_fastapi._health import CircuitHealth, Health, health
+from fluxgate_fastapi._install import install
+from fluxgate_fastapi._installed import default_registry, registry_of
+from fluxgate_fastapi._middleware import CircuitBreakerMiddleware
+from fluxgate_fastapi._openapi import CIRCUIT_OPEN, CIRCUIT_OPEN_PLAIN
+from fluxgate_fastapi._route import BreakerRoute
+
+__all__ = [
+    "CIRCUIT_OPEN",
+    "CIRCUIT_OPEN_PLAIN",
+    "Breaker",
+    "BreakerRoute",
+    "BreakerSettings",
+    "CircuitBreakerMiddleware",
+    "CircuitHealth",
+    "CircuitOpenHandler",
+    "Health",
+    "Hook",
+    "default_registry",
+    "guard",
+    "health",
+    "install",
+    "registry_of",
+]
 
 if TYPE_CHECKING:
     __version__: str

@@ -1,0 +1,205 @@
+"""A FastAPI application behind circuits: every part is one to copy.
+
+    UPSTREAM_URL=http://127.0.0.1:9000 uvicorn fastapi_app:app
+    FLUXGATE__PAYMENTS__RETRY="Cooldown(5)" python examples/fastapi_app.py
+
+    POST /orders              an outgoing call through a circuit; open: 503 with Retry-After
+    GET  /prices/{item}       the same with a fallback: the last price known
+    GET  /receipts/{order}    a sync endpoint on the same circuit as /orders
+    GET  /reports/{number}    an endpoint that is itself behind a circuit, judged by status
+    WS   /tracking            a WebSocket
+    GET  /health/circuits     what the circuits are doing
+
+It needs fluxgate-fastapi, httpx and uvicorn; with pydantic-settings (the extra `settings`) the
+environment may say how the circuits behave.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import httpx
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSocket
+from fastapi.requests import HTTPConnection
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker
+from fluxgate.registry import Registry
+from fluxgate_fastapi import CIRCUIT_OPEN, Breaker, BreakerRoute, health, install
+
+SETTINGS: dict[str, Any] = {
+    "defaults": {
+        "tripper": "MinRequests(10) & (FailureRate(0.5) | SlowRate(0.5, 1.0))",
+        "tracker": 'TypeOf("httpx.HTTPError")',
+        "retry": "Backoff(5, jitter_ratio=0.1)",
+    },
+    # One order that fails costs more than one price that is old.
+    "prices": {"tripper": "MinRequests(10) & FailureRate(0.8)"},
+}
+
+# Each is a type that a function can ask for: declared once, used anywhere.
+Payments = Annotated[AsyncCircuitBreaker, Depends(Breaker("payments"))]
+SyncPayments = Annotated[CircuitBreaker, Depends(Breaker("payments", sync=True))]
+Prices = Annotated[AsyncCircuitBreaker, Depends(Breaker("prices"))]
+
+
+class Upstream:
+    """The service that this one depends on, with its clients and its circuits kept apart.
+
+    A time-out belongs here, inside the protected call: then it is a failure that the circuit
+    counts. Around the call it would be a cancellation, which says nothing.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.asynchronous = httpx.AsyncClient(base_url=url, timeout=2.0)
+        self.sync = httpx.Client(base_url=url, timeout=2.0)
+
+    async def get(self, path: str) -> str:
+        answer = await self.asynchronous.get(path)
+        answer.raise_for_status()  # an HTTPStatusError is an HTTPError: the tracker counts it
+        return answer.text
+
+    def get_sync(self, path: str) -> str:
+        return self.sync.get(path).raise_for_status().text
+
+    async def close(self) -> None:
+        await self.asynchronous.aclose()
+        self.sync.close()
+
+
+def upstream_of(connection: HTTPConnection) -> Upstream:
+    upstream: Upstream = connection.app.state.upstream
+    return upstream
+
+
+class Order(BaseModel):
+    item: str = Field(pattern="^[a-z]{1,20}$")
+    amount: int = Field(gt=0, le=1000)
+
+
+class Answer(BaseModel):
+    text: str
+    fresh: bool = True
+
+
+class Failed(BaseModel):
+    detail: str
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    **CIRCUIT_OPEN,
+    502: {"model": Failed, "description": "A service that this operation needs failed"},
+}
+
+router = APIRouter(responses=RESPONSES)
+
+
+@router.post("/orders")
+async def order(order: Order, request: Request, payments: Payments) -> Answer:
+    # No try/except: an open circuit becomes a 503, an error of the upstream's a 502 (below).
+    return Answer(text=await payments.call(upstream_of(request).get, f"/charge/{order.item}"))
+
+
+@router.get("/receipts/{order}")
+def receipt(order: int, request: Request, payments: SyncPayments) -> Answer:
+    return Answer(text=payments.call(upstream_of(request).get_sync, f"/receipt/{order}"))
+
+
+@router.get("/prices/{item}")
+async def price(item: str, request: Request, prices: Prices) -> Answer:
+    known: dict[str, str] = request.app.state.known_prices
+
+    def last_known(error: Exception) -> str | None:
+        # A fallback gets every error: answer to those that are meant, and raise the others.
+        if item in known and isinstance(error, (CallNotPermittedError, httpx.HTTPError)):
+            return None
+        raise error
+
+    async def fetch() -> str | None:
+        return await upstream_of(request).get(f"/price/{item}")
+
+    text = await prices.call_with_fallback(fetch, last_known)
+    if text is None:
+        return Answer(text=known[item], fresh=False)
+    known[item] = text
+    return Answer(text=text)
+
+
+@router.websocket("/tracking")
+async def tracking(websocket: WebSocket, payments: Payments) -> None:
+    # Refused before accept(), the client gets the 503; afterwards, close code 1013.
+    first = await payments.call(upstream_of(websocket).get, "/position")
+    await websocket.accept()
+    await websocket.send_text(first)
+    await websocket.close()
+
+
+# Endpoints behind a circuit of their own: it opens on what they answer.
+reports = APIRouter(
+    prefix="/reports",
+    responses=RESPONSES,
+    route_class=BreakerRoute.named("reports", statuses={502, 503, 504}),
+)
+
+
+@reports.get("/{number}")
+async def report(number: int, request: Request) -> Answer:
+    try:
+        return Answer(text=await upstream_of(request).get(f"/report/{number}"))
+    except httpx.HTTPError as error:
+        raise HTTPException(502, "The report can't be made now") from error
+
+
+async def bad_gateway(_request: Request, _error: Exception) -> JSONResponse:
+    """What the upstream's own errors become, while the circuit is closed."""
+    return JSONResponse({"detail": "A service that this request needs failed"}, 502)
+
+
+def create_app(
+    upstream_url: str, config: Mapping[str, Any] | None = None, registry: Registry | None = None
+) -> FastAPI:
+    """The application.
+
+    Args:
+        upstream_url: the service that it depends on.
+        config: the circuits' settings; by default those above.
+        registry: circuits of the caller's, in place of the settings.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.upstream = Upstream(upstream_url)
+        app.state.known_prices = {}
+        yield
+        await app.state.upstream.close()
+
+    app = FastAPI(title="A shop behind circuits", lifespan=lifespan)
+    if registry is not None:
+        install(app, registry=registry)
+    else:
+        install(app, config=SETTINGS if config is None else config)
+    app.add_exception_handler(httpx.HTTPError, bad_gateway)
+    app.include_router(router)
+    app.include_router(reports)
+    app.include_router(health(critical={"payments"}))
+    return app
+
+
+def from_environment() -> Mapping[str, Any]:
+    """The settings above, under those of `FLUXGATE__<CIRCUIT>__<SETTING>`."""
+    try:
+        from fluxgate_fastapi.settings import FluxgateSettings
+    except ImportError:  # the extra `settings` is not installed
+        return SETTINGS
+    given = FluxgateSettings().fluxgate
+    return {name: SETTINGS.get(name, {}) | given.get(name, {}) for name in {**SETTINGS, **given}}
+
+
+app = create_app(os.environ.get("UPSTREAM_URL", "http://127.0.0.1:9000"), from_environment())
+
+if __name__ == "__main__":
+    import uvicorn
+
+    uvicorn.run(app, port=int(os.environ.get("PORT", "8000")))

@@ -1,0 +1,67 @@
+"""`dependencies=[guard("search")]`: protects the endpoint that it stands on."""
+
+# FastAPI reads the annotations of __call__ as they stand here, so they are no strings.
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Unpack
+
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+
+from fluxgate_fastapi._declared import BreakerSettings, Declared
+from fluxgate_fastapi._installed import installed_in
+from fluxgate_fastapi._outcome import STATUSES, checked_statuses, settle_raised
+
+
+class Guard(Declared):
+    """The dependency that `guard` makes: one attempt per request, settled by how it ends."""
+
+    __slots__ = ("statuses",)
+
+    statuses: frozenset[int]
+    """An `HTTPException` with one of these is a failure."""
+
+    def __init__(self, name: str, statuses: Iterable[int], settings: BreakerSettings) -> None:
+        super().__init__(name, settings)
+        object.__setattr__(self, "statuses", checked_statuses(statuses))
+
+    async def __call__(self, connection: HTTPConnection) -> AsyncIterator[None]:
+        """Admit the request, and settle when the endpoint is done; FastAPI calls this.
+
+        Raises:
+            CallNotPermittedError: the circuit is open.
+            ConfigError: as of `Breaker`.
+        """
+        registry = installed_in(connection.scope.get("app")).registry
+        if self.settings and not self.is_declared(registry):
+            self.declare(registry)
+        attempt = registry[self.name].attempt()
+        try:
+            yield
+        except BaseException as error:
+            settle_raised(attempt, error, self.statuses)
+            raise
+        attempt.succeed()
+
+
+def guard(
+    name: str, *, statuses: Iterable[int] = STATUSES, **settings: Unpack[BreakerSettings]
+) -> Any:
+    """A dependency that puts an endpoint, a router or an application behind a circuit.
+
+        @app.get("/search", dependencies=[guard("search")], responses=CIRCUIT_OPEN)
+
+    It is a `Depends(...)` already, and function-scoped: it settles when the endpoint has
+    returned or raised, before the response is sent. So it sees what is raised, and neither a
+    returned error response nor what happens while a body is streamed; see `BreakerRoute`.
+
+    Args:
+        name: the circuit's name.
+        statuses: an `HTTPException` with one of these is a failure, with another a success.
+        settings: the breaker's parameters, as of `Breaker`. The tracker judges the other
+            exceptions.
+
+    Raises:
+        TypeError, ValueError: as of `Breaker`; or `statuses` are no HTTP statuses.
+    """
+    return Depends(Guard(name, statuses, settings), scope="function")

@@ -1,0 +1,132 @@
+"""From a refusal to a response: HTTP 503, a WebSocket's denial, or close code 1013."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from fastapi.requests import HTTPConnection
+from fastapi.websockets import WebSocket
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Send
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from fluxgate import CallNotPermittedError
+from fluxgate.problem import MEDIA_TYPE, TYPE, Problem, refusal_in
+
+Hook: TypeAlias = Callable[
+    [HTTPConnection, CallNotPermittedError], Response | Awaitable[Response | None] | None
+]
+"""Called with the request (or WebSocket) and the refusal, sync or async.
+
+The `Response` that it returns is sent; on None, the usual one. A sync hook must not wait for
+anything: it is called on the event loop.
+"""
+
+TRY_AGAIN_LATER = 1013
+"""The WebSocket close code that says what 503 says."""
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitOpenHandler:
+    """The exception handler that `install` adds; also for Starlette without FastAPI.
+
+        handler = CircuitOpenHandler()
+        app = Starlette(exception_handlers={
+            CallNotPermittedError: handler, ExceptionGroup: handler,
+        })
+
+    A request gets a 503 with `Retry-After` in whole seconds, absent where nobody knows. A
+    WebSocket that has not been accepted gets the same as denial response (or is closed, where the
+    server can't send one); an accepted one is closed with 1013.
+
+    Of exception groups it handles those that hold a refusal; the errors beside it are logged,
+    since the response doesn't show them. Other groups are raised again.
+
+    Args:
+        problem_json: whether the body is RFC 9457 problem+json, or else `{"detail": ...}` as of
+            FastAPI's `HTTPException`.
+        show_name: whether the body names the circuit, and says why it opened.
+        hook: makes a response of the user's own.
+        type: the problem's type, a URI.
+    """
+
+    problem_json: bool = True
+    show_name: bool = False
+    hook: Hook | None = None
+    type: str = TYPE
+
+    async def __call__(self, connection: HTTPConnection, error: Exception) -> Any:
+        """The `Response` to a refusal; None for a WebSocket, which has been answered then.
+
+        Raises:
+            Exception: `error` itself, if there is no refusal in it.
+        """
+        refusal = refusal_in(error)
+        if refusal is None:
+            raise error
+        self.log_others(error)
+        if not isinstance(connection, WebSocket):
+            return await self.response(connection, refusal)
+        state = connection.application_state
+        if state is WebSocketState.CONNECTING:
+            # Past the object's own bookkeeping, which a class-based endpoint's does not share.
+            await self.deny(connection, refusal, connection._send)
+        elif state is connection.client_state is WebSocketState.CONNECTED:
+            await self.close(refusal, connection.send)
+        return None
+
+    async def response(
+        self, connection: HTTPConnection, refusal: CallNotPermittedError
+    ) -> Response:
+        """The response to a refusal."""
+        if self.hook is not None:
+            answer = self.hook(connection, refusal)
+            if inspect.isawaitable(answer):
+                answer = await answer
+            if answer is not None:
+                return answer
+        problem = self._problem(refusal)
+        if self.problem_json:
+            return Response(problem.json(), problem.status, problem.headers, MEDIA_TYPE)
+        return JSONResponse({"detail": problem.detail}, problem.status, problem.headers)
+
+    async def deny(
+        self, connection: HTTPConnection, refusal: CallNotPermittedError, send: Send
+    ) -> None:
+        """Answer a WebSocket that has not been accepted, as the server can."""
+        if "websocket.http.response" in connection.scope.get("extensions", {}):
+            response = await self.response(connection, refusal)
+            with suppress(RuntimeError):  # it had been accepted after all, out of sight
+                await response(connection.scope, _nothing, send)
+                return
+        await self.close(refusal, send)
+
+    async def close(self, refusal: CallNotPermittedError, send: Send) -> None:
+        """Close a WebSocket."""
+        # A close frame holds 123 bytes.
+        reason = self._problem(refusal).detail.encode()[:123].decode(errors="ignore")
+        with suppress(OSError, WebSocketDisconnect):  # the client is gone
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
+
+    def log_others(self, error: Exception) -> None:
+        """Log what was raised beside the refusal, which the response doesn't show."""
+        if isinstance(error, ExceptionGroup):
+            group = cast("ExceptionGroup[Exception]", error)
+            others: Any = group.split(CallNotPermittedError)[1]
+            if others is not None:
+                logging.getLogger("fluxgate").error(
+                    "a refusal was answered with 503; these errors were raised beside it",
+                    exc_info=others,
+                )
+
+    def _problem(self, refusal: CallNotPermittedError) -> Problem:
+        return Problem.of(refusal, show_name=self.show_name, type=self.type)
+
+
+async def _nothing() -> Message:
+    raise RuntimeError("a response to a refusal reads no body")
