@@ -234,6 +234,17 @@ def matrix(session: nox.Session, stack: str) -> None:
 
 
 @nox.session
+def compositions(session: nox.Session) -> None:
+    """Run the httpx transport beside caches, retries, tracing and mocks, and at full scale."""
+    install(session, *packages(), *group("compositions"))
+    session.run(
+        *("python", "-m", "pytest", "tests/httpx/compositions", "tests/httpx/test_hostile.py"),
+        *session.posargs,
+        env={"FLUXGATE_COMPOSITIONS": "1", "FLUXGATE_HOSTS": "100000"},
+    )
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff (`-- --fix` mends what it can)."""
     install(session, *group("lint"))

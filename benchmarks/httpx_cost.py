@@ -1,0 +1,273 @@
+"""What the transports of fluxgate-httpx cost a request and a body: side by side, in one run.
+
+    python benchmarks/httpx_cost.py [--library httpx2] [--quick] [--json FILE]
+
+Whole requests of a client through a `MockTransport`, which answers at once: the worst case, since
+nothing of what is measured hides behind a network. The 10 MB body comes over a loopback socket; the
+same body from a mock, in pieces of 64 KiB that exist already, stands beside it for orientation:
+moving it takes 0.1 ms there, since nothing is moved. interlock-cb's transport is in each race.
+
+The method is that of README.md: short turns side by side, ratios within the round, medians over
+the rounds, the lowest of three passes.
+"""
+
+import argparse
+import asyncio
+import gc
+import importlib
+import json
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from itertools import repeat
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from timing import Times, Turn, own_code
+
+from fluxgate.registry import Registry
+
+MODULES = {"httpx": "fluxgate_httpx", "httpx2": "fluxgate_httpx.httpx2"}
+PIECE = b"x" * 65_536
+PIECES = 160
+URL = "http://api.example.org/"
+
+
+class Pieces:
+    """A body of 10 MB, for both kinds of client."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return repeat(PIECE, PIECES)
+
+    async def __aiter__(self) -> Any:
+        for piece in repeat(PIECE, PIECES):
+            yield piece
+
+
+class Bench:
+    """One library, with and without a breaker around its transport."""
+
+    def __init__(self, name: str, runner: asyncio.Runner, url: str) -> None:
+        self.url = url
+        self.lib: Any = importlib.import_module(name)
+        self.runner = runner
+        bases = (Pieces, self.lib.SyncByteStream, self.lib.AsyncByteStream)
+        self.stream_class = type("Stream", bases, {})
+        ours: Any = importlib.import_module(MODULES[name])
+        theirs: Any = importlib.import_module(f"interlock.integrations.{name}")
+        same: Callable[[Any], Any] = lambda transport: transport  # noqa: E731
+        self.sync = {
+            "without": same,
+            "ours": ours.CircuitBreakerTransport,
+            "interlock": theirs.CircuitBreakerTransport,
+        }
+        self.asynchronous = {
+            "without": same,
+            "ours": ours.AsyncCircuitBreakerTransport,
+            "interlock": theirs.AsyncCircuitBreakerTransport,
+        }
+
+    def small(self, request: Any) -> Any:
+        return self.lib.Response(200, content=b"{}")
+
+    def large(self, request: Any) -> Any:
+        return self.lib.Response(200, stream=self.stream_class())
+
+    def requests(self) -> dict[str, Turn]:
+        return {
+            name: self.get(wrap(self.lib.MockTransport(self.small)))
+            for name, wrap in self.sync.items()
+        }
+
+    def async_requests(self) -> dict[str, Turn]:
+        return {
+            name: self.aget(wrap(self.lib.MockTransport(self.small)))
+            for name, wrap in self.asynchronous.items()
+        }
+
+    def bodies(self) -> dict[str, Turn]:
+        return {
+            name: self.read(wrap(self.lib.MockTransport(self.large)), URL)
+            for name, wrap in self.sync.items()
+        }
+
+    def async_bodies(self) -> dict[str, Turn]:
+        return {
+            name: self.aread(wrap(self.lib.MockTransport(self.large)), URL)
+            for name, wrap in self.asynchronous.items()
+        }
+
+    def socket_bodies(self) -> dict[str, Turn]:
+        return {
+            name: self.read(wrap(self.lib.HTTPTransport(verify=False)), self.url)
+            for name, wrap in self.sync.items()
+        }
+
+    def async_socket_bodies(self) -> dict[str, Turn]:
+        return {
+            name: self.aread(wrap(self.lib.AsyncHTTPTransport(verify=False)), self.url)
+            for name, wrap in self.asynchronous.items()
+        }
+
+    def get(self, transport: Any) -> Turn:
+        client = self.lib.Client(transport=transport)
+
+        def turn(calls: int) -> float:
+            start = perf_counter()
+            for _ in repeat(None, calls):
+                client.get(URL)
+            return perf_counter() - start
+
+        return own_code(turn)
+
+    def aget(self, transport: Any) -> Turn:
+        client = self.lib.AsyncClient(transport=transport)
+
+        async def awaiting(calls: int) -> float:
+            start = perf_counter()
+            for _ in repeat(None, calls):
+                await client.get(URL)
+            return perf_counter() - start
+
+        own = own_code(awaiting)
+        return lambda calls: self.runner.run(own(calls))
+
+    def read(self, transport: Any, url: str) -> Turn:
+        client = self.lib.Client(transport=transport)
+
+        def turn(calls: int) -> float:
+            start = perf_counter()
+            for _ in repeat(None, calls):
+                with client.stream("GET", url) as response:
+                    for _ in response.iter_raw():
+                        pass
+            return perf_counter() - start
+
+        return own_code(turn)
+
+    def aread(self, transport: Any, url: str) -> Turn:
+        client = self.lib.AsyncClient(transport=transport)
+
+        async def awaiting(calls: int) -> float:
+            start = perf_counter()
+            for _ in repeat(None, calls):
+                async with client.stream("GET", url) as response:
+                    async for _ in response.aiter_raw():
+                        pass
+            return perf_counter() - start
+
+        own = own_code(awaiting)
+        return lambda calls: self.runner.run(own(calls))
+
+
+def serve() -> str:
+    """A server that answers every request on a connection with 10 MB; its URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(PIECE) * PIECES}\r\n\r\n".encode()
+
+    def talk(connection: socket.socket) -> None:
+        with connection:
+            while connection.recv(65_536):
+                connection.sendall(head)
+                for _ in range(PIECES):
+                    connection.sendall(PIECE)
+
+    def accept() -> None:
+        while True:
+            connection, _ = listening.accept()
+            threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return f"http://127.0.0.1:{listening.getsockname()[1]}/"
+
+
+def lookups() -> dict[str, Turn]:
+    """Finding the circuit among 1,000 hosts, and a value in a dict of as many."""
+    registry = Registry()
+    keys = [f"host-{number}.example.org" for number in range(1000)]
+    table = {key: registry[key] for key in keys}
+
+    def in_dict(calls: int) -> float:
+        todo = keys * (calls // len(keys))
+        start = perf_counter()
+        for key in todo:
+            table[key]
+        return perf_counter() - start
+
+    def in_registry(calls: int) -> float:
+        todo = keys * (calls // len(keys))
+        start = perf_counter()
+        for key in todo:
+            registry[key]
+        return perf_counter() - start
+
+    return {"without": own_code(in_dict), "ours": own_code(in_registry)}
+
+
+def race(turns: dict[str, Turn], rounds: int, calls: int) -> Times:
+    """`timing.race` for calls that take much longer: a shorter warm-up does."""
+    names = list(turns)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    warm_up = max(1, calls // 10)
+    gc.collect()
+    gc.freeze()
+    try:
+        for number in range(rounds):
+            shift = number % len(names)
+            order = names[shift:] + names[:shift]
+            for name in reversed(order) if number // len(names) % 2 else order:
+                gc.collect()
+                turns[name](warm_up)
+                times[name].append(turns[name](calls) / calls * 1e9)
+    finally:
+        gc.unfreeze()
+    return Times(times)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--library", choices=MODULES, default="httpx", help="which to measure")
+    parser.add_argument("--quick", action="store_true", help="few rounds: shows that it runs")
+    parser.add_argument("--json", type=Path, help="write what was measured, every pass included")
+    arguments = parser.parse_args()
+    share = 10 if arguments.quick else 1
+    figures = []
+    with asyncio.Runner() as runner:
+        bench = Bench(arguments.library, runner, serve())
+        plan: list[tuple[str, Callable[[], dict[str, Turn]], int, int, float | None]] = [
+            ("request through MockTransport, sync", bench.requests, 200, 200, 1.05),
+            ("request through MockTransport, async", bench.async_requests, 200, 200, 1.05),
+            ("10 MB streamed, loopback, sync", bench.socket_bodies, 60, 1, 1.03),
+            ("10 MB streamed, loopback, async", bench.async_socket_bodies, 60, 1, 1.03),
+            ("10 MB streamed, mock, sync", bench.bodies, 200, 20, 1.03),
+            ("10 MB streamed, mock, async", bench.async_bodies, 200, 20, 1.03),
+            ("circuit among 1,000 hosts ÷ dict lookup", lookups, 200, 5000, 10.0),
+        ]
+        print(
+            f"Python {sys.version.split()[0]}, {arguments.library} {version(arguments.library)}, "
+            f"interlock-cb {version('interlock-cb')}"
+        )
+        for what, turns, rounds, calls, limit in plan:
+            passes = [
+                race(turns(), max(5, rounds // share), calls)
+                for _ in range(1 if arguments.quick else 3)
+            ]
+            for name in ("ours", "interlock"):
+                if name in passes[0].by_name:
+                    ratios = [times.ratio(name, "without") for times in passes]
+                    reach = limit if name == "ours" else None
+                    verdict = "" if reach is None else f"<= {reach}: "
+                    if reach is not None:
+                        verdict += "reached" if min(ratios) <= reach else "missed"
+                    cost = f"{passes[0].ns(name) / 1000:9.2f} us"
+                    print(f"{what:42} {name:10} {min(ratios):6.3f} {cost}  {verdict}", flush=True)
+                    figures.append({"what": what, "who": name, "ratios": ratios, "reach": reach})
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The transports, bound to httpx. Imported when one of its names is asked for."""
+
+from __future__ import annotations
+
+from typing import TypeVar, Unpack
+
+import httpx
+
+from fluxgate_httpx import _binding, _bodies, _guard, _protect, _shells
+
+C = TypeVar("C", httpx.Client, httpx.AsyncClient)
+
+
+class CircuitOpenError(_binding.Refusal, httpx.TransportError):
+    """A circuit refused the request: it was not sent.
+
+    An `httpx.TransportError`, but none of those that retrying libraries retry.
+    """
+
+    __module__ = "fluxgate_httpx"
+
+
+_BINDING = _binding.bind(httpx, CircuitOpenError, home="fluxgate_httpx")
+
+
+class _Body(_bodies.SyncBody, httpx.SyncByteStream):
+    pass
+
+
+class _AsyncBody(_bodies.AsyncBody, httpx.AsyncByteStream):
+    pass
+
+
+class CircuitBreakerTransport(
+    _shells.SyncShell[httpx.BaseTransport, httpx.Request, httpx.Response], httpx.BaseTransport
+):
+    """A transport for `httpx.Client` that sends a request if its host's circuit permits it."""
+
+    __module__ = "fluxgate_httpx"
+    _library, _body = _BINDING, _Body
+
+
+class AsyncCircuitBreakerTransport(
+    _shells.AsyncShell[httpx.AsyncBaseTransport, httpx.Request, httpx.Response],
+    httpx.AsyncBaseTransport,
+):
+    """A transport for `httpx.AsyncClient` that sends a request if its host's circuit permits."""
+
+    __module__ = "fluxgate_httpx"
+    _library, _body = _BINDING, _AsyncBody
+
+
+def protect(client: C, **options: Unpack[_guard.Options]) -> C:
+    """Protect every call of an `httpx.Client` or `httpx.AsyncClient`, and return it.
+
+    All that it was made with stays: TLS settings, HTTP/2, limits, mounts and proxies, the
+    environment's too. Their transports are wrapped where they are, and share their circuits. What
+    is protected already is left alone. Do it before the first request.
+
+    Args:
+        client: the client.
+        options: the keyword arguments of `CircuitBreakerTransport`.
+
+    Raises:
+        TypeError: it is no client of httpx, or an argument is of the wrong kind.
+    """
+    shells = CircuitBreakerTransport, AsyncCircuitBreakerTransport
+    _protect.protected(client, _BINDING, *shells, **options)
+    return client

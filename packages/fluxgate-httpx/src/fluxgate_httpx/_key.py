@@ -1,0 +1,136 @@
+"""Which circuit a URL belongs to.
+
+A key function takes the URL that is about to be asked (an `httpx.URL`, or a string) and returns
+the circuit's name, or None where nothing should be protected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol, TypeAlias
+
+__all__ = ["KeyFunction", "Url", "by_host", "by_origin"]
+
+
+class Url(Protocol):
+    """What an httpx URL tells: both parts are lower case, and the host is IDNA-encoded."""
+
+    @property
+    def scheme(self) -> str:
+        """Such as `https`."""
+        ...
+
+    @property
+    def netloc(self) -> bytes:
+        """Host and port; no userinfo, no default port."""
+        ...
+
+
+KeyFunction: TypeAlias = Callable[..., str | None]
+"""Called with the URL; returns the circuit's name, or None: not protected."""
+
+_LONGEST: Final = 262
+"""Characters of the longest host name that there can be, with brackets or a port."""
+_DEFAULT_PORTS: Final = {"ftp": 21, "http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+def by_host(url: Url | str) -> str | None:
+    """One circuit per host and port: `api.example.com`, `localhost:8080`, `[::1]:8080`.
+
+    Lower case, IDNA-encoded, without userinfo, default port or trailing dot. None for a URL that
+    has no host.
+    """
+    netloc = _netloc(url) if isinstance(url, str) else url.netloc
+    return _seen.get(netloc) or _noted(netloc)
+
+
+def by_origin(url: Url | str) -> str | None:
+    """One circuit per scheme, host and port: `https://api.example.com`.
+
+    For hosts whose http and https answers come from different places. Else as `by_host`.
+    """
+    host = by_host(url)
+    if host is None:
+        return None
+    scheme = url.partition(":")[0].lower() if isinstance(url, str) else url.scheme
+    return f"{scheme}://{host}"
+
+
+def broader(key: str) -> Iterator[str]:
+    """The names under which settings for `key` may stand, too: without scheme, without port."""
+    host = key.rpartition("://")[2]
+    if host != key:
+        yield host
+    name, _, port = host.rpartition(":")
+    if name and port.isdigit():
+        yield name
+
+
+_seen: dict[bytes, str] = {}
+"""Keys by netloc: most hosts are called again. Emptied when full."""
+_MOST_SEEN: Final = 2048
+
+
+def _noted(netloc: bytes) -> str | None:
+    key = _tidied(netloc.decode("ascii"))
+    if key is not None and len(netloc) <= _LONGEST:
+        if len(_seen) >= _MOST_SEEN:
+            _seen.clear()
+        _seen[netloc] = key
+    return key
+
+
+def _tidied(netloc: str) -> str | None:
+    """The key of a host, which may have a trailing dot, be IPv6, empty, or impossibly long."""
+    if netloc.startswith("["):
+        address, bracket, port = netloc[1:].partition("]")
+        return f"[{_compressed(address)}]{port}" if bracket and address else None
+    host, colon, port = netloc.partition(":")
+    host = host.rstrip(".")
+    if not host:
+        return None
+    key = f"{host}{colon}{port}"
+    if len(key) <= _LONGEST:
+        return key
+    # No such host can exist, but the name must not fill logs, metrics and memory.
+    from hashlib import sha256
+
+    return f"{key[:64]}~{sha256(key.encode()).hexdigest()[:16]}"
+
+
+def _compressed(address: str) -> str:
+    from ipaddress import IPv6Address
+
+    try:
+        return str(IPv6Address(address))
+    except ValueError:
+        return address[:_LONGEST]
+
+
+def _netloc(url: str) -> bytes:
+    """Host and port as an httpx URL would give them; empty where there is none."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return b""  # whoever is to ask it has an error of its own for that
+    if not host:
+        return b""
+    if not host.isascii():
+        host = _idna(host)
+    elif ":" in host:
+        host = f"[{host}]"
+    if not host or port is None or port == _DEFAULT_PORTS.get(parts.scheme):
+        return host.encode("ascii")
+    return f"{host}:{port}".encode("ascii")
+
+
+def _idna(host: str) -> str:
+    import idna  # what httpx, httpx2 and requests encode host names with
+
+    try:
+        return idna.encode(host, uts46=True).decode("ascii")
+    except UnicodeError:
+        return ""

@@ -1,0 +1,78 @@
+"""The same for httpx2: every name that `fluxgate_httpx` has, with httpx2's types.
+
+client = httpx2.Client(transport=CircuitBreakerTransport(httpx2.HTTPTransport(http2=True)))
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar, Unpack
+
+try:
+    import httpx2
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("needs httpx2: pip install 'fluxgate-httpx[httpx2]'") from error
+
+from fluxgate_httpx import (
+    HTTPPolicy,
+    _binding,
+    _bodies,
+    _guard,
+    _protect,
+    _shells,
+    by_host,
+    by_origin,
+)
+
+__all__ = [
+    "AsyncCircuitBreakerTransport",
+    "CircuitBreakerTransport",
+    "CircuitOpenError",
+    "HTTPPolicy",
+    "by_host",
+    "by_origin",
+    "protect",
+]
+
+C = TypeVar("C", httpx2.Client, httpx2.AsyncClient)
+
+
+class CircuitOpenError(_binding.Refusal, httpx2.TransportError):
+    """A circuit refused the request: it was not sent. An `httpx2.TransportError`."""
+
+
+_BINDING = _binding.bind(httpx2, CircuitOpenError, home=__name__)
+
+
+class _Body(_bodies.SyncBody, httpx2.SyncByteStream):
+    pass
+
+
+class _AsyncBody(_bodies.AsyncBody, httpx2.AsyncByteStream):
+    pass
+
+
+class CircuitBreakerTransport(
+    _shells.SyncShell[httpx2.BaseTransport, httpx2.Request, httpx2.Response], httpx2.BaseTransport
+):
+    """A transport for `httpx2.Client` that sends a request if its host's circuit permits it."""
+
+    _library, _body = _BINDING, _Body
+
+
+class AsyncCircuitBreakerTransport(
+    _shells.AsyncShell[httpx2.AsyncBaseTransport, httpx2.Request, httpx2.Response],
+    httpx2.AsyncBaseTransport,
+):
+    """A transport for `httpx2.AsyncClient` that sends a request if its circuit permits it."""
+
+    _library, _body = _BINDING, _AsyncBody
+
+
+def protect(client: C, **options: Unpack[_guard.Options]) -> C:
+    """Protect every call of an `httpx2.Client` or `httpx2.AsyncClient`, and return it.
+
+    As `fluxgate_httpx.protect`.
+    """
+    shells = CircuitBreakerTransport, AsyncCircuitBreakerTransport
+    _protect.protected(client, _BINDING, *shells, **options)
+    return client

@@ -1,0 +1,250 @@
+"""The same for requests: an adapter with one circuit per host.
+
+    session = protect(requests.Session())
+    session.mount("https://api.example.com/", CircuitBreakerAdapter(HTTPAdapter(max_retries=2)))
+
+Keys, `HTTPPolicy`, `Retry-After` and settings are those of the httpx transports; a registry can
+be shared with them. requests has no extensions: to give some URLs a key of their own, mount an
+adapter for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Unpack
+
+try:
+    import requests
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("needs requests: pip install 'fluxgate-httpx[requests]'") from error
+
+import urllib3.exceptions
+from requests import exceptions
+from requests.adapters import BaseAdapter, HTTPAdapter
+
+from fluxgate import CallNotPermittedError
+from fluxgate.registry import Registry
+from fluxgate_httpx import HTTPPolicy, by_host, by_origin
+from fluxgate_httpx._binding import Refusal
+from fluxgate_httpx._guard import Guard, Library, Options, Settlement
+
+__all__ = [
+    "CircuitBreakerAdapter",
+    "CircuitOpenError",
+    "HTTPPolicy",
+    "by_host",
+    "by_origin",
+    "protect",
+]
+
+
+class CircuitOpenError(Refusal, requests.RequestException):
+    """A circuit refused the request: it was not sent. A `requests.RequestException`."""
+
+
+_LIBRARY = Library(
+    refusal=CircuitOpenError,
+    # While a body is read, urllib3's own errors come through.
+    failures=(
+        requests.ConnectionError,
+        requests.Timeout,
+        exceptions.ChunkedEncodingError,
+        exceptions.RetryError,
+        urllib3.exceptions.HTTPError,
+        ConnectionError,
+        TimeoutError,
+    ),
+    neutral=(
+        exceptions.InvalidHeader,
+        exceptions.InvalidURL,
+        urllib3.exceptions.DecodeError,
+        urllib3.exceptions.LocationValueError,
+    ),
+    pool=urllib3.exceptions.EmptyPoolError,
+)
+
+
+class CircuitBreakerAdapter(BaseAdapter):
+    """An adapter for `requests.Session` that sends a request if its host's circuit permits it.
+
+    Args:
+        wrapped: the adapter that makes the calls; an `HTTPAdapter()` by default. Its own retries
+            are one call to the circuit.
+        options: the keyword arguments of `fluxgate_httpx.CircuitBreakerTransport`; `on_open`
+            returns a `requests.Response`.
+
+    Raises:
+        TypeError: an argument is of the wrong kind; the message says what to use.
+    """
+
+    def __init__(self, wrapped: BaseAdapter | None = None, **options: Unpack[Options]) -> None:
+        self._take(HTTPAdapter() if wrapped is None else wrapped, Guard(_LIBRARY, **options))
+
+    def _take(self, wrapped: BaseAdapter, guard: Guard) -> None:
+        super().__init__()
+        if not isinstance(wrapped, BaseAdapter):
+            remedy = "; for a session, use protect(session)"
+            raise TypeError(
+                f"CircuitBreakerAdapter takes an adapter of requests, not {wrapped!r}"
+                f"{remedy if isinstance(wrapped, requests.Session) else ''}"
+            )
+        self._wrapped = wrapped
+        self._guard = guard
+
+    @classmethod
+    def _sharing(cls, wrapped: BaseAdapter, guard: Guard) -> CircuitBreakerAdapter:
+        adapter = cls.__new__(cls)
+        adapter._take(wrapped, guard)
+        return adapter
+
+    @property
+    def wrapped(self) -> BaseAdapter:
+        """The adapter that makes the calls."""
+        return self._wrapped
+
+    @property
+    def registry(self) -> Registry:
+        """The circuits, by key."""
+        return self._guard.registry
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send a request if its circuit permits it.
+
+        Raises:
+            CircuitOpenError: the circuit refuses it, and there is no `on_open`.
+        """
+        guard = self._guard
+        send: Callable[..., requests.Response] = self._wrapped.send
+        options = {
+            "stream": stream,
+            "timeout": timeout,
+            "verify": verify,
+            "cert": cert,
+            "proxies": proxies,
+        }
+        try:
+            call = guard.admit(request, request.url or "")
+        except CallNotPermittedError as refusal:
+            if guard.on_open is None:
+                raise
+            return self._substituted(request, guard.on_open(refusal))
+        if call is None:
+            return send(request, **options)
+        try:
+            response = send(request, **options)
+        except BaseException as error:
+            guard.raised(call[1], error)
+            raise
+        answer: Any = response
+        answer.connection = self  # over which digest authentication sends its second request
+        method, raw = (request.method or "").upper(), answer.raw
+        settlement = guard.judge(call, method, response, whole=not hasattr(raw, "stream"))
+        if settlement is not None:
+            answer.raw = _Body(raw, settlement)
+        return response
+
+    def _substituted(
+        self, request: requests.PreparedRequest, response: object
+    ) -> requests.Response:
+        if not isinstance(response, requests.Response):
+            raise TypeError(
+                f"on_open={self._guard.on_open!r} must return a requests.Response, "
+                f"not {response!r}; let it raise the refusal where it has no answer"
+            )
+        if not response.url:
+            response.request = request
+            response.url = request.url or ""
+        return response
+
+    def close(self) -> None:
+        """Close the wrapped adapter."""
+        self._wrapped.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} around {self._wrapped!r}: {self.registry!r}>"
+
+
+class _Body:
+    """A urllib3 response whose end settles the call; for the rest, the response itself."""
+
+    def __init__(self, raw: Any, settlement: Settlement) -> None:
+        self._raw = raw
+        self._settlement = settlement
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+        """The body, piece by piece."""
+        return self._watched(self._raw.stream(*args, **kwargs))
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._watched(self._raw)
+
+    def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
+        """As much of the body as was asked for."""
+        try:
+            data: bytes = self._raw.read(amt, *args, **kwargs)
+        except BaseException as error:
+            self._settlement.raised(error)
+            raise
+        if amt is None or (amt and not data):
+            self._settlement.ended()
+        return data
+
+    def close(self) -> None:
+        """Close the response."""
+        self._settlement.left()
+        self._raw.close()
+
+    def _watched(self, pieces: Any) -> Iterator[bytes]:
+        settlement = self._settlement
+        try:
+            yield from pieces
+        except GeneratorExit:
+            settlement.left()
+            raise
+        except BaseException as error:
+            settlement.raised(error)
+            raise
+        settlement.ended()
+
+    def __enter__(self) -> _Body:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def protect(session: requests.Session, **options: Unpack[Options]) -> requests.Session:
+    """Protect every call of a session, and return it.
+
+    Its adapters are wrapped where they are mounted, and share their circuits. What is protected
+    already is left alone.
+
+    Args:
+        session: a `requests.Session`.
+        options: the keyword arguments of `CircuitBreakerAdapter`.
+
+    Raises:
+        TypeError: it is no session of requests, or an argument is of the wrong kind.
+    """
+    if not isinstance(session, requests.Session):
+        raise TypeError(f"protect() of {__name__} takes a requests.Session, not {session!r}")
+    adapters = session.adapters
+    ours = [each for each in adapters.values() if isinstance(each, CircuitBreakerAdapter)]
+    guard = ours[0]._guard if ours and not options else None
+    for prefix, adapter in list(adapters.items()):
+        if not isinstance(adapter, CircuitBreakerAdapter):
+            if guard is None:
+                guard = Guard(_LIBRARY, **options)
+            adapters[prefix] = CircuitBreakerAdapter._sharing(adapter, guard)
+    return session

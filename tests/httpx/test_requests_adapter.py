@@ -1,0 +1,547 @@
+"""The adapter for requests: the same policy, keys and Retry-After, over real sockets."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fluxgate import CallNotPermittedError, CircuitBreaker, Info, State, permits, retries, trippers
+from fluxgate.registry import Registry
+from fluxgate.testing import LoadedDice, ManualClock, tripped
+
+from .servers import (
+    Exchange,
+    Server,
+    answer,
+    chunked,
+    chunked_short,
+    event_stream,
+    gzipped,
+    hang_up,
+    redirect,
+    reset_at_once,
+    reset_body,
+    silent,
+    stalled,
+    truncated,
+)
+
+requests = pytest.importorskip("requests", reason="the extra `requests` is not installed")
+
+from requests.adapters import BaseAdapter, HTTPAdapter  # noqa: E402
+
+import fluxgate_httpx.requests as flux  # noqa: E402
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def registry(clock: ManualClock) -> Registry:
+    return Registry(
+        tripper=trippers.Closed() & trippers.FailureStreak(2),
+        retry=retries.Cooldown(30.0),
+        permit=permits.All(),
+        max_half_open_calls=1,
+        clock=clock,
+        dice=LoadedDice(0.0),
+    )
+
+
+@pytest.fixture
+def session(registry: Registry) -> Iterator[Any]:
+    with mounted(flux.CircuitBreakerAdapter(registry=registry)) as session:
+        yield session
+
+
+def mounted(adapter: Any) -> Any:
+    session = requests.Session()
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return session
+
+
+def info(registry: Registry, key: str) -> Info:
+    breaker = registry.get(key)
+    assert breaker is not None, f"no circuit {key!r}"
+    return breaker.info()
+
+
+def counted(registry: Registry, key: str) -> dict[str, int]:
+    totals = info(registry, key).totals
+    names = ("successes", "failures", "ignored", "stale", "rejected")
+    counts = {name: getattr(totals, name) for name in names}
+    counts["ignored"] += totals.cancelled
+    return {name: count for name, count in counts.items() if count}
+
+
+def half_open(registry: Registry, clock: ManualClock, key: str) -> None:
+    registry[key].open_for(30)
+    clock.advance(30)
+
+
+class Scripted(BaseAdapter):
+    """An adapter that raises or returns what it is told to."""
+
+    def __init__(self, outcome: Any) -> None:
+        super().__init__()
+        self.outcome = outcome
+        self.sent: list[Any] = []
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        self.sent.append(request)
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        response = requests.Response()
+        response.status_code = self.outcome
+        response.url, response.request, response._content = request.url, request, b""
+        return response
+
+    def close(self) -> None:
+        self.sent.append("close")
+
+
+# -- outcomes
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, "successes"),
+        (404, "successes"),
+        (501, "successes"),
+        (429, "ignored"),
+        (500, "failures"),
+        (502, "failures"),
+        (503, "failures"),
+        (504, "failures"),
+    ],
+)
+def test_statuses(
+    session: Any, registry: Registry, server: Server, status: int, outcome: str
+) -> None:
+    response = session.get(server.on(answer(status)))
+    assert (response.status_code, response.text) == (status, "hello")
+    assert counted(registry, server.key) == {outcome: 1}
+
+
+def test_a_policy(registry: Registry, server: Server) -> None:
+    policy = flux.HTTPPolicy(statuses={418, 429})
+    with mounted(flux.CircuitBreakerAdapter(registry=registry, policy=policy)) as session:
+        session.get(server.on(answer(429)))
+        session.get(server.on(answer(500)))
+    assert counted(registry, server.key) == {"failures": 1, "successes": 1}
+
+
+@pytest.mark.parametrize("behaviour", [reset_at_once, hang_up], ids=["reset", "hang up"])
+def test_connections_that_break(
+    session: Any, registry: Registry, server: Server, behaviour: Any
+) -> None:
+    with pytest.raises(requests.ConnectionError):
+        session.get(server.on(behaviour))
+    assert counted(registry, server.key) == {"failures": 1}
+
+
+def test_nobody_listens(session: Any, registry: Registry, server: Server) -> None:
+    server.close()
+    for _ in range(2):
+        with pytest.raises(requests.ConnectionError):
+            session.get(server.url)
+    with pytest.raises(flux.CircuitOpenError):
+        session.get(server.url)
+    assert counted(registry, server.key) == {"failures": 2, "rejected": 1}
+
+
+def test_headers_that_take_too_long(session: Any, registry: Registry, server: Server) -> None:
+    with pytest.raises(requests.ReadTimeout):
+        session.get(server.on(silent), timeout=(5, 0.05))
+    assert counted(registry, server.key) == {"failures": 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (requests.ConnectTimeout("x"), "failures"),
+        (requests.exceptions.SSLError("x"), "failures"),
+        (requests.exceptions.ProxyError("x"), "failures"),
+        (requests.exceptions.InvalidHeader("x"), "ignored"),
+        (ZeroDivisionError("x"), "ignored"),
+    ],
+)
+def test_exceptions(registry: Registry, error: Exception, outcome: str) -> None:
+    adapter = flux.CircuitBreakerAdapter(Scripted(error), registry=registry)
+    with mounted(adapter) as session, pytest.raises(type(error)) as caught:
+        session.get("http://a.test")
+    assert caught.value is error
+    assert counted(registry, "a.test") == {outcome: 1}
+
+
+def test_urls_without_a_host_are_requests_own_business(session: Any, registry: Registry) -> None:
+    for url in ("/relative", "http://"):
+        with pytest.raises(requests.RequestException) as caught:
+            session.get(url)
+        assert not isinstance(caught.value, CallNotPermittedError)
+    assert list(registry) == []
+
+
+# -- bodies
+
+
+@pytest.mark.parametrize("behaviour", [truncated(), chunked_short], ids=["length", "chunked"])
+@pytest.mark.parametrize("stream", [False, True], ids=["read", "stream"])
+def test_a_truncated_body_fails(
+    session: Any, registry: Registry, server: Server, behaviour: Any, stream: bool
+) -> None:
+    url = server.on(behaviour)
+    with pytest.raises(requests.RequestException):
+        assert session.get(url, stream=stream).content
+    assert counted(registry, server.key) == {"failures": 1}
+
+
+def test_a_stalled_body_fails(session: Any, registry: Registry, server: Server) -> None:
+    with pytest.raises(requests.RequestException):
+        session.get(server.on(stalled()), timeout=(5, 0.05))
+    assert counted(registry, server.key) == {"failures": 1}
+
+
+def test_a_reset_body_fails(session: Any, registry: Registry, server: Server) -> None:
+    with session.get(server.on(reset_body), stream=True) as response:
+        pieces = response.iter_content(5)
+        assert next(pieces) == b"hello"
+        assert counted(registry, server.key) == {}
+        server.go_on()
+        with pytest.raises(requests.RequestException):
+            next(pieces)
+    assert counted(registry, server.key) == {"failures": 1}
+
+
+def test_a_body_that_arrives_succeeds_at_its_end(
+    session: Any, registry: Registry, server: Server
+) -> None:
+    with session.get(server.on(stalled()), stream=True) as response:
+        pieces = response.iter_content(5)
+        assert next(pieces) == b"hello"
+        assert counted(registry, server.key) == {}
+        server.go_on()
+        assert list(pieces) == [b"world"]
+        assert counted(registry, server.key) == {"successes": 1}
+
+
+READERS: dict[str, Callable[[Any], object]] = {
+    "content": lambda response: response.content,
+    "text": lambda response: response.text,
+    "iter_content": lambda response: list(response.iter_content(7)),
+    "iter_lines": lambda response: list(response.iter_lines()),
+    "iteration": list,
+    "raw.read": lambda response: response.raw.read(),
+    "raw.stream": lambda response: list(response.raw.stream(7)),
+    "raw.read in pieces": lambda response: list(iter(lambda: response.raw.read(7), b"")),
+    "raw.readline": lambda response: list(iter(response.raw.readline, b"")),
+    "raw iteration": lambda response: list(response.raw),
+}
+
+
+@pytest.mark.parametrize("how", READERS)
+def test_every_way_to_read_is_as_without_us(
+    session: Any, registry: Registry, server: Server, how: str
+) -> None:
+    url = server.on(gzipped("line\nother line\n" * 20))
+    with requests.Session() as bare, bare.get(url, stream=True) as response:
+        expected = READERS[how](response)
+    with session.get(url, stream=True) as response:
+        assert READERS[how](response) == expected
+    assert expected
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+def test_the_raw_response_can_be_copied(
+    session: Any, registry: Registry, server: Server, tmp_path: Path
+) -> None:
+    """What the documentation of requests says for saving to a file."""
+    body = b"x" * 300_000
+    with (
+        session.get(server.on(answer(200, None, body)), stream=True) as response,
+        (tmp_path / "copy").open("wb") as file,
+    ):
+        shutil.copyfileobj(response.raw, file)
+    assert (tmp_path / "copy").read_bytes() == body
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+def test_closed_early(session: Any, registry: Registry, server: Server, clock: ManualClock) -> None:
+    with session.get(server.on(stalled()), stream=True) as response:
+        next(response.iter_content(5))
+    assert counted(registry, server.key) == {"successes": 1}
+    half_open(registry, clock, server.key)
+    with session.get(server.on(stalled()), stream=True) as response:
+        assert info(registry, server.key).probes == 1
+    assert counted(registry, server.key) == {"successes": 1, "ignored": 1}
+    assert info(registry, server.key).probes == 0
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # nobody closes it here
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_response_that_nobody_closes_gives_its_slot_back(
+    session: Any, registry: Registry, server: Server, clock: ManualClock
+) -> None:
+    half_open(registry, clock, server.key)
+    response = session.get(server.on(stalled()), stream=True)
+    assert info(registry, server.key).probes == 1
+    del response
+    gc.collect()
+    assert counted(registry, server.key) == {"ignored": 1}
+    assert info(registry, server.key).probes == 0
+
+
+def test_an_event_stream_settles_at_its_headers(
+    session: Any, registry: Registry, server: Server
+) -> None:
+    with session.get(server.on(event_stream), stream=True) as response:
+        assert counted(registry, server.key) == {"successes": 1}
+        server.go_on()
+        with pytest.raises(requests.RequestException):
+            list(response.iter_content(None))
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+def test_settle_headers(registry: Registry, server: Server) -> None:
+    adapter = flux.CircuitBreakerAdapter(registry=registry, settle="headers")
+    with mounted(adapter) as session, pytest.raises(requests.RequestException):
+        session.get(server.on(truncated()))
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+def test_bodiless_answers_settle(session: Any, registry: Registry, server: Server) -> None:
+    assert session.head(server.url).content == b""
+    assert session.get(server.on(answer(204, {"Content-Length": "0"}, b""))).content == b""
+    assert session.get(server.on(chunked())).content == b""
+    assert counted(registry, server.key) == {"successes": 3}
+
+
+# -- refusals
+
+
+def test_a_refusal(session: Any, registry: Registry, server: Server) -> None:
+    tripped(registry[server.key])
+    with pytest.raises(requests.RequestException) as caught:
+        session.get(server.url + "/path")
+    error = caught.value
+    assert type(error) is flux.CircuitOpenError
+    assert isinstance(error, CallNotPermittedError)
+    assert not isinstance(error, (requests.ConnectionError, requests.Timeout))
+    assert error.request.url == server.url + "/path"
+    assert error.response is None
+    assert (error.name, error.state, error.retry_after) == (server.key, State.OPEN, 30)
+    assert server.asked == []
+    there = pickle.loads(pickle.dumps(error))
+    assert (there.name, there.retry_after, str(there)) == (server.key, 30, str(error))
+
+
+def test_on_open(registry: Registry, server: Server) -> None:
+    def on_open(_: Any) -> Any:
+        response = requests.Response()
+        response.status_code, response._content = 503, b"cached"
+        return response
+
+    registry[server.key].force_open()
+    adapter = flux.CircuitBreakerAdapter(registry=registry, on_open=on_open)
+    with mounted(adapter) as session:
+        response = session.get(server.url + "/path")
+    assert (response.status_code, response.text) == (503, "cached")
+    assert response.url == server.url + "/path"
+    assert server.asked == []
+
+
+def test_the_retries_of_urllib3_are_one_call(registry: Registry, server: Server) -> None:
+    answers = [503, 503, 200]
+
+    def behave(exchange: Exchange) -> None:
+        answer(answers.pop(0))(exchange)
+
+    from urllib3.util.retry import Retry
+
+    wrapped = HTTPAdapter(max_retries=Retry(total=3, status_forcelist=[503], backoff_factor=0))
+    with mounted(flux.CircuitBreakerAdapter(wrapped, registry=registry)) as session:
+        assert session.get(server.on(behave)).status_code == 200
+    assert len(server.asked) == 3
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+# -- Retry-After
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after(registry: Registry, server: Server, status: int) -> None:
+    policy = flux.HTTPPolicy(retry_after="respect")
+    with mounted(flux.CircuitBreakerAdapter(registry=registry, policy=policy)) as session:
+        session.get(server.on(answer(status, {"Retry-After": "11"})))
+        with pytest.raises(flux.CircuitOpenError) as caught:
+            session.get(server.url)
+    assert caught.value.retry_after == 11
+
+
+def test_retry_after_is_ignored_by_default(
+    session: Any, registry: Registry, server: Server
+) -> None:
+    session.get(server.on(answer(503, {"Retry-After": "11"})))
+    assert info(registry, server.key).state is State.CLOSED
+
+
+# -- keys and redirects
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("http://user:secret@Example.ORG.:80/x", "example.org"),
+        ("https://example.org:443/", "example.org"),
+        ("https://bücher.example:8443/", "xn--bcher-kva.example:8443"),
+        ("http://[2001:DB8::A]:8080/", "[2001:db8::a]:8080"),
+    ],
+)
+def test_keys_are_those_of_the_transports(registry: Registry, url: str, key: str) -> None:
+    with mounted(flux.CircuitBreakerAdapter(Scripted(200), registry=registry)) as session:
+        session.get(url)
+    assert list(registry) == [key]
+
+
+def test_by_origin_none_and_callables(registry: Registry) -> None:
+    seen: list[str] = []
+
+    def by_tenant(url: str) -> str | None:
+        seen.append(str(url))
+        return None if "free" in str(url) else "tenant"
+
+    with mounted(
+        flux.CircuitBreakerAdapter(Scripted(200), registry=registry, key=flux.by_origin)
+    ) as session:
+        session.get("https://A.test/x")
+    with mounted(
+        flux.CircuitBreakerAdapter(Scripted(200), registry=registry, key=by_tenant)
+    ) as session:
+        session.get("https://a.test/free")
+        session.get("https://a.test/x")
+    assert list(registry) == ["https://a.test", "tenant"]
+    assert seen == ["https://a.test/free", "https://a.test/x"]
+
+
+def test_each_hop_is_its_own_host(
+    session: Any, registry: Registry, servers: Callable[..., Server]
+) -> None:
+    first, second = servers(), servers()
+    response = session.get(first.on(redirect(second.on(answer(500)))))
+    assert response.status_code == 500
+    assert counted(registry, first.key) == {"successes": 1}
+    assert counted(registry, second.key) == {"failures": 1}
+
+
+def test_settings_by_host(server: Server) -> None:
+    settings = {"127.0.0.1": {"tripper": "FailureStreak(1)"}, "*.internal": {}}
+    adapter = flux.CircuitBreakerAdapter(breaker=settings)
+    with mounted(adapter) as session:
+        session.get(server.on(answer(500)))
+        with pytest.raises(flux.CircuitOpenError):
+            session.get(server.url)
+
+
+# -- the adapter as an object
+
+
+def test_it_wraps_any_adapter(registry: Registry) -> None:
+    wrapped = Scripted(200)
+    adapter = flux.CircuitBreakerAdapter(wrapped, registry=registry)
+    assert adapter.wrapped is wrapped
+    assert adapter.registry is registry
+    with mounted(adapter) as session:
+        session.get("http://a.test")
+    assert wrapped.sent[0].url == "http://a.test/"
+    assert "close" in wrapped.sent
+    assert type(flux.CircuitBreakerAdapter().wrapped) is HTTPAdapter
+
+
+def test_the_environments_proxy_stays(
+    session: Any, registry: Registry, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    assert session.get("http://service.test/path").text == "hello"
+    assert [asked.target for asked in server.asked] == ["http://service.test/path"]
+    assert counted(registry, "service.test") == {"successes": 1}
+
+
+def test_protect(registry: Registry, server: Server) -> None:
+    wrapped = HTTPAdapter(pool_maxsize=3)
+    with requests.Session() as session:
+        session.mount("http://127.0.0.1", wrapped)
+        assert flux.protect(session, registry=registry) is session
+        assert flux.protect(session) is session
+        assert [each.wrapped for each in session.adapters.values()].count(wrapped) == 1
+        assert not any(
+            isinstance(each.wrapped, flux.CircuitBreakerAdapter)
+            for each in session.adapters.values()
+        )
+        assert session.get(server.url).text == "hello"
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+def test_digest_auth_asks_twice(session: Any, registry: Registry, server: Server) -> None:
+    challenge = 'Digest realm="x", nonce="abc", qop="auth", algorithm=SHA-256'
+    url = server.on(answer(401, {"WWW-Authenticate": challenge}, b"who?"))
+    response = session.get(url, auth=requests.auth.HTTPDigestAuth("me", "secret"))
+    assert response.status_code == 401
+    assert len(server.asked) == 2
+    assert counted(registry, server.key) == {"successes": 2}
+
+
+def test_httpx_and_requests_can_share_a_registry(
+    session: Any, registry: Registry, server: Server
+) -> None:
+    import httpx
+
+    from fluxgate_httpx import CircuitBreakerTransport
+
+    with httpx.Client(transport=CircuitBreakerTransport(registry=registry)) as client:
+        client.get(server.on(answer(500)))
+        session.get(server.on(answer(500)))
+        with pytest.raises(httpx.TransportError):
+            client.get(server.url)
+        with pytest.raises(requests.RequestException):
+            session.get(server.url)
+    assert counted(registry, server.key) == {"failures": 2, "rejected": 2}
+
+
+@pytest.mark.parametrize("junk", [42, object(), HTTPAdapter])
+def test_what_is_no_adapter_is_refused(junk: object) -> None:
+    with pytest.raises(TypeError, match=r"(?i)adapter"):
+        flux.CircuitBreakerAdapter(junk)
+
+
+def test_a_session_in_place_of_an_adapter_is_refused() -> None:
+    with requests.Session() as session, pytest.raises(TypeError, match=r"protect\("):
+        flux.CircuitBreakerAdapter(session)
+
+
+def test_an_httpx_transport_in_place_of_an_adapter_is_refused() -> None:
+    import httpx
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    with pytest.raises(TypeError, match="adapter of requests"):
+        flux.CircuitBreakerAdapter(transport)
+
+
+@pytest.mark.parametrize("junk", [None, 42, HTTPAdapter()])
+def test_protect_wants_a_session(junk: object) -> None:
+    with pytest.raises(TypeError, match=r"(?i)session"):
+        flux.protect(junk)
+
+
+def test_breaker_and_registry_contradict_each_other(registry: Registry) -> None:
+    with pytest.raises(TypeError, match=r"breaker"):
+        flux.CircuitBreakerAdapter(registry=registry, breaker=CircuitBreaker)
