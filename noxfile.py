@@ -245,6 +245,14 @@ def compositions(session: nox.Session) -> None:
 
 
 @nox.session
+def schema(session: nox.Session) -> None:
+    """Hold the FastAPI example's answers against its OpenAPI document, with schemathesis."""
+    install(session, *packages(), *group("schema"))
+    files = ["tests/fastapi/test_schemathesis.py", "tests/fastapi/test_example.py"]
+    session.run("python", "-m", "pytest", *files, *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff (`-- --fix` mends what it can)."""
     install(session, *group("lint"))

@@ -188,7 +188,8 @@ class Front(ABC):
         Raises:
             CallNotPermittedError: the circuit refuses the call.
         """
-        return Attempt(self._circuit, self._circuit.admit())
+        circuit = self._circuit
+        return Attempt(circuit, circuit.lane or circuit.admit())
 
     # -- blocks
 

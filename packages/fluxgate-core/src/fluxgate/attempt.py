@@ -25,18 +25,17 @@ class Attempt:
     dropped unsettled is ignored.
     """
 
-    __slots__ = ("_admission", "_circuit", "_started", "_unsettled")
+    __slots__ = ("_admission", "_circuit", "_started", "_unsettled", "probe")
+
+    probe: bool
+    """Whether this call probes a half-open circuit."""
 
     def __init__(self, circuit: Circuit, admission: Lane | Admission) -> None:
         self._circuit = circuit
         self._admission = admission
+        self.probe = admission.probe is not None
         self._unsettled = [True]
         self._started = circuit.clock()
-
-    @property
-    def probe(self) -> bool:
-        """Whether this call probes a half-open circuit."""
-        return self._admission.probe is not None
 
     @property
     def settled(self) -> bool:
@@ -57,7 +56,9 @@ class Attempt:
         Raises:
             ValueError: `elapsed` is no duration; the attempt is still unsettled then.
         """
-        self._settle(Outcome.SUCCESS, elapsed)
+        times = self._passed(elapsed)
+        if times is not None:
+            self._circuit.settle(self._admission, Outcome.SUCCESS, *times)
 
     def fail(self, exc: BaseException | None = None, elapsed: float | None = None) -> None:
         """The call failed. This is final: no tracker is asked.
@@ -66,7 +67,9 @@ class Attempt:
             exc: what it failed with, if there is an exception; it is not judged again.
             elapsed: its duration in seconds; by default the time since it was admitted.
         """
-        self._settle(Outcome.FAILURE, elapsed)
+        times = self._times(elapsed)
+        if self._claim():
+            self._circuit.settle(self._admission, Outcome.FAILURE, *times)
 
     def ignore(self) -> None:
         """The call says nothing about the dependency.
@@ -94,14 +97,29 @@ class Attempt:
             result: what it returned.
             elapsed: the call's duration in seconds; by default the time since it was admitted.
         """
-        times = self._times(elapsed)
-        if self._claim():
+        times = self._passed(elapsed)
+        if times is not None:
             self._circuit.returned(self._admission, result, *times)
 
-    def _settle(self, outcome: Outcome, elapsed: float | None) -> None:
-        times = self._times(elapsed)
-        if self._claim():
-            self._circuit.settle(self._admission, outcome, *times)
+    def _passed(self, elapsed: float | None) -> tuple[float, float] | None:
+        """Note a success in the lane that let it in; its times where that is not all."""
+        circuit, admission = self._circuit, self._admission
+        end = circuit.clock()
+        if elapsed is None:
+            elapsed = end - self._started
+        elif not 0 <= elapsed < math.inf:
+            raise _no_duration(elapsed)
+        try:
+            self._unsettled.pop()
+        except IndexError:
+            return None
+        lane = circuit.lane
+        if lane is admission and elapsed < lane.fast and end < lane.until:
+            (journal := lane.journal).append(elapsed)
+            if len(journal) > lane.room:
+                circuit.drain(lane)
+            return None
+        return elapsed, end
 
     def _times(self, elapsed: float | None) -> tuple[float, float]:
         """The call's duration, and the clock time of its end."""
@@ -109,7 +127,7 @@ class Attempt:
         if elapsed is None:
             return end - self._started, end
         if not 0 <= elapsed < math.inf:
-            raise ValueError(f"elapsed must be finite seconds, 0 or more: {elapsed!r}")
+            raise _no_duration(elapsed)
         return elapsed, end
 
     def _claim(self) -> bool:
@@ -156,3 +174,7 @@ class Attempt:
     def __repr__(self) -> str:
         kind = "probe" if self.probe else "call"
         return f"<Attempt: {kind} of {self._circuit.name!r}{', settled' if self.settled else ''}>"
+
+
+def _no_duration(elapsed: float) -> ValueError:
+    return ValueError(f"elapsed must be finite seconds, 0 or more: {elapsed!r}")

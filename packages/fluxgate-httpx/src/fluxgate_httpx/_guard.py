@@ -220,7 +220,7 @@ class Settlement:
     def __init__(self, guard: Guard, attempt: Attempt, response: Any) -> None:
         self._guard = guard
         self._attempt = attempt
-        self._elapsed = elapsed(attempt) if guard.slow == "headers" else None
+        self._elapsed = attempt.elapsed if guard.slow == "headers" else None
         # Not the response itself, which holds us: one that is dropped must be found unused at
         # once, not by the garbage collector some day.
         self._response = weakref.ref(response)
@@ -239,8 +239,3 @@ class Settlement:
     def raised(self, error: BaseException) -> None:
         """The body broke off."""
         self._guard.raised(self._attempt, error)
-
-
-def elapsed(attempt: Attempt) -> float:
-    """Seconds since the call was admitted, by its circuit's clock."""
-    return attempt._circuit.clock() - attempt._started

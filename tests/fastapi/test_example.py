@@ -1,0 +1,131 @@
+"""The example application, driven over real sockets; and the README's snippets."""
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from fluxgate import State
+from fluxgate.registry import Registry
+from fluxgate.testing import ManualClock, tripped
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def example() -> Iterator[ModuleType]:
+    """`examples/fastapi_app.py`, imported anew."""
+    path = ROOT / "examples" / "fastapi_app.py"
+    spec = importlib.util.spec_from_file_location("fastapi_app_under_test", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_it_starts_with_its_own_settings(
+    over_uvicorn: Any, example: ModuleType, upstream: Any
+) -> None:
+    client = over_uvicorn(example.create_app(upstream.url))
+    assert client.post("/orders", json={"item": "tea", "amount": 1}).status_code == 200
+    assert client.get("/receipts/1").status_code == 200
+    assert client.get("/reports/1").status_code == 200
+    assert client.get("/prices/tea").status_code == 200
+    health = client.get("/health/circuits").json()
+    assert health["status"] == "healthy"
+    assert {"payments", "prices", "reports"} <= set(health["circuits"])
+
+
+def test_an_outage(
+    over_uvicorn: Any,
+    example: ModuleType,
+    upstream: Any,
+    policy: dict[str, Any],
+    clock: ManualClock,
+) -> None:
+    """Errors first, then 503s that cost the upstream nothing, then back to work."""
+    policy |= {"tracker": 'TypeOf("httpx.HTTPError")'}
+    registry = Registry(**policy)
+    client = over_uvicorn(example.create_app(upstream.url, registry=registry))
+
+    def order() -> Any:
+        return client.post("/orders", json={"item": "tea", "amount": 1})
+
+    assert client.get("/prices/tea").json()["fresh"] is True
+    upstream.status = 503
+    assert [order().status_code for _ in range(2)] == [502, 502]
+    reached = upstream.reached
+    answer = order()
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    assert client.get("/receipts/1").status_code == 503  # the same circuit
+    assert upstream.reached == reached
+    assert client.get("/prices/tea").json()["fresh"] is False  # the last price known
+    assert client.get("/health/circuits").status_code == 503  # payments are critical there
+
+    upstream.status = 200
+    clock.advance(30)
+    assert [order().status_code for _ in range(2)] == [200, 200]
+    assert registry["payments"].state is State.CLOSED
+
+
+@pytest.mark.parametrize("state", ["closed", "open"])
+def test_schemathesis_passes(
+    serve: Any, example: ModuleType, upstream: Any, policy: dict[str, Any], state: str
+) -> None:
+    schemathesis = pytest.importorskip("schemathesis")
+    hypothesis = pytest.importorskip("hypothesis")
+    registry = Registry(**policy)
+    server = serve(example.create_app(upstream.url, registry=registry))
+    without: list[Any] = []
+    if state == "open":
+        for name in ("payments", "prices", "reports"):
+            tripped(registry[name])
+        from schemathesis.checks import not_a_server_error
+        from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+        without = [not_a_server_error, positive_data_acceptance]  # a documented 503 is the point
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    seen: dict[str, set[int]] = {}
+
+    for found in schema.get_all_operations():
+        operation = found.ok()
+
+        @hypothesis.given(case=operation.as_strategy())
+        @hypothesis.settings(
+            max_examples=8,
+            database=None,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        def answers(case: Any) -> None:
+            answer = case.call_and_validate(excluded_checks=without)
+            seen.setdefault(case.path, set()).add(answer.status_code)
+
+        answers()
+
+    assert {"/orders", "/prices/{item}", "/receipts/{order}"} <= set(seen)
+    assert (503 in seen["/orders"]) is (state == "open")
+
+
+def test_the_readmes_snippets_run() -> None:
+    page = ROOT / "packages" / "fluxgate-fastapi" / "README.md"
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert blocks
+    module = ModuleType("readme_under_test")
+    sys.modules[module.__name__] = module
+    try:
+        for block in blocks:
+            exec(compile(block, str(page), "exec", dont_inherit=True), vars(module))
+    finally:
+        del sys.modules[module.__name__]
