@@ -1,7 +1,7 @@
 """Never run, only type-checked: what a type checker knows about protected code."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from typing import Any, assert_type
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import assert_type
 
 from fluxgate import (
     AsyncCircuitBreaker,
@@ -113,10 +113,14 @@ assert_type(fetch_or_nothing(1.0), dict[str, float])
 assert_type(fetch_with_parentheses(1.0), str)
 assert_type(stream(3), Iterator[int])
 assert_type(stream_async(3), AsyncIterator[int])
-pending = fetch_async(1.0), fetch_async_or_nothing(1.0), Client().get_async("/")
-_ = assert_type(pending[0], Coroutine[Any, Any, dict[str, float]])
-_ = assert_type(pending[1], Coroutine[Any, Any, dict[str, float]])
-last = assert_type(pending[2], Coroutine[Any, Any, bytes])
+
+
+async def awaited() -> None:
+    assert_type(await fetch_async(1.0), dict[str, float])
+    assert_type(await fetch_async_or_nothing(1.0), dict[str, float])
+    assert_type(await Client().get_async("/"), bytes)
+
+
 assert_type(Client().get("/"), bytes)
 as_callable: Callable[[float], dict[str, float]] = fetch
 

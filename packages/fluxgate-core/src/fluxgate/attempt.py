@@ -114,7 +114,7 @@ class Attempt:
         except IndexError:
             return None
         lane = circuit.lane
-        if lane is admission and elapsed < lane.fast and end < lane.until:
+        if lane is not None and lane is admission and elapsed < lane.fast and end < lane.until:
             (journal := lane.journal).append(elapsed)
             if len(journal) > lane.room:
                 circuit.drain(lane)
