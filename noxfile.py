@@ -202,7 +202,8 @@ def install(session: nox.Session, *arguments: str) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Drive a failing service with and without a breaker, for some twenty seconds."""
-    install(session, "-e", "packages/fluxgate-core", *group("demo"))
+    ours = [f"packages/fluxgate-{name}" for name in ("core", "httpx", "fastapi")]
+    install(session, *(word for path in ours for word in ("-e", path)), *group("demo"))
     session.run("python", "examples/demo.py", *session.posargs)
 
 

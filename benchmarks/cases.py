@@ -7,9 +7,6 @@ from functools import partial
 import footprint
 import ours
 import peers
-from fluxgate import AsyncCircuitBreaker, CircuitBreaker, State
-from fluxgate.trippers import Closed, FailureRate, MinRequests, SlowRate
-from fluxgate.windows import TimeWindow
 from report import Figure, over
 from thin import (
     AsyncThinCaller,
@@ -30,6 +27,10 @@ from timing import (
     race,
     rejected,
 )
+
+from fluxgate import AsyncCircuitBreaker, CircuitBreaker, State
+from fluxgate.trippers import Closed, FailureRate, MinRequests, SlowRate
+from fluxgate.windows import TimeWindow
 
 Section = Callable[[Effort], Iterator[Figure]]
 

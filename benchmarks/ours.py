@@ -4,13 +4,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain, count, islice
 
+from peers import DAY, trip
+from thin import Down, Fn, dependency
+from timing import PATTERN, Turn, failing, healthy, rejected
+
 from fluxgate import CallNotPermittedError, CircuitBreaker, State
 from fluxgate.retries import Cooldown
 from fluxgate.trippers import FailureRate, FailureStreak, MinRequests
 from fluxgate.windows import CountWindow, TimeWindow
-from peers import DAY, trip
-from thin import Down, Fn, dependency
-from timing import PATTERN, Turn, failing, healthy, rejected
 
 SLOW_TICK = 1 / 1024
 FAST_TICK = 1 / 65_536

@@ -1,61 +1,63 @@
-"""The two clients of the demo: the same call, with a breaker around it and without.
+"""The clients of the demo: the same httpx client, with a breaker in its transport and without.
 
 This is the part to copy.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import httpx
-from fluxgate import AsyncCircuitBreaker, Listener
+
+from fluxgate import Listener
 from fluxgate.permits import RampUp
 from fluxgate.retries import Cooldown
-from fluxgate.trackers import TypeOf
 from fluxgate.trippers import FailureRate, MinRequests, SlowRate
 from fluxgate.windows import CountWindow
-
-Get = Callable[[str], Awaitable[None]]
-"""One call to the upstream: takes a path; raises when there is no good answer."""
+from fluxgate_httpx import AsyncCircuitBreakerTransport
 
 
-def make_breaker(pace: float, listeners: Iterable[Listener]) -> AsyncCircuitBreaker:
-    """Make the demo's breaker.
+def settings(pace: float) -> dict[str, Any]:
+    """How the demo's circuits behave: the transport's, and the FastAPI application's.
 
-    Its times are short, for the demo to be; `pace` stretches them with the demo's length.
+    The times are short, for the demo to be; `pace` stretches them with the demo's length.
     A service in production would rather stay open for 10 to 60 seconds.
     """
-    return AsyncCircuitBreaker(
-        "upstream",
-        window=CountWindow(20),
-        tracker=TypeOf(httpx.HTTPError),
-        tripper=MinRequests(5) & (SlowRate(0.5, threshold=0.5 * pace) | FailureRate(0.5)),
-        retry=Cooldown(1.0 * pace),
-        permit=RampUp(0.2, 1.0, duration=2.0 * pace),
-        max_half_open_calls=5,  # as many as the verdict needs
-        listeners=listeners,
-    )
+    return {
+        "window": CountWindow(20),
+        "tripper": MinRequests(5) & (SlowRate(0.5, threshold=0.5 * pace) | FailureRate(0.5)),
+        "retry": Cooldown(1.0 * pace),
+        "permit": RampUp(0.2, 1.0, duration=2.0 * pace),
+        "max_half_open_calls": 5,  # as many as the verdict needs
+    }
 
 
-def make_client(url: str, pace: float) -> httpx.AsyncClient:
+def patience(pace: float) -> float:
+    """Seconds that anybody waits for the upstream."""
+    return 1.0 * pace
+
+
+def without_breaker() -> httpx.AsyncHTTPTransport:
+    return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None))
+
+
+def with_breaker(pace: float, listener: Listener) -> AsyncCircuitBreakerTransport:
+    """Put a circuit for each host around the same transport.
+
+    It judges what comes back: a status of 500 is a failure, and so are a time-out, a broken
+    connection, and a body that ends too soon, whatever its status was.
+    """
+    rules = {"defaults": {**settings(pace), "listeners": [listener]}}
+    return AsyncCircuitBreakerTransport(without_breaker(), breaker=rules)
+
+
+def make_client(url: str, pace: float, transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:
     """Make an HTTP client that waits no longer than a user would."""
     return httpx.AsyncClient(
         base_url=url,
-        # The time-out belongs inside the protected call, as here, where the client raises it: so
-        # the breaker sees a failure that took a second. A time-out around the protected call
-        # (`async with asyncio.timeout(1): await get(path)`) would cancel it, and a cancelled
-        # call proves nothing: the breaker would never open.
-        timeout=httpx.Timeout(1.0 * pace, connect=5.0),
-        limits=httpx.Limits(max_connections=None),
-        trust_env=False,  # no proxy on the way to 127.0.0.1
+        transport=transport,
+        # The time-out belongs inside the protected call, as here, where the client hands it to
+        # the transport: so the circuit sees a failure that took a second. A time-out around the
+        # call (`async with asyncio.timeout(1): await client.get(path)`) would cancel it, and a
+        # cancelled call proves nothing: the circuit would never open.
+        timeout=httpx.Timeout(patience(pace), connect=5.0),
+        trust_env=False,
     )
-
-
-def without_breaker(client: httpx.AsyncClient) -> Get:
-    async def get(path: str) -> None:
-        response = await client.get(path)  # reads the whole body: a truncated one raises, too
-        response.raise_for_status()
-
-    return get
-
-
-def with_breaker(client: httpx.AsyncClient, breaker: AsyncCircuitBreaker) -> Get:
-    return breaker(without_breaker(client))

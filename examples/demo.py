@@ -1,30 +1,37 @@
 """A breaker saves a failing service: some twenty seconds, over real sockets.
 
-Two groups of users call the same upstream at the same moments, one through a circuit breaker and
-one without. The upstream works, then fails in three ways, then works again. What comes of it is
-shown as it happens, and as figures at the end: all of them measured, in this run.
+Three groups of users call the same upstream at the same moments: one through a circuit breaker,
+one without, one through a FastAPI application that has circuits. The upstream works, then fails in
+three ways, then works again. What comes of it is shown as it happens, and as figures at the end:
+all of them measured, in this run.
 """
 
 import argparse
 import asyncio
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
 import httpx
-import upstream
-from clients import make_breaker, make_client, with_breaker, without_breaker
-from report import as_json, figures, rows, verdict
+from clients import make_client, with_breaker, without_breaker
+from report import Report
 from screen import PlainLines, Screen
+from serving import Running, running
 from traffic import SCRIPT_SECONDS, Changes, Stage, Users
 
+from fluxgate_httpx import by_host
 
-async def run(service: upstream.Running, pace: float, report: Path | None) -> None:
+
+async def run(service: Running, app: Running, pace: float, file: Path | None) -> None:
     """Play the script, show it, and show the figures."""
     changes = Changes()
-    breaker = make_breaker(pace, listeners=[changes])
+    transport = with_breaker(pace, listener=changes)
+    breaker = transport.registry[by_host(service.url) or ""]
     async with (
-        make_client(service.url, pace) as client,
-        make_client(service.url, pace) as other_client,
+        make_client(service.url, pace, transport) as client,
+        make_client(service.url, pace, without_breaker()) as other_client,
+        # The application has its own time-out towards the upstream: its users wait for its answer.
+        httpx.AsyncClient(base_url=app.url, trust_env=False, timeout=30) as app_client,
         httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=30) as remote_control,
     ):
 
@@ -34,9 +41,17 @@ async def run(service: upstream.Running, pace: float, report: Path | None) -> No
             except httpx.HTTPError as error:
                 sys.exit(f"The upstream does not take orders any more: {error}")
 
-        protected = Users("with", with_breaker(client, breaker))
-        unprotected = Users("without", without_breaker(other_client))
-        stage = Stage(pace, breaker, changes, protected, unprotected)
+        def order(phase: str) -> Awaitable[httpx.Response]:
+            return app_client.post("/orders", json={"item": phase, "amount": 1})
+
+        stage = Stage(
+            pace,
+            breaker,
+            changes,
+            protected=Users("with", lambda phase: client.get(f"/with/{phase}")),
+            unprotected=Users("without", lambda phase: other_client.get(f"/without/{phase}")),
+            through_app=Users("charge", order),  # for an order, the app calls /charge/<item>
+        )
         screen = choose_screen(stage)
         with screen:
             showing = asyncio.create_task(keep_showing(screen))
@@ -46,10 +61,10 @@ async def run(service: upstream.Running, pace: float, report: Path | None) -> No
                 showing.cancel()
         arrived: dict[str, int] = (await remote_control.get("/_arrived")).json()
 
-    with_, without = (figures(stage, users, arrived) for users in (protected, unprotected))
-    screen.summary(rows(stage, with_, without), verdict(with_))
-    if report:
-        report.write_text(as_json(stage, with_, without) + "\n")
+    report = Report.of(stage, arrived)
+    screen.summary(report.tables(), report.verdict())
+    if file:
+        file.write_text(report.as_json() + "\n")
 
 
 def choose_screen(stage: Stage) -> Screen:
@@ -88,9 +103,13 @@ def main() -> int:
     options = parser.parse_args()
     pace = options.seconds / SCRIPT_SECONDS
     try:
-        with upstream.running(slow_seconds=2.0 * pace) as service:
-            print(f"upstream at {service.url}, process {service.pid}", flush=True)
-            asyncio.run(run(service, pace, options.json))
+        with (
+            running("upstream.py", "--slow-seconds", str(2.0 * pace)) as service,
+            running("front.py", service.url, "--pace", str(pace)) as app,
+        ):
+            print(f"upstream at {service.url}, process {service.pid}")
+            print(f"FastAPI application at {app.url}, process {app.pid}", flush=True)
+            asyncio.run(run(service, app, pace, options.json))
     except KeyboardInterrupt:
         print("\nStopped.")
         return 130

@@ -10,8 +10,7 @@
     WS   /tracking            a WebSocket
     GET  /health/circuits     what the circuits are doing
 
-It needs fluxgate-fastapi, httpx and uvicorn; with pydantic-settings (the extra `settings`) the
-environment may say how the circuits behave.
+It needs httpx, uvicorn and fluxgate-fastapi, with its extra `settings` to heed the environment.
 """
 
 import os
@@ -52,9 +51,9 @@ class Upstream:
     counts. Around the call it would be a cancellation, which says nothing.
     """
 
-    def __init__(self, url: str) -> None:
-        self.asynchronous = httpx.AsyncClient(base_url=url, timeout=2.0)
-        self.sync = httpx.Client(base_url=url, timeout=2.0)
+    def __init__(self, url: str, timeout: float) -> None:
+        self.asynchronous = httpx.AsyncClient(base_url=url, timeout=timeout)
+        self.sync = httpx.Client(base_url=url, timeout=timeout)
 
     async def get(self, path: str) -> str:
         answer = await self.asynchronous.get(path)
@@ -70,12 +69,15 @@ class Upstream:
 
 
 def upstream_of(connection: HTTPConnection) -> Upstream:
-    upstream: Upstream = connection.app.state.upstream
-    return upstream
+    return connection.app.state.upstream
+
+
+# It becomes a part of the upstream's URL, which can't hold everything that ours can.
+Item = Annotated[str, Field(pattern="^[a-z]{1,20}$")]
 
 
 class Order(BaseModel):
-    item: str = Field(pattern="^[a-z]{1,20}$")
+    item: Item
     amount: int = Field(gt=0, le=1000)
 
 
@@ -108,23 +110,20 @@ def receipt(order: int, request: Request, payments: SyncPayments) -> Answer:
 
 
 @router.get("/prices/{item}")
-async def price(item: str, request: Request, prices: Prices) -> Answer:
+async def price(item: Item, request: Request, prices: Prices) -> Answer:
     known: dict[str, str] = request.app.state.known_prices
 
-    def last_known(error: Exception) -> str | None:
+    def last_known(error: Exception) -> Answer:
         # A fallback gets every error: answer to those that are meant, and raise the others.
         if item in known and isinstance(error, (CallNotPermittedError, httpx.HTTPError)):
-            return None
+            return Answer(text=known[item], fresh=False)
         raise error
 
-    async def fetch() -> str | None:
-        return await upstream_of(request).get(f"/price/{item}")
+    async def fetch() -> Answer:
+        known[item] = text = await upstream_of(request).get(f"/price/{item}")
+        return Answer(text=text)
 
-    text = await prices.call_with_fallback(fetch, last_known)
-    if text is None:
-        return Answer(text=known[item], fresh=False)
-    known[item] = text
-    return Answer(text=text)
+    return await prices.call_with_fallback(fetch, last_known)
 
 
 @router.websocket("/tracking")
@@ -158,28 +157,27 @@ async def bad_gateway(_request: Request, _error: Exception) -> JSONResponse:
 
 
 def create_app(
-    upstream_url: str, config: Mapping[str, Any] | None = None, registry: Registry | None = None
+    upstream_url: str,
+    config: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+    timeout: float = 2.0,
 ) -> FastAPI:
-    """The application.
+    """The application in front of an upstream, each call to which may take `timeout` seconds.
 
-    Args:
-        upstream_url: the service that it depends on.
-        config: the circuits' settings; by default those above.
-        registry: circuits of the caller's, in place of the settings.
+    The circuits have the settings above, or those of `config`, or are those of `registry`.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.upstream = Upstream(upstream_url)
+        app.state.upstream = Upstream(upstream_url, timeout)
         app.state.known_prices = {}
         yield
         await app.state.upstream.close()
 
     app = FastAPI(title="A shop behind circuits", lifespan=lifespan)
-    if registry is not None:
-        install(app, registry=registry)
-    else:
-        install(app, config=SETTINGS if config is None else config)
+    if config is None and registry is None:
+        config = SETTINGS
+    install(app, config=config, registry=registry)
     app.add_exception_handler(httpx.HTTPError, bad_gateway)
     app.include_router(router)
     app.include_router(reports)

@@ -1,7 +1,6 @@
 """What one sees of the demo in a terminal: a screen that redraws itself."""
 
-from fluxgate import State
-from report import Row
+import report
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -10,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 from screen import Screen, p95
 from traffic import SCRIPT, Outcome, Stage
+
+from fluxgate import State
 
 COLOURS = {State.CLOSED: "green", State.OPEN: "red", State.HALF_OPEN: "yellow"}
 MARKS = {State.CLOSED: "─", State.OPEN: "█", State.HALF_OPEN: "▒"}
@@ -22,7 +23,7 @@ def can_draw() -> bool:
 
 
 class LiveScreen(Screen):
-    """State, timelines, figures of both groups, and the latest transitions."""
+    """State, timelines, figures of the groups, and the latest transitions."""
 
     every = 0.2
 
@@ -87,10 +88,11 @@ class LiveScreen(Screen):
     def figures(self) -> RenderableType:
         table = Table.grid(padding=(0, 3))
         table.add_column()
-        table.add_column(justify="right")
-        table.add_column(justify="right")
-        with_, without = self.stage.protected, self.stage.unprotected
-        table.add_row("", "[bold]with breaker", "[bold]without")
+        stage = self.stage
+        groups = stage.protected, stage.unprotected, stage.through_app
+        for _ in groups:
+            table.add_column(justify="right")
+        table.add_row("", "[bold]with breaker", "[bold]without", "[bold]FastAPI app")
         for label, figure in (
             ("calls answered", lambda users: users.count(Outcome.ANSWERED)),
             ("calls failed", lambda users: users.count(Outcome.FAILED)),
@@ -98,7 +100,7 @@ class LiveScreen(Screen):
             ("users waiting now", lambda users: users.waiting),
             ("waited, p95 of the last second", lambda users: p95(users.lately())),
         ):
-            table.add_row(label, f"{figure(with_):>10}", f"{figure(without):>10}")
+            table.add_row(label, *(f"{figure(users):>10}" for users in groups))
         return table
 
     def latest_changes(self) -> RenderableType:
@@ -110,12 +112,13 @@ class LiveScreen(Screen):
         text = "\n".join(lines + [""] * (5 - len(lines)))
         return Text("\n" + text, style="dim", no_wrap=True, overflow="ellipsis")
 
-    def summary(self, rows: list[Row], verdict: str) -> None:
-        table = Table(box=SIMPLE_HEAD)
-        table.add_column("Measured in this run")
-        table.add_column("with breaker", justify="right", style="green")
-        table.add_column("without", justify="right", style="red")
-        for label, left, right in rows:
-            table.add_row(label if left else f"[bold]{label}", left, right)
-        self.console.print(table)
+    def summary(self, tables: list[report.Table], verdict: str) -> None:
+        for (title, *columns), *rows in tables:
+            table = Table(box=SIMPLE_HEAD)
+            table.add_column(title)
+            for column in columns:
+                table.add_column(column, justify="right")
+            for label, left, right in rows:
+                table.add_row(label if left else f"[bold]{label}", left, right)
+            self.console.print(table)
         self.console.print(f"[bold]{verdict}")

@@ -3,8 +3,9 @@
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from report import Row, percentile, seconds
-from traffic import Outcome, Stage
+from figures import percentile
+from report import Table, seconds
+from traffic import Call, Outcome, Stage
 
 
 class Screen(AbstractContextManager["Screen", None], Protocol):
@@ -16,7 +17,7 @@ class Screen(AbstractContextManager["Screen", None], Protocol):
     def update(self) -> None:
         """Show what is going on now."""
 
-    def summary(self, rows: list[Row], verdict: str) -> None:
+    def summary(self, tables: list[Table], verdict: str) -> None:
         """Show the figures; the screen has been left."""
 
 
@@ -30,10 +31,10 @@ class PlainLines(Screen):
         self.told = 0
 
     def __enter__(self) -> "PlainLines":
-        print(f"{'':21}{'':11}{'calls':>7} {'waiting':>14} {'p95 of the last second':>24}")
+        print(f"{'':30}{'calls':>5}{'waiting':>13}{'p95 of last second':>19}{'app: answers':>13}")
         print(
-            f"{'time':>6}  {'upstream':13}{'circuit':11}{'saved':>7}"
-            f" {'with/without':>14} {'with / without':>24}",
+            f"{'time':>6}  {'upstream':11}{'circuit':11}{'saved':>5}"
+            f"{'with/without':>13}{'with / without':>19}{'200/502/503':>13}",
             flush=True,
         )
         return self
@@ -46,9 +47,11 @@ class PlainLines(Screen):
         stage, with_, without = self.stage, self.stage.protected, self.stage.unprotected
         waiting = f"{with_.waiting}/{without.waiting}"
         waited = f"{p95(with_.lately())} / {p95(without.lately())}"
+        app = [call.answer[:3] for call in stage.through_app.lately()]
+        answers = "/".join(str(app.count(status)) for status in ("200", "502", "503"))
         print(
-            f"{stage.elapsed():5.1f}s  {stage.phase.name:13}{stage.breaker.state:11}"
-            f"{with_.count(Outcome.REFUSED):7} {waiting:>14} {waited:>24}",
+            f"{stage.elapsed():5.1f}s  {stage.phase.name:11}{stage.breaker.state:11}"
+            f"{with_.count(Outcome.REFUSED):5}{waiting:>13}{waited:>19}{answers:>13}",
             flush=True,
         )
 
@@ -60,12 +63,13 @@ class PlainLines(Screen):
             )
             self.told += 1
 
-    def summary(self, rows: list[Row], verdict: str) -> None:
-        print(f"\n{'':40}{'with breaker':>14}{'without':>14}")
-        for label, left, right in rows:
-            print(f"{label:40}{left:>14}{right:>14}".rstrip())
+    def summary(self, tables: list[Table], verdict: str) -> None:
+        for rows in tables:
+            print()
+            for label, left, right in rows:
+                print(f"{label:46}{left:>14}{right:>14}".rstrip())
         print(f"\n{verdict}", flush=True)
 
 
-def p95(waited: list[float]) -> str:
-    return seconds(percentile(waited, 0.95)) if waited else "-"
+def p95(calls: list[Call]) -> str:
+    return seconds(percentile([call.waited for call in calls], 0.95)) if calls else "-"

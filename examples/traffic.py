@@ -1,4 +1,4 @@
-"""The load: two groups of users who make the same calls at the same moments."""
+"""The load: three groups of users who make the same calls at the same moments."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,8 +8,12 @@ from itertools import takewhile
 from time import perf_counter
 
 import httpx
-from clients import Get
-from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, Signal, State
+
+from fluxgate import CircuitBreaker, Signal, State
+from fluxgate_httpx import CircuitOpenError
+
+Send = Callable[[str], Awaitable[httpx.Response]]
+"""One call: takes the name of the phase, and returns the answer with all of its body."""
 
 CALLS_PER_SECOND = 50  # of each group
 
@@ -42,7 +46,7 @@ class Outcome(StrEnum):
     ANSWERED = "answered"
     FAILED = "failed"
     REFUSED = "refused"
-    """By the breaker: the call was not made."""
+    """By a circuit, here or in the application: the upstream was not called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Call:
     at: float
     ended: float
     outcome: Outcome
+    answer: str
+    """Such as `200`, `503 with Retry-After`, `ReadTimeout`."""
 
     @property
     def waited(self) -> float:
@@ -61,10 +67,13 @@ class Call:
 
 @dataclass
 class Users:
-    """A group of users, and what became of their calls."""
+    """A group of users, and what became of their calls.
 
-    name: str
-    get: Get
+    The upstream counts those that reach it by path: `/<path>/<phase>`.
+    """
+
+    path: str
+    send: Send
     calls: list[Call] = field(default_factory=list)
     waiting: int = 0
     most_waiting: int = 0
@@ -74,28 +83,37 @@ class Users:
         self.most_waiting = max(self.most_waiting, self.waiting)
         at = perf_counter()
         try:
-            await self.get(f"/{self.name}/{phase.name}")  # the upstream counts by path
-            outcome = Outcome.ANSWERED
-        except CallNotPermittedError:
-            outcome = Outcome.REFUSED
-        except httpx.HTTPError:
-            outcome = Outcome.FAILED
+            outcome, answer = judge(await self.send(phase.name))
+        except CircuitOpenError as refusal:  # an httpx.TransportError, too: so it comes first
+            outcome, answer = Outcome.REFUSED, type(refusal).__name__
+        except httpx.HTTPError as error:
+            outcome, answer = Outcome.FAILED, type(error).__name__
         finally:
             self.waiting -= 1
-        self.calls.append(Call(phase, at, perf_counter(), outcome))
+        self.calls.append(Call(phase, at, perf_counter(), outcome, answer))
 
     def count(self, outcome: Outcome) -> int:
         return sum(call.outcome is outcome for call in self.calls)
 
-    def lately(self) -> list[float]:
-        """How long the calls took that ended within the last second."""
+    def lately(self) -> list[Call]:
+        """The calls that ended within the last second."""
         since = perf_counter() - 1.0
-        latest = takewhile(lambda call: call.ended >= since, reversed(self.calls))
-        return [call.waited for call in latest]
+        return list(takewhile(lambda call: call.ended >= since, reversed(self.calls)))
+
+
+def judge(response: httpx.Response) -> tuple[Outcome, str]:
+    """Say what an answer means to the user who gets it; only circuits make it a 503."""
+    status = str(response.status_code)
+    if response.is_success:
+        return Outcome.ANSWERED, status
+    if response.status_code != 503:
+        return Outcome.FAILED, status
+    told_when = " with Retry-After" if "retry-after" in response.headers else ""
+    return Outcome.REFUSED, status + told_when
 
 
 class Changes(list[tuple[float, Signal]]):
-    """The circuit's transitions, with their times; a listener of the breaker."""
+    """The circuit's transitions, with their times; a listener of the circuit."""
 
     def __call__(self, signal: Signal) -> None:
         self.append((perf_counter(), signal))
@@ -107,13 +125,14 @@ class Changes(list[tuple[float, Signal]]):
 
 @dataclass
 class Stage:
-    """What is going on: both groups, the circuit and its changes, the phase and the time."""
+    """What is going on: the groups, the transport's circuit and its changes, the phase."""
 
     pace: float
-    breaker: AsyncCircuitBreaker
+    breaker: CircuitBreaker
     changes: Changes
     protected: Users
     unprotected: Users
+    through_app: Users
     phase: Phase = SCRIPT[0]
     began: float = field(default_factory=perf_counter)
     phase_began: dict[str, float] = field(default_factory=dict)
@@ -136,8 +155,8 @@ class Stage:
                 self.phase_began[phase.name] = perf_counter()
                 end += phase.seconds * self.pace
                 while (now := perf_counter()) < end:
-                    for users in (self.protected, self.unprotected):
+                    for users in (self.protected, self.unprotected, self.through_app):
                         calls.create_task(users.call(phase))
-                    # On a slow machine there are fewer calls, for both, but never a burst.
+                    # On a slow machine there are fewer calls, for all, but never a burst.
                     next_call = max(next_call + 1 / CALLS_PER_SECOND, now)
                     await asyncio.sleep(next_call - now)

@@ -10,17 +10,11 @@ The demo runs it in a process of its own. To play with it by hand: `python upstr
 import argparse
 import asyncio
 import json
-import socket
-import subprocess
-import sys
-import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-import uvicorn
+from serving import serve
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -78,59 +72,9 @@ async def answer(send: Send, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def serve(slow_seconds: float) -> None:
-    """Serve on a free port, say which, and go on until standard input is closed."""
-    config = uvicorn.Config(
-        Upstream(slow_seconds),
-        lifespan="off",
-        log_level="critical",  # it is told to misbehave: nothing to complain about
-        timeout_keep_alive=60,
-    )
-    server = uvicorn.Server(config)
-
-    def stop_at_end_of_input() -> None:
-        # The parent holds the other end, so this ends when the parent does, however it ends.
-        sys.stdin.read()
-        server.force_exit = server.should_exit = True
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        # Connections inherit it. Without, the kernel holds answers back for 40 ms now and then.
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-        threading.Thread(target=stop_at_end_of_input, daemon=True).start()
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[listening])
-
-
-@dataclass(frozen=True)
-class Running:
-    """Where the upstream can be reached, and as which process it runs."""
-
-    url: str
-    pid: int
-
-
-@contextmanager
-def running(slow_seconds: float) -> Iterator[Running]:
-    """Run the upstream in a process of its own; it is gone when the block is left."""
-    with subprocess.Popen(
-        [sys.executable, __file__, "--slow-seconds", str(slow_seconds)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for the demo, which then stops the upstream
-    ) as process:
-        try:
-            assert process.stdout
-            url = process.stdout.readline().strip()
-            if not url:
-                raise RuntimeError("the upstream could not start, for the reason given above")
-            yield Running(url, process.pid)
-        finally:
-            process.kill()
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--slow-seconds", type=float, default=2.0, help="what a slow answer takes")
-    serve(parser.parse_args().slow_seconds)
+    service = Upstream(parser.parse_args().slow_seconds)
+    # It is told to misbehave: nothing to complain about.
+    serve(service, lifespan="off", log_level="critical")

@@ -31,7 +31,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 @dataclass
-class Upstream:
+class Service:
     port: int
     process: int
 
@@ -50,10 +50,13 @@ class Upstream:
         return True
 
 
-def upstream_of(first_line: str) -> Upstream:
-    match = re.fullmatch(r"upstream at http://127\.0\.0\.1:(\d+), process (\d+)\n", first_line)
-    assert match, first_line
-    return Upstream(int(match[1]), int(match[2]))
+def services_of(first_lines: list[str]) -> list[Service]:
+    services: list[Service] = []
+    for name, line in zip(("upstream", "FastAPI application"), first_lines, strict=True):
+        match = re.fullmatch(rf"{name} at http://127\.0\.0\.1:(\d+), process (\d+)\n", line)
+        assert match, line
+        services.append(Service(int(match[1]), int(match[2])))
+    return services
 
 
 def test_run_without_a_terminal(tmp_path: Path) -> None:
@@ -64,18 +67,30 @@ def test_run_without_a_terminal(tmp_path: Path) -> None:
     assert out.isascii()
     assert "\x1b" not in out
     assert max(map(len, out.splitlines())) <= 80
-    assert not upstream_of(out.splitlines(keepends=True)[0]).is_running()
+    services = services_of(out.splitlines(keepends=True)[:2])
+    assert not any(service.is_running() for service in services)
 
     figures: dict[str, Any] = json.loads(report.read_text())
-    protected, plain = figures["with"], figures["without"]
-    for side in (protected, plain):
+    protected, plain, app = figures["with"], figures["without"], figures["app"]
+    for side in (protected, plain, app):
         assert side["calls"] == side["answered"] + side["failed"] + side["refused"] > 0
         assert side["calls"] == side["reached"] + side["refused"]
+        assert side["calls"] == sum(side["answers"].values())
         assert side["outage_calls"] == side["outage_reached"] + side["outage_refused"] > 0
-    assert protected["calls"] == plain["calls"]
+        assert side["outage_calls"] == sum(side["outage_answers"].values())
+    assert protected["calls"] == plain["calls"] == app["calls"]
     assert plain["refused"] == 0
-    assert protected["outage_reached"] < plain["outage_reached"]
-    assert protected["outage_waited_total"] < plain["outage_waited_total"]
+    assert protected["refused"] == protected["answers"]["CircuitOpenError"]
+    for side in (protected, app):
+        assert side["outage_reached"] < plain["outage_reached"]
+        assert side["outage_waited_total"] < plain["outage_waited_total"]
+
+    # The application always answers: what it passed on, what failed, what its circuit refused.
+    answers = app["answers"]
+    assert answers.keys() <= {"200", "502", "503", "503 with Retry-After"}
+    assert (answers["200"], answers["502"]) == (app["answered"], app["failed"])
+    assert answers["503 with Retry-After"] > 0
+    assert app["refusal_took_p50"] < plain["outage_waited_p95"]
 
     # When and how often it probes depends on the machine; the order does not.
     states = [change["to"] for change in figures["changes"]]
@@ -86,33 +101,43 @@ def test_run_without_a_terminal(tmp_path: Path) -> None:
     assert "circuit: closed -> open (" in out
     assert "circuit: half_open -> closed (" in out
 
-    shown = re.search(r"upstream calls saved +(\d+) +(\d+)$", out, re.MULTILINE)
-    assert shown
-    assert shown.groups() == (str(protected["outage_refused"]), "0")
+    def shown(label: str) -> list[int]:
+        match = re.search(rf"^ +{label}[^\d\n]* +(\d+) +(\d+)$", out, re.MULTILINE)
+        assert match, label
+        return [int(figure) for figure in match.groups()]
+
+    assert shown("upstream calls saved") == [protected["outage_refused"], 0]
+    assert shown("requests that users made") == [app["calls"], app["outage_calls"]]
+    split = [
+        shown(label)
+        for label in ("200", "502:", "503 with Retry-After:", "503 without:", "anything else,")
+    ]
+    assert [sum(column) for column in zip(*split, strict=True)] == shown("requests that users made")
+    assert split[2][0] == answers["503 with Retry-After"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_interrupt_ends_it_cleanly() -> None:
     with start() as demo:
         assert demo.stdout
-        upstream = upstream_of(demo.stdout.readline())
+        services = services_of([demo.stdout.readline(), demo.stdout.readline()])
         while "healthy" not in demo.stdout.readline():  # the first line of the run itself
             assert demo.poll() is None
         demo.send_signal(signal.SIGINT)
         out, err = demo.communicate(timeout=20)
     assert (demo.returncode, err) == (130, "")
     assert out.endswith("\nStopped.\n")
-    assert not upstream.is_running()
+    assert not any(service.is_running() for service in services)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_upstream_ends_even_if_the_demo_is_killed() -> None:
+def test_services_end_even_if_the_demo_is_killed() -> None:
     with start() as demo:
         assert demo.stdout
-        upstream = upstream_of(demo.stdout.readline())
-        assert upstream.is_serving()
+        services = services_of([demo.stdout.readline(), demo.stdout.readline()])
+        assert all(service.is_serving() for service in services)
         demo.kill()
     deadline = time.monotonic() + 10
-    while upstream.is_serving() and time.monotonic() < deadline:
+    while any(service.is_serving() for service in services) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not upstream.is_serving()
+    assert not any(service.is_serving() for service in services)

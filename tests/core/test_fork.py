@@ -7,6 +7,7 @@ import os
 import pickle
 import select
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -44,6 +45,7 @@ def in_child(work: Callable[[], T]) -> T:
     reader, writer = os.pipe()
     child = os.fork()
     if not child:  # never returns
+        sys.settrace(None)  # a coverage tracer's locks may be held by threads that are not here
         try:
             os.close(reader)
             try:

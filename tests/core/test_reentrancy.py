@@ -382,8 +382,9 @@ def test_finalisers_call_read_and_settle() -> None:
         ("success", "failure", "look"), rounds
     )
     totals = breaker.info().totals
-    assert totals.ignored == rounds
     assert totals.settled == 6 * rounds
+    # One attempt a round is dropped. Of the other, its own finaliser may come before its orphans'.
+    assert rounds <= totals.ignored <= 2 * rounds
     assert totals.successes >= 2 * rounds
     assert totals.failures >= 2 * rounds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import weakref
@@ -26,8 +27,15 @@ def every() -> list[Circuit]:
 
 
 def _restart() -> None:
-    for circuit in every():
-        circuit.restart()
+    # No finaliser must meet a circuit whose lock is still held by a thread that is not here.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        for circuit in every():
+            circuit.restart()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
