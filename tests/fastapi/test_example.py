@@ -76,6 +76,16 @@ def test_an_outage(
     assert registry["payments"].state is State.CLOSED
 
 
+@pytest.mark.parametrize("item", ["%00", "%1F", "%7F", "te%0Aa", "tea%0A", "T", "a" * 21])
+def test_an_item_that_is_none_is_refused(
+    over_uvicorn: Any, example: ModuleType, upstream: Any, item: str
+) -> None:
+    """Without reaching the upstream, in whose URL it would stand."""
+    client = over_uvicorn(example.create_app(upstream.url))
+    assert client.get(f"/prices/{item}").status_code == 422
+    assert upstream.reached == 0
+
+
 @pytest.mark.parametrize("state", ["closed", "open"])
 def test_schemathesis_passes(
     serve: Any, example: ModuleType, upstream: Any, policy: dict[str, Any], state: str

@@ -510,6 +510,39 @@ def test_the_same_guard_on_router_and_endpoint_counts_once(
     assert totals().successes == 1
 
 
+@pytest.mark.parametrize("status", [502, 503])
+def test_guards_with_other_statuses_do_not_become_one(
+    over_test_client: Any, app: FastAPI, totals: Count, status: int
+) -> None:
+    """Each judges by its own."""
+    router = APIRouter(dependencies=[guard("search", statuses={502})])
+
+    @router.get("/", dependencies=[guard("search", statuses={503})])
+    async def search() -> str:
+        raise HTTPException(status)
+
+    app.include_router(router)
+    assert over_test_client(app).get("/").status_code == status
+    assert (totals().successes, totals().failures) == (1, 1)
+
+
+def test_a_guard_is_equal_by_name_and_statuses() -> None:
+    plain, usual, other, elsewhere = (
+        made.dependency
+        for made in (
+            guard("search"),
+            guard("search", statuses=[504, 503, 502, 500], retry="Cooldown(5)"),
+            guard("search", statuses={503}),
+            guard("find"),
+        )
+    )
+    assert plain == usual
+    assert hash(plain) == hash(usual)
+    assert len({plain, usual, other, elsewhere}) == 3
+    assert plain != Breaker("search")
+    assert "503" in repr(other)
+
+
 def test_as_the_default_of_a_parameter(over_test_client: Any, app: FastAPI, totals: Count) -> None:
     admitted = guard("search")
 

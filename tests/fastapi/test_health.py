@@ -41,6 +41,13 @@ def test_each_circuit_by_its_name(drive: Any, registry: Registry, opened: Opened
     assert payments["reason"].startswith("FailureRate(0.5)")
 
 
+def test_a_name_that_utf_8_can_not_carry(drive: Any, registry: Registry, opened: Opened) -> None:
+    opened("caf\udce9")
+    answer = drive(app_with(registry, critical={"caf\udce9"})).get(PATH)
+    assert answer.status_code == 503
+    assert list(answer.json()["circuits"]) == ["caf\\udce9"]
+
+
 @pytest.mark.parametrize("how", ["open", "half-open", "forced"])
 def test_degraded_is_not_unhealthy(
     over_test_client: Any, registry: Registry, opened: Opened, clock: ManualClock, how: str

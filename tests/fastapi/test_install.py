@@ -18,6 +18,7 @@ from fluxgate import (
 )
 from fluxgate.registry import Registry, UnknownCircuitError
 from fluxgate_fastapi import Breaker, BreakerRoute, guard, install
+from fluxgate_fastapi._installed import Installed
 
 Payments = Annotated[AsyncCircuitBreaker, Depends(Breaker("payments"))]
 
@@ -561,6 +562,40 @@ def test_a_shared_registry_closes_what_each_application_declared() -> None:
     assert sorted(log) == ["a closed", "b closed"]
 
 
+def test_what_an_application_declared_is_closed_though_it_stopped_before() -> None:
+    """With the last one, and not again when others come and go."""
+    log: list[str] = []
+    registry = Registry()
+    apps = [FastAPI(), FastAPI()]
+    for app in apps:
+        install(app, registry=registry)
+    depends = Depends(Breaker("a", listeners=[Listener(log)]))
+    apps[1].add_api_route("/charge", fine, dependencies=[depends])
+    with TestClient(apps[0]):
+        start(apps[1])
+        assert log == []
+    assert log == ["listener closed"]
+    start(apps[0])
+    assert log == ["listener closed"]
+
+
+def test_a_registry_that_two_servers_share_is_closed_by_the_last(serve: Any) -> None:
+    """Each in a thread of its own; whichever stops last."""
+    log: list[str] = []
+    registry = Registry()
+    servers: list[Any] = []
+    for name in "ab":
+        app = FastAPI()
+        install(app, registry=registry)
+        depends = Depends(Breaker(name, listeners=[Listener(log, name)]))
+        app.add_api_route("/charge", fine, dependencies=[depends])
+        servers.append(serve(app))
+    servers[0].stop()
+    assert log == []
+    servers[1].stop()
+    assert sorted(log) == ["a closed", "b closed"]
+
+
 # -- mounted applications: nobody runs their lifespans, so the parent's does their work
 
 
@@ -601,6 +636,43 @@ def test_a_mistake_in_a_route_that_is_added_later_is_told_at_its_first_use() -> 
         with_sync_endpoint(app)
         with pytest.raises(WrongFrontError, match="sync=True"):
             client.get("/charge")
+
+
+def test_a_mistake_in_a_router_that_is_included_later_is_told_at_its_first_use() -> None:
+    app = with_charge(FastAPI())
+    install(app)
+    router = APIRouter()
+
+    @router.get("/refund")
+    def refund(payments: Payments) -> str:
+        return payments.name
+
+    with TestClient(app) as client:
+        app.include_router(router, prefix="/late")
+        assert client.get("/charge").json() == "charged"
+        for _ in range(2):
+            with pytest.raises(WrongFrontError, match="sync=True"):
+                client.get("/late/refund")
+
+
+@pytest.mark.skipif(
+    hasattr(routing, "_IncludedRouter") and not hasattr(routing, "iter_route_contexts"),
+    reason="this FastAPI keeps included routers apart and can't list their routes",
+)
+def test_what_the_start_has_checked_is_not_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = with_charge(FastAPI())
+    install(app)
+    router = APIRouter()
+    router.add_api_route("/", fine, dependencies=[Depends(Breaker("stock"))])
+    app.include_router(router, prefix="/stock")
+
+    def again(_: Installed, scope: Any) -> None:
+        pytest.fail(f"{scope['path']} was checked again")
+
+    with TestClient(app) as client:
+        monkeypatch.setattr(Installed, "first_use", again)
+        assert client.get("/charge").json() == "charged"
+        assert client.get("/stock/").json() == "charged"
 
 
 def test_the_users_own_end_runs_though_a_mistake_kept_it_from_starting() -> None:

@@ -967,6 +967,26 @@ def test_the_name_is_shown_on_request(
     assert "FailureRate" in problem["detail"]
 
 
+@pytest.mark.parametrize("problem_json", [True, False])
+def test_a_name_that_utf_8_can_not_carry_is_shown_all_the_same(
+    drive: Any, registry: Registry, opened: Opened, problem_json: bool
+) -> None:
+    """A name may come from outside, undecoded: os.fsdecode gives lone surrogates."""
+    app = FastAPI()
+    install(app, registry=registry, show_name=True, problem_json=problem_json)
+    name = "caf\udce9"
+
+    @app.get("/")
+    async def root(breaker: Annotated[AsyncCircuitBreaker, Depends(Breaker(name))]) -> None:
+        await breaker.call(charge)
+
+    opened(name)
+    answer = drive(app).get("/")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
+    assert "caf\\udce9" in answer.json()["detail"]
+    assert answer.json().get("circuit") == ("caf\\udce9" if problem_json else None)
+
+
 def test_a_type_of_ones_own(over_test_client: Any, registry: Registry, opened: Opened) -> None:
     opened(NAME)
     page = "https://example.com/problems/unavailable"

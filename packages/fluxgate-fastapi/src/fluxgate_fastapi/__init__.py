@@ -1,12 +1,14 @@
 """Fluxgate for FastAPI: circuits as dependencies, refusals as 503 responses.
 
-app = FastAPI()
-install(app)
-Payments = Annotated[AsyncCircuitBreaker, Depends(Breaker("payments"))]
+    app = FastAPI()
+    install(app)
+    Payments = Annotated[AsyncCircuitBreaker, Depends(Breaker("payments"))]
 
-@app.post("/charge", responses=CIRCUIT_OPEN)
-async def charge(order: Order, payments: Payments):
-return await payments.call(gateway.charge, order)
+    @app.post("/charge", responses=CIRCUIT_OPEN)
+    async def charge(order: Order, payments: Payments):
+        return await payments.call(gateway.charge, order)
+
+The rest is help for that: settings, guards for one's own endpoints, OpenAPI, a health page.
 """
 
 from typing import TYPE_CHECKING

@@ -38,7 +38,7 @@ class BreakerSettings(TypedDict, total=False):
 
 
 class Declared:
-    """A circuit's name and settings, as a frozen value; equal by kind and name.
+    """A circuit's name and settings, as a frozen value; equal by kind, name and `more`.
 
     The settings take no part in being equal, so that `dependency_overrides[Breaker("payments")]`
     needs the name alone.
@@ -46,6 +46,7 @@ class Declared:
     Args:
         name: the circuit's name.
         settings: the breaker's parameters; read at the app's start, or at the first use.
+        more: what else a kind compares in its `_same`.
 
     Raises:
         TypeError: the name is no string, or a breaker has no such parameter.

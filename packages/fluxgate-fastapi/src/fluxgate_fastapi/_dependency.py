@@ -56,7 +56,7 @@ class Breaker(Declared):
         scope = connection.scope
         installed = installed_in(scope.get("app"))
         registry = installed.registry
-        if not installed.checked:
+        if id(scope.get("route")) not in installed.checked:
             installed.first_use(scope)
         if self.settings and not self.is_declared(registry):
             self.declare(registry)

@@ -14,7 +14,10 @@ from fluxgate_fastapi._outcome import STATUSES, checked_statuses, settle_raised
 
 
 class Guard(Declared):
-    """The dependency that `guard` makes: one attempt per request, settled by how it ends."""
+    """The dependency that `guard` makes: one attempt per request, settled by how it ends.
+
+    Equal by name and statuses: FastAPI runs one of several equal dependencies.
+    """
 
     __slots__ = ("statuses",)
 
@@ -22,8 +25,9 @@ class Guard(Declared):
     """An `HTTPException` with one of these is a failure."""
 
     def __init__(self, name: str, statuses: Iterable[int], settings: BreakerSettings) -> None:
-        super().__init__(name, settings)
-        object.__setattr__(self, "statuses", checked_statuses(statuses))
+        checked = checked_statuses(statuses)
+        super().__init__(name, settings, checked)
+        object.__setattr__(self, "statuses", checked)
 
     async def __call__(self, connection: HTTPConnection) -> AsyncIterator[None]:
         """Admit the request, and settle when the endpoint is done; FastAPI calls this.
@@ -43,6 +47,17 @@ class Guard(Declared):
             raise
         attempt.succeed()
 
+    def _same(self, other: Declared) -> bool:
+        return (
+            isinstance(other, Guard) and self.name == other.name and self.statuses == other.statuses
+        )
+
+    def __repr__(self) -> str:
+        shown = super().__repr__()
+        if self.statuses == STATUSES:
+            return shown
+        return f"{shown[:-1]}, statuses={sorted(self.statuses)})"
+
 
 def guard(
     name: str, *, statuses: Iterable[int] = STATUSES, **settings: Unpack[BreakerSettings]
@@ -58,6 +73,8 @@ def guard(
     Args:
         name: the circuit's name.
         statuses: an `HTTPException` with one of these is a failure, with another a success.
+            Where guards of a circuit meet, a router's and an endpoint's, equal ones are one;
+            with other statuses, each makes an attempt of its own.
         settings: the breaker's parameters, as of `Breaker`. The tracker judges the other
             exceptions.
 

@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
 from fastapi.requests import HTTPConnection
@@ -125,7 +125,16 @@ class CircuitOpenHandler:
                 )
 
     def _problem(self, refusal: CallNotPermittedError) -> Problem:
-        return Problem.of(refusal, show_name=self.show_name, type=self.type)
+        problem = Problem.of(refusal, show_name=self.show_name, type=self.type)
+        if not self.show_name:
+            return problem
+        circuit = None if problem.circuit is None else encodable(problem.circuit)
+        return replace(problem, detail=encodable(problem.detail), circuit=circuit)
+
+
+def encodable(text: str) -> str:
+    r"""The text as UTF-8 can carry it: a name may hold lone surrogates, shown as `\udc80` then."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 async def _nothing() -> Message:

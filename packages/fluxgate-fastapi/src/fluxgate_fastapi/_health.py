@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from fluxgate import Info, State
 from fluxgate.registry import Registry
+from fluxgate_fastapi._handler import encodable
 from fluxgate_fastapi._installed import registry_of
 
 _REFUSING = (State.OPEN, State.FORCED_OPEN)
@@ -81,7 +82,8 @@ def health(
             response.status_code = 503
         response.headers["Cache-Control"] = "no-store"
         return Health(
-            status=status, circuits={name: _circuit(info) for name, info in infos.items()}
+            status=status,
+            circuits={encodable(name): _circuit(info) for name, info in infos.items()},
         )
 
     return router
@@ -94,5 +96,5 @@ def _circuit(info: Info) -> CircuitHealth:
         since=info.since,
         calls=info.metrics.total_count,
         failure_rate=info.metrics.failure_rate,
-        reason=None if info.last_trip is None else str(info.last_trip),
+        reason=None if info.last_trip is None else encodable(str(info.last_trip)),
     )

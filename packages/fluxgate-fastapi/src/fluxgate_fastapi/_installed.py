@@ -30,27 +30,27 @@ class Installed:
     Attributes:
         registry: the application's circuits.
         terms: what `install` was called with; None where nobody called it.
-        checked: whether all routes have been checked, as at the lifespan's start.
+        checked: the routes that have been checked, at the lifespan's start or their first use;
+            by id, since they have no hash, and held, so that an id stays its own.
     """
 
-    __slots__ = ("_seen", "checked", "registry", "terms")
+    __slots__ = ("checked", "registry", "terms")
 
     def __init__(self, registry: Registry, terms: object = None) -> None:
         self.registry = registry
         self.terms = terms
-        self.checked = False
-        self._seen: dict[int, Any] = {}
+        self.checked: dict[int, Any] = {}
 
     def first_use(self, scope: Mapping[str, Any]) -> None:
-        """Check the route that is being served, unless that has been done.
+        """Check the route that is being served.
 
         Raises:
             WrongFrontError: a sync function there gets an async breaker.
         """
         route = scope.get("route")
-        if route is not None and id(route) not in self._seen:
+        if route is not None:
             raise_all(mismatches(route))
-            self._seen[id(route)] = route  # held, so that its id stays its own
+            self.checked[id(route)] = route
 
     def __repr__(self) -> str:
         return f"<Fluxgate, installed with {self.registry!r}>"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 import pkgutil
+import threading
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -19,8 +21,19 @@ from fluxgate_fastapi._checks import check_routes, raise_all
 from fluxgate_fastapi._declared import Declared
 from fluxgate_fastapi._installed import ATTRIBUTE, Installed
 
-_running: WeakKeyDictionary[Registry, int] = WeakKeyDictionary()
-"""How many running applications share a registry: the last to stop closes its listeners."""
+
+@dataclass(slots=True)
+class _Shared:
+    """What the running applications of a registry share: the last to stop closes the listeners."""
+
+    applications: int = 0
+    declared: dict[int, Declared] = field(default_factory=dict[int, Declared])
+    """By id, since equal ones may have other settings; also of those that have stopped."""
+
+
+_running: WeakKeyDictionary[Registry, _Shared] = WeakKeyDictionary()
+_lock = threading.Lock()
+"""For `_running`: servers may run in several threads."""
 
 
 def attend(app: Starlette, installed: Installed) -> Any:
@@ -53,7 +66,10 @@ def check(app: Starlette, installed: Installed) -> list[tuple[Registry, list[Dec
     contexts: Any = getattr(routing, "iter_route_contexts", None)
     routes: list[Any] = list(app.routes if contexts is None else contexts(app.routes))
     found = [(installed.registry, check_routes(routes, installed.registry))]
-    installed.checked = contexts is not None
+    # Requests name a route of an included router by the original. Those not here (added later, or
+    # in a router that can't be looked into) are checked at their first use.
+    originals = [getattr(route, "original_route", route) for route in routes]
+    installed.checked = {id(route): route for route in originals}
     for route in routes:
         mounted = getattr(route, "app", None)
         if isinstance(mounted, Starlette):
@@ -66,13 +82,20 @@ def check(app: Starlette, installed: Installed) -> list[tuple[Registry, list[Dec
 
 @asynccontextmanager
 async def _listening(registry: Registry, declared: list[Declared]) -> AsyncGenerator[None]:
-    _running[registry] = _running.get(registry, 0) + 1
+    with _lock:
+        shared = _running.setdefault(registry, _Shared())
+        shared.applications += 1
+        shared.declared.update((id(each), each) for each in declared)
     try:
         yield
     finally:
-        _running[registry] -= 1
-        if _running[registry] == 0:
-            for close in _closers(registry, declared):
+        with _lock:
+            shared.applications -= 1
+            last = shared.applications == 0
+            if last:
+                del _running[registry]
+        if last:
+            for close in _closers(registry, shared.declared.values()):
                 await _close(close)
 
 
@@ -87,7 +110,7 @@ async def _close(close: Any) -> None:
         logging.getLogger("fluxgate").exception("a listener could not be closed")
 
 
-def _closers(registry: Registry, declared: list[Declared]) -> Iterator[Any]:
+def _closers(registry: Registry, declared: Iterable[Declared]) -> Iterator[Any]:
     """The `aclose` or `close` of every listener that the settings name, each once."""
     config = registry.config
     tables: list[Any] = [config.defaults, *config.breakers.values()]
