@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Generator
 from enum import Enum, auto
 from typing import Any, TypeVar, cast
@@ -25,6 +24,8 @@ class Kind(Enum):
 
 def kind_of(fn: Callable[..., Any]) -> Kind:
     """The kind of a function, method, partial, or object with `__call__`."""
+    import inspect  # not at import: it is a fifth of what importing fluxgate would cost
+
     while isinstance(fn, functools.partial):
         fn = fn.func
     candidates: list[Callable[..., Any]] = [fn]
@@ -37,6 +38,13 @@ def kind_of(fn: Callable[..., Any]) -> Kind:
     if any(map(inspect.isasyncgenfunction, candidates)):
         return Kind.ASYNC_GENERATOR
     return Kind.FUNCTION
+
+
+def is_awaitable(given: object) -> bool:
+    """Whether `await given` works."""
+    from inspect import isawaitable
+
+    return isawaitable(given)
 
 
 def describe(fn: object) -> str:

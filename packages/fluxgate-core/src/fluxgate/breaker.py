@@ -8,7 +8,6 @@ in the lane's journal if it was a fast success, go to the circuit with everythin
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from inspect import isawaitable
 from types import CoroutineType, TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
@@ -16,7 +15,7 @@ from fluxgate import _index
 from fluxgate._front import Front
 from fluxgate._lane import Lane
 from fluxgate._phase import Admission
-from fluxgate._wrapping import Kind
+from fluxgate._wrapping import Kind, is_awaitable
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
 
@@ -270,7 +269,7 @@ class AsyncCircuitBreaker(Front):
             raise
         except Exception as error:
             answer = fallback(error)
-            return await answer if isawaitable(answer) else answer
+            return await answer if is_awaitable(answer) else answer
 
     async def __aenter__(self) -> Attempt:
         return self._enter()
@@ -332,12 +331,12 @@ class AsyncCircuitBreaker(Front):
                 raise
             except Exception as error:
                 answer = fallback(error)
-                return await answer if isawaitable(answer) else answer
+                return await answer if is_awaitable(answer) else answer
 
         return with_fallback
 
     def _check_awaitable(self, fn: object, given: object) -> None:
-        if not isawaitable(given):
+        if not is_awaitable(given):
             raise self._wrong_front(fn)
 
 

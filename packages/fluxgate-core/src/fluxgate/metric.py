@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from fluxgate._record import Record
 from fluxgate.signals import Reason
 from fluxgate.state import State
 
@@ -57,8 +57,7 @@ class Metrics:
         return slow / self.total_count if self.total_count else None
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot(Metrics):
+class Snapshot(Record, Metrics):
     """The metrics of a window as they stood when it was read."""
 
     total_count: int
@@ -68,8 +67,7 @@ class Snapshot(Metrics):
     slow_counts: dict[float, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Record):
     """Counts since the circuit was made (since the fork, in a forked child).
 
     Every admitted call is counted once, when it settles: `settled` is the sum of the five
@@ -101,8 +99,7 @@ class Totals:
         return self.successes + self.failures + self.ignored + self.cancelled + self.stale
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(Record):
     """A circuit at one moment.
 
     Attributes:

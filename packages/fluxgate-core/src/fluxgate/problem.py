@@ -122,7 +122,9 @@ class Problem:
 
     def json(self) -> bytes:
         """The body, for `MEDIA_TYPE`: UTF-8, no line breaks."""
-        return json.dumps(self.as_dict(), ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(self.as_dict(), ensure_ascii=False, separators=(",", ":")).encode(
+            errors="backslashreplace"
+        )
 
 
 def _refusals(error: BaseException) -> Iterator[CallNotPermittedError]:

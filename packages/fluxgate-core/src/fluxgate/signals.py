@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from fluxgate._record import Record
 from fluxgate.state import State
 
 __all__ = ["Listener", "Reason", "Signal", "SignalKind"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(Record):
     """Why a circuit changed: the clause that decided, and what it measured.
 
     Attributes:
@@ -45,8 +44,7 @@ class SignalKind(StrEnum):
     """A metrics-only circuit would have opened; its state is unchanged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(Record):
     """One event of one circuit, handed to its listeners.
 
     Attributes:
