@@ -43,9 +43,10 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:.*multi-threaded.*fork\(\):Depr
 def in_child(work: Callable[[], T]) -> T:
     """What `work()` gives in a forked child, picklable; its error, or its hanging, fails here."""
     reader, writer = os.pipe()
+    tracer = sys.gettrace()
+    sys.settrace(None)  # a coverage tracer has a lock, whose holder the child may lack
     child = os.fork()
     if not child:  # never returns
-        sys.settrace(None)  # a coverage tracer's locks may be held by threads that are not here
         try:
             os.close(reader)
             try:
@@ -55,6 +56,7 @@ def in_child(work: Callable[[], T]) -> T:
             os.write(writer, pickle.dumps(answer))
         finally:
             os._exit(0)
+    sys.settrace(tracer)
     os.close(writer)
     try:
         if not select.select([reader], [], [], PATIENCE)[0]:
