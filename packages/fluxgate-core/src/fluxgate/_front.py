@@ -64,9 +64,10 @@ class Front(ABC):
         ValueError: the settings make no sense; the message says which and what to do.
     """
 
-    __slots__ = ("__weakref__", "_circuit")
+    __slots__ = ("__weakref__", "_circuit", "_clock")
 
     _circuit: Circuit
+    _clock: Callable[[], float]
     _kinds: ClassVar[tuple[Kind, Kind]]
     _fallback_kinds: ClassVar[tuple[Kind, ...]]
     _other: ClassVar[str]
@@ -103,11 +104,13 @@ class Front(ABC):
             clock=clock,
             dice=dice,
         )
+        self._clock = clock
 
     @classmethod
     def _over(cls: type[Self], circuit: Circuit) -> Self:
         breaker = cls.__new__(cls)
         breaker._circuit = circuit
+        breaker._clock = circuit.clock
         return breaker
 
     # -- reading

@@ -68,10 +68,9 @@ class CircuitBreaker(Front):
             CallNotPermittedError: the circuit refuses the call.
             TypeError: `fn` is async (the call is ignored).
         """
-        circuit = self._circuit
-        if (lane := circuit.lane) is None:
-            return self._attempted(circuit.admit(), fn, args, kwargs)
-        clock = circuit.clock
+        if (lane := self._circuit.lane) is None:
+            return self._attempted(self._circuit.admit(), fn, args, kwargs)
+        clock = self._clock
         start = clock()
         try:
             result = fn(*args, **kwargs)
@@ -79,14 +78,14 @@ class CircuitBreaker(Front):
                 self._check_result(fn, result)
         except BaseException as error:
             end = clock()
-            circuit.raised(lane, error, end - start, end)
+            self._circuit.raised(lane, error, end - start, end)
             raise
         if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
             (journal := lane.journal).append(elapsed)
             if len(journal) > lane.room:
-                circuit.drain(lane)
+                self._circuit.drain(lane)
         else:
-            circuit.returned(lane, result, elapsed, end)
+            self._circuit.returned(lane, result, elapsed, end)
         return result
 
     def call_with_fallback(
@@ -208,10 +207,9 @@ class AsyncCircuitBreaker(Front):
             CallNotPermittedError: the circuit refuses the call.
             TypeError: `fn` gave nothing to await (the call is ignored).
         """
-        circuit = self._circuit
-        if (lane := circuit.lane) is None:
-            return await self._attempted(circuit.admit(), fn, args, kwargs)
-        clock = circuit.clock
+        if (lane := self._circuit.lane) is None:
+            return await self._attempted(self._circuit.admit(), fn, args, kwargs)
+        clock = self._clock
         start = clock()
         try:
             awaitable = fn(*args, **kwargs)
@@ -220,14 +218,14 @@ class AsyncCircuitBreaker(Front):
             result = await awaitable
         except BaseException as error:
             end = clock()
-            circuit.raised(lane, error, end - start, end)
+            self._circuit.raised(lane, error, end - start, end)
             raise
         if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
             (journal := lane.journal).append(elapsed)
             if len(journal) > lane.room:
-                circuit.drain(lane)
+                self._circuit.drain(lane)
         else:
-            circuit.returned(lane, result, elapsed, end)
+            self._circuit.returned(lane, result, elapsed, end)
         return result
 
     @overload
