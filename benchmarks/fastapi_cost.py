@@ -10,7 +10,6 @@ worst case.
 
 import argparse
 import asyncio
-import gc
 import json
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Annotated, Any
 
 import fastapi
 from fastapi import APIRouter, Depends, FastAPI, Request
-from timing import Times, Turn, own_code
+from timing import Times, Turn, own_code, race
 
 from fluxgate import AsyncCircuitBreaker
 from fluxgate_fastapi import Breaker, BreakerRoute, CircuitBreakerMiddleware, guard, install
@@ -200,28 +199,8 @@ def measure(runner: asyncio.Runner, rounds: int, calls: int) -> Times:
     }
     for app in apps.values():
         runner.run(started(app))
-    return race({name: requests(runner, app) for name, app in apps.items()}, rounds, calls)
-
-
-def race(turns: dict[str, Turn], rounds: int, calls: int) -> Times:
-    """`timing.race` for calls that take fifty times as long: a shorter warm-up does."""
-    times: dict[str, list[float]] = {name: [] for name in turns}
-    names = list(turns)
-    for turn in turns.values():
-        turn(WARM_UP * 10)
-    gc.collect()
-    gc.freeze()
-    try:
-        for number in range(rounds):
-            shift = number % len(names)
-            order = names[shift:] + names[:shift]
-            for name in reversed(order) if number // len(names) % 2 else order:
-                gc.collect()
-                turns[name](WARM_UP)
-                times[name].append(turns[name](calls) / calls * 1e9)
-    finally:
-        gc.unfreeze()
-    return Times(times)
+    turns = {name: requests(runner, app) for name, app in apps.items()}
+    return race(turns, rounds, calls, warm_up=WARM_UP)
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ the rounds, the lowest of three passes.
 
 import argparse
 import asyncio
-import gc
 import importlib
 import json
 import socket
@@ -26,7 +25,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from timing import Times, Turn, own_code
+from timing import Turn, own_code, race
 
 from fluxgate.registry import Registry
 
@@ -207,26 +206,6 @@ def lookups() -> dict[str, Turn]:
     return {"without": own_code(in_dict), "ours": own_code(in_registry)}
 
 
-def race(turns: dict[str, Turn], rounds: int, calls: int) -> Times:
-    """`timing.race` for calls that take much longer: a shorter warm-up does."""
-    names = list(turns)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    warm_up = max(1, calls // 10)
-    gc.collect()
-    gc.freeze()
-    try:
-        for number in range(rounds):
-            shift = number % len(names)
-            order = names[shift:] + names[:shift]
-            for name in reversed(order) if number // len(names) % 2 else order:
-                gc.collect()
-                turns[name](warm_up)
-                times[name].append(turns[name](calls) / calls * 1e9)
-    finally:
-        gc.unfreeze()
-    return Times(times)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--library", choices=MODULES, default="httpx", help="which to measure")
@@ -252,7 +231,7 @@ def main() -> None:
         )
         for what, turns, rounds, calls, limit in plan:
             passes = [
-                race(turns(), max(5, rounds // share), calls)
+                race(turns(), max(5, rounds // share), calls, warm_up=max(1, calls // 10))
                 for _ in range(1 if arguments.quick else 3)
             ]
             for name in ("ours", "interlock"):

@@ -167,12 +167,17 @@ def race(
     rounds: int,
     calls: int,
     after_round: Callable[[], None] | None = None,
+    *,
+    warm_up: int = WARM_UP,
 ) -> Times:
-    """Give every contestant one turn per round, in an order that changes each round."""
+    """Give every contestant one turn per round, in an order that changes each round.
+
+    `warm_up` calls go untimed before each turn; fewer will do for calls that take longer.
+    """
     names = list(turns)
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in turns.values():
-        turn(WARM_UP)
+        turn(warm_up)
     # The collector stays on, as in production: who makes garbage pays for it. What was
     # there before is frozen, so nobody pays for the heap of the others.
     gc.collect()
@@ -184,7 +189,7 @@ def race(
             # Backwards every other time round: nobody has always the same predecessor.
             for name in reversed(order) if number // len(names) % 2 else order:
                 gc.collect()
-                turns[name](WARM_UP)
+                turns[name](warm_up)
                 times[name].append(turns[name](calls) / calls * 1e9)
             if after_round is not None:
                 after_round()
