@@ -94,7 +94,10 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_the_pages_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # a block may write files
-    names = execute(blocks(page.read_text(encoding="utf-8")), str(page))
+    text = page.read_text(encoding="utf-8")
+    if "import httpx2" in text:  # one row of the matrix goes without it
+        pytest.importorskip("httpx2")
+    names = execute(blocks(text), str(page))
     assert "__builtins__" in names
 
 
