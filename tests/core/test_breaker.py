@@ -464,7 +464,13 @@ def test_a_result_tracker_makes_failures_of_results(
     assert counts(breaker) == {"successes": 2, "failures": 1}
     assert run_coroutine(breaker.to_async()(answer)(503)) == 503
     assert breaker.state is OPEN
-    assert breaker.info().last_trip == Reason("FailureRate(0.5)", 0.5, 4)
+    assert breaker.info().last_trip == Reason(
+        "FailureRate(0.5)",
+        0.5,
+        4,
+        window=repr(breaker.policy.window),
+        errors=(("result_tracker", 2),),
+    )
 
 
 def test_durations_of_all_recorded_calls_are_counted(protect: Callable[..., Protected]) -> None:
@@ -984,7 +990,10 @@ def test_a_refusal_of_a_tripped_circuit_carries_its_reason(
     protected.clock.advance(24.0)
     error = protected.refused()
     assert (error.name, error.state, error.retry_after) == ("api", OPEN, 40.0)
-    assert error.reason == Reason("FailureRate(0.5)", 1.0, 1) == protected.info.last_trip
+    assert protected.info.last_trip == error.reason
+    assert error.reason == Reason(
+        "FailureRate(0.5)", 1.0, 1, window="CountWindow(100)", errors=(("ConnectionError", 1),)
+    )
     assert isinstance(error, FluxgateError)
     protected.breaker.force_open()
     assert protected.refused().reason == Reason("force_open()")
@@ -1018,7 +1027,9 @@ def test_metrics_only_reports_what_it_would_do_and_never_does_it(
         METRICS_ONLY,
     )
     assert str(signal.reason) == "FailureRate(0.5): 1 over 2 calls"
-    assert protected.info.would_open == Reason("FailureRate(0.5)", 1.0, 4)
+    assert protected.info.would_open == Reason(
+        "FailureRate(0.5)", 1.0, 4, window="CountWindow(4)", errors=(("ConnectionError", 4),)
+    )
     assert protected.info.last_trip is None
     protected.succeed(times=4)
     assert protected.info.would_open is None
@@ -1195,7 +1206,8 @@ def test_a_result_tracker_can_be_added_at_run_time(clock: Clock) -> None:
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"window": CountWindow(5)}, TypeError, "a window can't be exchanged"),
+        ({"buckets": (1.0,)}, TypeError, "buckets can't be exchanged"),
+        ({"window": CountWindow(5)}, TypeError, "window can't be exchanged"),
         ({"colour": "red"}, TypeError, "unknown setting colour"),
         ({"retry": 5}, TypeError, "retry must be a Retry"),
         ({"retry": Never(), "tripper": MinRequests(3)}, ValueError, "fires on fast successes"),
@@ -1234,7 +1246,7 @@ def test_info_shows_a_circuit_at_one_moment(breaker: Callable[..., Protected]) -
     protected.clock.advance(4.0)
     opened = protected.info
     assert (opened.state, opened.retry_after) == (OPEN, 60.0)
-    assert opened.last_trip == Reason("FailureRate(0.5)", 2 / 3, 3)
+    assert str(opened.last_trip) == "FailureRate(0.5): 0.6667 over 3 calls"
     assert time.time() - opened.since == pytest.approx(4.0, abs=2.0)
     with pytest.raises(AttributeError):
         info.state = OPEN  # type: ignore[misc]

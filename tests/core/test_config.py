@@ -265,6 +265,9 @@ def test_build_makes_a_breaker_of_strings_numbers_paths_and_objects(rules):
             "initial_state": "METRICS_ONLY",
             "clock": "shop.rules.clock",
             "dice": lambda: 0.1,
+            "shadow": "FailureStreak(2)",
+            "buckets": ["0.1", 1],
+            "error_messages": "true",
         },
     )
     assert type(breaker) is CircuitBreaker
@@ -279,6 +282,11 @@ def test_build_makes_a_breaker_of_strings_numbers_paths_and_objects(rules):
     assert policy.result_tracker is rules.failed
     assert policy.max_half_open_calls == 3
     assert policy.probe_timeout == 2.5
+    assert policy.shadow == FailureStreak(2)
+    assert policy.buckets == (0.1, 1)
+    assert policy.error_messages is True
+    assert build("a", {"buckets": "0.1, 0.5,1"}).policy.buckets == (0.1, 0.5, 1)
+    assert build("a", {"shadow": None}).policy.shadow is None
     breaker.reset()
     assert len(rules.heard) == 2
 
@@ -315,6 +323,11 @@ def test_build_takes_upper_case_and_makes_async_breakers():
         ({"result_tracker": 3}, "payments.result_tracker: 3 can't be called"),
         ({"max_half_open_calls": 0}, "payments.max_half_open_calls: must be at least 1"),
         ({"max_half_open_calls": "many"}, "payments.max_half_open_calls: must be a whole number"),
+        ({"shadow": "Nothing()"}, "payments.shadow: `Nothing()`: column 1: no tripper is called"),
+        ({"shadow": "MinRequests(3)"}, "payments.shadow: MinRequests(3) fires on fast successes"),
+        ({"buckets": 5}, "payments.buckets: 5 is not a list of seconds"),
+        ({"buckets": "fast, slow"}, "payments.buckets: must be numbers of seconds: 'fast'"),
+        ({"error_messages": "yes"}, "payments.error_messages: must be True or False: 'yes'"),
         ({"probe_timeout": True}, "payments.probe_timeout: must be a number of seconds"),
         ({"initial_state": "metricsonly"}, "not 'metricsonly'; did you mean 'metrics_only'?"),
         ({"initial_state": "half_open"}, "payments.initial_state: must be one of closed, metrics"),

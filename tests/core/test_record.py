@@ -40,7 +40,9 @@ def test_copies_are_equal(copied: object) -> None:
 
 
 def test_shows_its_fields() -> None:
-    assert repr(WHY) == "Reason(clause='FailureRate(0.5)', measured=0.62, calls=100)"
+    assert repr(WHY) == (
+        "Reason(clause='FailureRate(0.5)', measured=0.62, calls=100, window=None, errors=())"
+    )
 
 
 def test_takes_part_in_pattern_matching() -> None:
@@ -54,7 +56,7 @@ def test_takes_part_in_pattern_matching() -> None:
     [
         ((), {}, "needs clause="),
         (("a",), {"clause": "b"}, "once"),
-        (("a", 1.0, 1, "more"), {}, "once"),
+        (("a", 1.0, 1, "CountWindow(9)", (), "more"), {}, "once"),
         (("a",), {"cause": "b"}, "clause, measured, calls"),
     ],
 )

@@ -625,3 +625,49 @@ def test_a_registry_and_its_settings_show_what_they_are():
     registry["payments"]
     assert repr(registry) == "<Registry of 1 circuits>"
     assert repr(registry.asynchronous) == "<<Registry of 1 circuits>, asynchronous>"
+
+
+# -- listeners
+
+
+class Closable:
+    """A listener that counts how often it was closed."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def __call__(self, signal: object) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Unclosable(Closable):
+    def close(self) -> None:
+        raise RuntimeError("not now")
+
+
+def test_close_closes_each_listener_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of the defaults, of names, of declarations and of what a factory has made."""
+    everywhere, named, declared, made = listeners = [Closable() for _ in range(4)]
+    broken = Unclosable()
+    registry = Registry(
+        {
+            "named": {"listeners": [everywhere, broken, named]},
+            "made": lambda name: CircuitBreaker(name, listeners=[made, everywhere]),
+        },
+        listeners=[everywhere, print],
+    )
+    registry.declare("declared", listeners=[declared])
+    assert registry["made"].name == "made"
+    assert registry["defaults"].listeners == (everywhere, print)
+    registry.close()
+    assert [listener.closed for listener in listeners] == [1, 1, 1, 1]
+    assert "closing listener" in caplog.text
+    assert "raised RuntimeError" in caplog.text
+
+
+def test_listeners_that_cannot_be_used_are_passed_over() -> None:
+    registry = Registry({"a": {"listeners": ["no.such.module"]}, "b": {"listeners": 5}})
+    assert registry.listeners() == []

@@ -596,7 +596,7 @@ def test_a_tripper_of_ones_own_is_asked_after_every_call() -> None:
         assert breaker.state is State.CLOSED
         breaker.call(str)
     assert breaker.state is State.OPEN
-    assert breaker.info().last_trip == Reason("EveryTenth()", None, 9)
+    assert breaker.info().last_trip == Reason("EveryTenth()", None, 9, "CountWindow(100)")
     assert EveryTenth() == EveryTenth() != FailureRate(0.5)
     assert repr(EveryTenth() & FailureRate(0.5)) == "EveryTenth() & FailureRate(0.5)"
 

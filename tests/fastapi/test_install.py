@@ -563,7 +563,7 @@ def test_a_shared_registry_closes_what_each_application_declared() -> None:
 
 
 def test_what_an_application_declared_is_closed_though_it_stopped_before() -> None:
-    """With the last one, and not again when others come and go."""
+    """With the last one; and again with whoever uses the registry next: it may have been told."""
     log: list[str] = []
     registry = Registry()
     apps = [FastAPI(), FastAPI()]
@@ -576,7 +576,7 @@ def test_what_an_application_declared_is_closed_though_it_stopped_before() -> No
         assert log == []
     assert log == ["listener closed"]
     start(apps[0])
-    assert log == ["listener closed"]
+    assert log == ["listener closed"] * 2
 
 
 def test_a_registry_that_two_servers_share_is_closed_by_the_last(serve: Any) -> None:
@@ -690,3 +690,16 @@ def test_the_users_own_end_runs_though_a_mistake_kept_it_from_starting() -> None
     install(app, config={"payments": {"retry": "Cooldow(5)"}})
     assert "payments.retry" in starting(app)
     assert log == ["pool opened", "pool closed"]
+
+
+def test_listeners_of_a_route_that_came_late_are_closed() -> None:
+    log: list[str] = []
+    app = FastAPI()
+    install(app, registry=Registry())
+
+    depends = Depends(Breaker("late", listeners=[Listener(log)]))
+    with TestClient(app) as client:
+        app.add_api_route("/late", fine, dependencies=[depends])
+        assert client.get("/late").status_code == 200
+        assert log == []
+    assert log == ["listener closed"]

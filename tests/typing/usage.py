@@ -57,6 +57,9 @@ cb = CircuitBreaker(
     max_half_open_calls=3,
     probe_timeout=5.0,
     result_tracker=lambda result: result is None,
+    shadow=tripper,
+    buckets=[0.1, 1],
+    error_messages=True,
 )
 acb = AsyncCircuitBreaker("api", initial_state="disabled")
 

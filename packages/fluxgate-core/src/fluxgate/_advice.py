@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from fluxgate._phase import Phase
+from fluxgate._phase import RECORDING, Phase
+from fluxgate._tally import Tally
 from fluxgate.policy import Policy
 from fluxgate.signals import Reason
+from fluxgate.trippers import Tripper
 
 
 class Advice:
@@ -47,29 +49,37 @@ class Advice:
                 )
             )
 
-    def fires(self, phase: Phase) -> bool:
-        """Whether the tripper would open; not if it raises."""
+    def fires(self, tripper: Tripper, tally: Tally) -> bool:
+        """Whether a tripper would open; not if it raises."""
         try:
-            return phase.tripper.fires(phase.tally)
+            return tripper.fires(tally)
         except Exception as error:
             self.faults.append(("tripper", error))
             return False
 
-    def has_evidence(self, phase: Phase) -> bool:
+    def has_evidence(self, tripper: Tripper, tally: Tally) -> bool:
         """Whether the probes so far suffice; they do if the tripper can't tell."""
         try:
-            return phase.tripper.has_evidence(phase.tally)
+            return tripper.has_evidence(tally)
         except Exception as error:
             self.faults.append(("tripper", error))
             return True
 
-    def explain(self, phase: Phase) -> Reason:
-        """Why the tripper fired; at least which it was."""
+    def explain(self, tripper: Tripper, phase: Phase) -> Reason:
+        """Why a tripper fired; at least which it was."""
+        window = phase.policy.window if phase.state in RECORDING else phase.policy.probe_window
         try:
-            return phase.tripper.explain(phase.tally)
+            reason = tripper.explain(phase.tally)
+            return Reason(
+                reason.clause,
+                reason.measured,
+                reason.calls,
+                window=repr(window),
+                errors=phase.last_errors(),
+            )
         except Exception as error:
             self.faults.append(("tripper", error))
-            return Reason(repr(phase.tripper))
+            return Reason(repr(tripper))
 
     def delay(self, policy: Policy, reopens: int) -> float:
         """Seconds to stay open, the jitter drawn; a minute if the retry can't say."""

@@ -22,10 +22,10 @@ from typing import Any, Final
 
 from fluxgate import _index, _log
 from fluxgate._dispatch import Dispatch
-from fluxgate._judge import outcome_of, outcome_of_result
+from fluxgate._judge import LONGEST, cause_of, outcome_of, outcome_of_result
 from fluxgate._lane import BATCH, Lane
 from fluxgate._machine import Event, Machine, Outcome
-from fluxgate._phase import RECORDING, Admission, Phase
+from fluxgate._phase import RECORDING, Admission, Cause, Phase
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
@@ -133,7 +133,18 @@ class Circuit:
         if len(rejections) > BATCH:
             self._perform(_nothing)
         # Without __init__, which only names these arguments: refusing has to be cheap.
-        return _new_refusal(CallNotPermittedError, self.name, phase.state, retry_after, reason)
+        error = _new_refusal(CallNotPermittedError, self.name, phase.state, retry_after, reason)
+        if self._dispatch.hooks:
+            self._tell_refused(error)
+        return error
+
+    def _tell_refused(self, error: CallNotPermittedError) -> None:
+        """Call what listeners have for refusals: here, or, inside another circuit, later."""
+        if _inside_a_circuit():
+            self._dispatch.refused.append(error)
+            _untold.append(self)
+        else:
+            self._dispatch.tell_refused(error)
 
     # -- settlement
 
@@ -144,22 +155,44 @@ class Circuit:
         phase = admission.phase
         if phase.state is DISABLED:
             return
-        outcome = outcome_of(error, phase.policy, self.name)
-        self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end)
+        outcome, cause = outcome_of(error, phase.policy, self.name)
+        self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end, cause)
+
+    def failed(
+        self,
+        admission: Lane | Admission,
+        error: BaseException | str | None,
+        elapsed: float,
+        end: float,
+    ) -> None:
+        """End a call that failed, whatever a tracker would say."""
+        cause: Cause | None = None
+        if isinstance(error, BaseException):
+            told = admission.phase.policy.error_messages
+            cause = cause_of(error) if told else type(error)
+        elif error is not None:
+            cause = str(error)[:LONGEST]
+        self.settle(admission, Outcome.FAILURE, elapsed, end, cause)
 
     def returned(
         self, admission: Lane | Admission, result: object, elapsed: float, end: float
     ) -> None:
         """End a call that returned `result` at `end`, by way of the result tracker."""
-        phase, outcome = admission.phase, Outcome.SUCCESS
+        phase, outcome, cause = admission.phase, Outcome.SUCCESS, None
         if phase.policy.result_tracker is not None and phase.state is not DISABLED:
             outcome = outcome_of_result(result, phase.policy, self.name)
-        self.settle(admission, outcome, elapsed, end)
+            cause = "result_tracker"
+        self.settle(admission, outcome, elapsed, end, cause)
 
     def settle(
-        self, admission: Lane | Admission, outcome: Outcome, elapsed: float, end: float
+        self,
+        admission: Lane | Admission,
+        outcome: Outcome,
+        elapsed: float,
+        end: float,
+        cause: Cause | None = None,
     ) -> None:
-        """End a call whose outcome is known."""
+        """End a call whose outcome is known, and, if it failed, of what."""
         lane, phase = self.lane, admission.phase
         if (
             outcome is Outcome.SUCCESS
@@ -172,7 +205,8 @@ class Circuit:
             if len(lane.journal) > lane.room:
                 self.drain(lane)
         else:
-            self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end)
+            ending = (phase, admission.probe, outcome, elapsed, end, cause)
+            self._perform(self._machine.settle, *ending)
 
     def abandon(self, admission: Lane | Admission) -> None:
         """End a call that says nothing about the dependency.
@@ -226,6 +260,11 @@ class Circuit:
         """The current settings."""
         return self._machine.policy
 
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Whom it tells."""
+        return self._dispatch.listeners
+
     def _look(self) -> Info:
         now = self.clock()
         self._machine.advance(now)
@@ -246,6 +285,7 @@ class Circuit:
             totals=machine.totals.snapshot(),
             last_trip=machine.last_trip,
             would_open=machine.would_open(),
+            shadow=machine.shadow(),
         )
 
     # -- the lock
@@ -303,7 +343,10 @@ class Circuit:
         batch = journal[:]
         if batch:
             del journal[: len(batch)]  # never a new list: a shell may hold this one
-            self._machine.absorb(lane, batch, self.clock())
+            if lane is self._machine.lane:
+                self._machine.absorb(lane, batch)
+            else:
+                self._machine.absorb_late(lane, batch, self.clock())
 
     def _publish(self) -> None:
         """Put the machine's lane up for all to see, and fetch what it has to tell."""
@@ -316,8 +359,10 @@ class Circuit:
         if machine.outbox:
             wall = time.time()
             for notice in machine.outbox:
-                old, new, generation, reason, kind = notice
-                self._dispatch.post(Signal(self.name, old, new, wall, generation, reason, kind))
+                old, new, generation, reason, kind, shadow = notice
+                self._dispatch.post(
+                    Signal(self.name, old, new, wall, generation, reason, kind, shadow)
+                )
             machine.outbox.clear()
 
     def _afterwards(self) -> None:
@@ -342,6 +387,11 @@ class Circuit:
             else:
                 _log.fault(self.name, what, error)
         self._dispatch.deliver()
+        while self._dispatch.refused:
+            try:
+                self._dispatch.tell_refused(self._dispatch.refused.pop(0))
+            except IndexError:  # another thread was quicker
+                return
 
     def restart(self) -> None:
         """Begin anew in a forked child, where the lock's holder may not exist."""

@@ -2,24 +2,74 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from math import inf
+from typing import Final
+
 from fluxgate.metric import Totals
+
+MAX_CLAUSES: Final = 50
+"""How many clauses trips are told apart by; more, and they count as "other"."""
+
+
+class Histogram:
+    """How many calls took how long.
+
+    Args:
+        bounds: seconds, ascending; a call belongs to the first that it doesn't exceed.
+    """
+
+    __slots__ = ("_bounds", "_counts")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+
+    def add(self, elapsed: float) -> None:
+        """Count one call."""
+        self._counts[bisect_left(self._bounds, elapsed)] += 1
+
+    def add_all(self, batch: list[float]) -> None:
+        """Count many; sorting them first is cheaper than to look for each one's place."""
+        durations, counts, done = sorted(batch), self._counts, 0
+        for place, bound in enumerate(self._bounds):
+            if done == len(durations):
+                return
+            reached = bisect_right(durations, bound, done)
+            counts[place] += reached - done
+            done = reached
+        counts[-1] += len(durations) - done
+
+    def snapshot(self) -> dict[float, int]:
+        """By bound, infinity the last: how many calls didn't exceed it."""
+        cumulative: dict[float, int] = {}
+        count = 0
+        for bound, more in zip((*self._bounds, inf), self._counts, strict=True):
+            cumulative[bound] = count = count + more
+        return cumulative
 
 
 class Counters:
-    """The running form of `Totals`; durations in whole nanoseconds, so that they never drift."""
+    """The running form of `Totals`; durations in whole nanoseconds, so that they never drift.
+
+    Args:
+        buckets: the bounds of the histogram (seconds); none, no histogram.
+    """
 
     __slots__ = (
         "cancelled",
         "failures",
+        "histogram",
         "ignored",
         "nanoseconds",
         "rejected",
         "slow",
         "stale",
         "successes",
+        "trips",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, buckets: tuple[float, ...]) -> None:
         self.successes = 0
         self.failures = 0
         self.ignored = 0
@@ -28,6 +78,15 @@ class Counters:
         self.rejected = 0
         self.nanoseconds = 0
         self.slow: dict[float, int] = {}
+        self.trips: dict[str, int] = {}
+        self.histogram = Histogram(buckets) if buckets else None
+
+    def trip(self, clause: str) -> None:
+        """Count an opening by what caused it; a tripper of the user's may say anything."""
+        trips = self.trips
+        if clause not in trips and len(trips) >= MAX_CLAUSES:
+            clause = "other"
+        trips[clause] = trips.get(clause, 0) + 1
 
     def snapshot(self) -> Totals:
         """The counts as they stand."""
@@ -40,4 +99,6 @@ class Counters:
             rejected=self.rejected,
             slow=dict(self.slow),
             duration=self.nanoseconds / 1e9,
+            trips=dict(self.trips),
+            histogram=self.histogram.snapshot() if self.histogram is not None else {},
         )

@@ -11,22 +11,26 @@ import threading
 from collections.abc import Sequence
 
 from fluxgate import _log
+from fluxgate.errors import CallNotPermittedError
 from fluxgate.signals import Listener, Signal
 
 
 class Dispatch:
     """The queue between one circuit and its listeners."""
 
-    __slots__ = ("_delivering", "_listeners", "queue")
+    __slots__ = ("_delivering", "hooks", "listeners", "queue", "refused")
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
-        self._listeners = listeners
+        self.listeners = tuple(listeners)
+        hooks = (getattr(listener, "rejected", None) for listener in self.listeners)
+        self.hooks = tuple(hook for hook in hooks if callable(hook))
+        self.refused: list[CallNotPermittedError] = []  # what the hooks have yet to be told
         self.queue: list[tuple[Listener, Signal]] = []
         self._delivering = threading.Lock()
 
     def post(self, signal: Signal) -> None:
         """Queue a signal; the caller holds the circuit's lock, which gives the order."""
-        self.queue.extend((listener, signal) for listener in self._listeners)
+        self.queue.extend((listener, signal) for listener in self.listeners)
 
     def deliver(self) -> None:
         """Call the listeners.
@@ -50,7 +54,16 @@ class Dispatch:
         if interrupt is not None:
             raise interrupt
 
+    def tell_refused(self, error: CallNotPermittedError) -> None:
+        """Call the hooks for refusals: on the path of the call, by several threads at once."""
+        for hook in self.hooks:
+            try:
+                hook(error)
+            except Exception as fault:
+                _log.fault(error.name, f"listener {hook!r}", fault)
+
     def restart(self) -> None:
         """Begin anew in a forked child: what is queued is the parent's to tell."""
         self.queue = []
+        self.refused = []
         self._delivering = threading.Lock()

@@ -55,7 +55,8 @@ class Front(ABC):
         clock: gives seconds that never go back; durations and deadlines are taken from it.
         dice: gives numbers in [0, 1), uniformly; jitter and permits are drawn from it.
         settings: what `Policy` takes: `window=`, `tracker=`, `result_tracker=`, `tripper=`,
-            `retry=`, `permit=`, `max_half_open_calls=`, `probe_timeout=`. By default the last
+            `retry=`, `permit=`, `max_half_open_calls=`, `probe_timeout=`, `shadow=`,
+            `buckets=`, `error_messages=`. By default the last
             100 calls, all exceptions, `MinRequests(10) & FailureRate(0.5)`, 60 s open, a ramp
             from 10 % to 100 % over 60 s, 10 probes at once with 60 s each.
 
@@ -133,6 +134,11 @@ class Front(ABC):
         """The settings as they are now."""
         return self._circuit.policy
 
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Who is called with the circuit's signals."""
+        return self._circuit.listeners
+
     def info(self) -> Info:
         """The circuit at this moment: state, window metrics, lifetime totals, reason."""
         return self._circuit.info()
@@ -181,8 +187,12 @@ class Front(ABC):
             TypeError: unknown setting, or one of the wrong kind.
             ValueError: the settings make no sense together. Nothing has been changed then.
         """
-        if "window" in changes:
-            raise TypeError("update(window=...): a window can't be exchanged; make a new breaker")
+        for fixed in ("window", "buckets"):
+            if fixed in changes:
+                raise TypeError(
+                    f"update({fixed}=...): {fixed} can't be exchanged, which would lose what has "
+                    "been counted; make a new breaker"
+                )
         self._circuit.update(dict(changes))
 
     def attempt(self) -> Attempt:
@@ -311,6 +321,6 @@ def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
         if kind is Kind.COROUTINE:
             raise TypeError(
                 f"listener {describe(listener)} is async, and a breaker calls its listeners "
-                "where it stands: hand in a function that passes the signal on to your loop"
+                "where it stands: wrap it in fluxgate.listeners.Background(...), which has a loop"
             )
     return checked

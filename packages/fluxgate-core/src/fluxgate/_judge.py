@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from fluxgate import _log
 from fluxgate._machine import Outcome
+from fluxgate._phase import Cause, label_of
 from fluxgate.errors import FluxgateError
 from fluxgate.policy import Policy
 
+FAILURE = Outcome.FAILURE
+_IGNORED = (Outcome.IGNORED, None)
+_CANCELLED = (Outcome.CANCELLED, None)
+LONGEST: Final = 200
+"""Characters of an error's message."""
 
-def outcome_of(error: BaseException, policy: Policy, circuit: str) -> Outcome:
-    """What an exception that left a protected call counts as.
+
+def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outcome, Cause | None]:
+    """What an exception that left a protected call counts as, and, of a failure, the cause.
 
     Our own errors, another circuit's refusal among them, say nothing about the dependency.
     """
     if not isinstance(error, Exception):
-        return Outcome.CANCELLED
+        return _CANCELLED
     tracks = policy.tracker.tracks
     try:
         if isinstance(error, BaseExceptionGroup):
-            tracked = any(tracks(leaf) for leaf in _leaves(error))
-        else:
-            tracked = not isinstance(error, FluxgateError) and tracks(error)
+            tracked = next((leaf for leaf in _leaves(error) if tracks(leaf)), None)
+            if tracked is None:
+                return _IGNORED
+            error = tracked
+        elif isinstance(error, FluxgateError) or not tracks(error):
+            return _IGNORED
     except Exception as fault:
         _log.fault(circuit, f"tracker {policy.tracker!r}", fault)
-        return Outcome.IGNORED
-    return Outcome.FAILURE if tracked else Outcome.IGNORED
+        return _IGNORED
+    return FAILURE, cause_of(error) if policy.error_messages else type(error)
+
+
+def cause_of(error: BaseException) -> str:
+    """An error's type, and as much of its message as a page can show."""
+    label = label_of(type(error))
+    try:
+        message = " ".join(str(error).split())
+    except Exception:  # somebody else's __str__
+        return label
+    if len(message) > LONGEST:
+        message = f"{message[: LONGEST - 1]}…"
+    return f"{label}: {message}" if message else label
 
 
 def outcome_of_result(result: object, policy: Policy, circuit: str) -> Outcome:

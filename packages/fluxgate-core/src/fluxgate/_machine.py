@@ -14,7 +14,9 @@ The rules:
    else CLOSED.
 6. METRICS_ONLY is CLOSED whose verdicts are reported and never carried out. DISABLED admits and
    counts nothing. FORCED_OPEN refuses. They are set by hand and left by hand.
-7. Each move begins a new phase with a new generation. What was admitted in an older one is
+7. A shadow tripper is asked where the live one is. Its verdicts are reported as they change, and
+   never carried out.
+8. Each move begins a new phase with a new generation. What was admitted in an older one is
    counted as stale and moves nothing.
 
 This module has no lock, no clock, no dice, no I/O and no logging: `now` is an argument, the dice
@@ -30,11 +32,11 @@ from enum import StrEnum
 from fluxgate._advice import Advice
 from fluxgate._counters import Counters
 from fluxgate._lane import Lane
-from fluxgate._phase import RECORDING, Admission, Notice, Phase
+from fluxgate._phase import RECORDING, Admission, Cause, Notice, Phase
 from fluxgate.policy import Policy
 from fluxgate.signals import Reason, SignalKind
 from fluxgate.state import State
-from fluxgate.trippers import NEVER
+from fluxgate.trippers import NEVER, Tripper
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 METRICS_ONLY, DISABLED, FORCED_OPEN = State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN
@@ -118,7 +120,7 @@ class Machine:
         self.outbox: list[Notice] = []
         self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
-        self.totals = Counters()
+        self.totals = Counters(policy.buckets)
         reason = Reason(f"initial_state={state}")
         retry_at = math.inf if state is FORCED_OPEN else -math.inf
         self.phase = Phase(state, policy, now=now, retry_at=retry_at, reason=reason)
@@ -136,9 +138,15 @@ class Machine:
         return None if now < phase.retry_at else Admission(phase)
 
     def settle(
-        self, phase: Phase, probe: int | None, outcome: Outcome, elapsed: float, now: float
+        self,
+        phase: Phase,
+        probe: int | None,
+        outcome: Outcome,
+        elapsed: float,
+        now: float,
+        cause: Cause | None = None,
     ) -> None:
-        """End a call that `phase` admitted; `elapsed` seconds, ended at `now`."""
+        """End a call of `phase`, after `elapsed` seconds, at `now`; if it failed, of `cause`."""
         if probe is not None:
             deadline = phase.probes.pop(probe, None)
             if deadline is None or now >= deadline:
@@ -156,6 +164,8 @@ class Machine:
         failed = outcome is FAILURE
         if failed:
             totals.failures += 1
+            if cause is not None:
+                phase.note(cause)
         elif outcome is SUCCESS:
             totals.successes += 1
         elif outcome is IGNORED:
@@ -166,35 +176,47 @@ class Machine:
             return
         nanoseconds = round(elapsed * 1e9)
         totals.nanoseconds += nanoseconds
+        if totals.histogram is not None:
+            totals.histogram.add(elapsed)
         slow: tuple[float, ...] = ()
         if elapsed >= phase.policy.slow:
             slow = self._slow_at(phase, elapsed)
-        cleared = phase.would_open and not self._fires_at(phase, now)
+        cleared = phase.would_open and not self._fires_at(phase.tripper, phase, now)
+        if phase.shadow_open:
+            self._ask_shadow_again(phase, now)
         before = phase.tally.add(failed, slow, elapsed, nanoseconds, now)
         if phase.state is HALF_OPEN:
             self._judge_probes(phase, failed, now)
             return
-        if failed or slow or not phase.tripper.steady or _completes_minimum(phase, before):
+        if failed or slow or not phase.watched.steady or _completes_minimum(phase, before):
             if cleared:  # by successes, silently: the next time is news again
                 phase.would_open = False
             self._ask(phase, now)
+        elif phase.shadow_open:
+            self._ask_shadow_again(phase, now)
         if phase is self.phase:
             self._choose_lane(phase, now)
 
-    def absorb(self, lane: Lane, batch: list[float], now: float) -> None:
-        """Count fast successes from a lane's journal."""
-        phase = lane.phase
-        if phase is not self.phase:
+    def absorb(self, lane: Lane, batch: list[float]) -> None:
+        """Count fast successes from the current lane's journal."""
+        phase, totals = lane.phase, self.totals
+        nanoseconds = round(sum(batch) * 1e9)
+        totals.successes += len(batch)
+        totals.nanoseconds += nanoseconds
+        if totals.histogram is not None:
+            totals.histogram.add_all(batch)
+        phase.tally.add_fast(batch, nanoseconds, lane.at)
+        if phase.shadow_open:
+            self._ask_shadow_again(phase, lane.at)
+
+    def absorb_late(self, lane: Lane, batch: list[float], now: float) -> None:
+        """Count what came through a lane that is the current one no longer."""
+        if lane.phase is not self.phase:
             self.totals.stale += len(batch)
-        elif lane is not self.lane:
-            # They were let in under other circumstances, and may be news by now.
-            for elapsed in batch:
-                self.settle(phase, None, SUCCESS, elapsed, now)
-        else:
-            nanoseconds = round(sum(batch) * 1e9)
-            self.totals.successes += len(batch)
-            self.totals.nanoseconds += nanoseconds
-            phase.tally.add_fast(batch, nanoseconds, lane.at)
+            return
+        # They were let in under other circumstances, and may be news by now.
+        for elapsed in batch:
+            self.settle(lane.phase, None, SUCCESS, elapsed, now)
 
     # -- controls
 
@@ -251,7 +273,7 @@ class Machine:
         )
         self.outbox.clear()
         self.advice.faults.clear()
-        self.totals = Counters()
+        self.totals = Counters(old.policy.buckets)
         self._begin(phase, old.began)
 
     def recover(self) -> None:
@@ -268,9 +290,14 @@ class Machine:
     def would_open(self) -> Reason | None:
         """In METRICS_ONLY, why the circuit would open now."""
         phase = self.phase
-        if phase.state is METRICS_ONLY and self.advice.fires(phase):
-            return self.advice.explain(phase)
-        return None
+        return self._why(phase.tripper, phase) if phase.state is METRICS_ONLY else None
+
+    def shadow(self) -> Reason | None:
+        """While recording, why the shadow tripper would open the circuit now."""
+        phase = self.phase
+        if phase.shadow is None or phase.state not in RECORDING:
+            return None
+        return self._why(phase.shadow, phase)
 
     # -- inside
 
@@ -282,6 +309,7 @@ class Machine:
         if state is OPEN:
             self.reopens += old.state is HALF_OPEN
             self.last_trip = reason
+            self.totals.trip(reason.clause)
             if retry_at is None:
                 retry_at = now + self.advice.delay(self.policy, self.reopens)
         elif state is FORCED_OPEN:
@@ -334,41 +362,70 @@ class Machine:
             self.totals.slow[threshold] = self.totals.slow.get(threshold, 0) + 1
         return slow
 
-    def _fires_at(self, phase: Phase, now: float) -> bool:
+    def _why(self, tripper: Tripper, phase: Phase) -> Reason | None:
+        fires = self.advice.fires(tripper, phase.tally)
+        return self.advice.explain(tripper, phase) if fires else None
+
+    def _fires_at(self, tripper: Tripper, phase: Phase, now: float) -> bool:
         phase.tally.advance(now)
-        return self.advice.fires(phase)
+        return self.advice.fires(tripper, phase.tally)
 
     def _ask(self, phase: Phase, now: float) -> None:
-        fires = self.advice.fires(phase)
+        if phase.shadow is not None and not phase.shadow_open:  # first: this may end the phase
+            reason = self._why(phase.shadow, phase)
+            if reason is not None:
+                self._would(phase, True, reason, shadow=True)
+        fires = self.advice.fires(phase.tripper, phase.tally)
         if phase.state is METRICS_ONLY:
             if fires and not phase.would_open:
-                reason = self.advice.explain(phase)
-                self.outbox.append(
-                    Notice(
-                        phase.state, phase.state, phase.generation, reason, SignalKind.WOULD_OPEN
-                    )
-                )
+                self._would(phase, True, self.advice.explain(phase.tripper, phase))
             phase.would_open = fires
         elif fires:
-            self._move(Event.TRIPPED, now, self.advice.explain(phase))
+            self._move(Event.TRIPPED, now, self.advice.explain(phase.tripper, phase))
+
+    def _ask_shadow_again(self, phase: Phase, now: float) -> None:
+        """See whether what would have opened has been cleared by successes, or by time."""
+        shadow = phase.shadow
+        if phase.state not in RECORDING or shadow is None:
+            return
+        if not self._fires_at(shadow, phase, now):
+            self._would(phase, False, Reason(f"{shadow!r} cleared"), shadow=True)
+
+    def _would(self, phase: Phase, fires: bool, reason: Reason, *, shadow: bool = False) -> None:
+        """Report a verdict that is not carried out."""
+        if shadow:
+            phase.shadow_open = fires
+        kind = SignalKind.WOULD_OPEN if fires else SignalKind.WOULD_CLOSE
+        self.outbox.append(Notice(phase.state, phase.state, phase.generation, reason, kind, shadow))
 
     def _judge_probes(self, phase: Phase, failed: bool, now: float) -> None:
-        if phase.tripper is NEVER:
-            fires = failed
-            reason = Reason("probe failed") if failed else Reason("probe succeeded")
-        elif self.advice.has_evidence(phase):
-            fires = self.advice.fires(phase)
-            reason = self.advice.explain(phase) if fires else Reason("probes succeeded")
-        else:
-            return
-        self._move(Event.TRIPPED if fires else Event.RECOVERED, now, reason)
+        if phase.shadow is not None:
+            verdict = self._verdict(phase.shadow, phase, failed)
+            if verdict is not None and verdict[0] is not phase.shadow_open:
+                self._would(phase, *verdict, shadow=True)
+        verdict = self._verdict(phase.tripper, phase, failed)
+        if verdict is not None:
+            fires, reason = verdict
+            self._move(Event.TRIPPED if fires else Event.RECOVERED, now, reason)
+
+    def _verdict(self, tripper: Tripper, phase: Phase, failed: bool) -> tuple[bool, Reason] | None:
+        """Whether a tripper would open again, and why; None if it needs more probes."""
+        if tripper is NEVER:
+            if failed:
+                return True, Reason("probe failed", errors=phase.last_errors())
+            return False, Reason("probe succeeded")
+        if not self.advice.has_evidence(tripper, phase.tally):
+            return None
+        if self.advice.fires(tripper, phase.tally):
+            return True, self.advice.explain(tripper, phase)
+        return False, Reason("probes succeeded")
 
     def _choose_lane(self, phase: Phase, now: float) -> None:
         """Decide whether fast successes can matter now; a new lane only if that has changed."""
         if phase.state not in RECORDING:
             self.lane = None
             return
-        tripper, tally = phase.tripper, phase.tally
+        tripper, tally = phase.watched, phase.tally
         up = (tripper.steady and tally.total_count >= phase.minimum) or (
             tripper.needs_bad and tally.clean
         )
@@ -380,4 +437,4 @@ class Machine:
 
 def _completes_minimum(phase: Phase, before: int) -> bool:
     after = phase.tally.total_count
-    return any(before < minimum <= after for minimum in phase.tripper.minimums)
+    return any(before < minimum <= after for minimum in phase.watched.minimums)

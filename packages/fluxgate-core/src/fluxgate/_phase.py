@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections import deque
+from typing import NamedTuple, TypeAlias
 
 from fluxgate._tally import Tally
 from fluxgate.policy import Policy
@@ -15,11 +16,25 @@ RECORDING = frozenset({State.CLOSED, State.METRICS_ONLY})
 """The states whose calls go through a lane."""
 
 
+LAST_ERRORS = 100
+"""How many failures a phase remembers the errors of."""
+
+Cause: TypeAlias = type[BaseException] | str
+"""What a call failed with: a type of error, or a few words."""
+
+
+def label_of(kind: type[BaseException]) -> str:
+    """A type's name, with its module unless it is a builtin."""
+    name = kind.__qualname__
+    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+
+
 class Phase:
     """All that belongs to one stay in one state, made together and published by one assignment."""
 
     __slots__ = (
         "began",
+        "errors",
         "generation",
         "minimum",
         "overdue_seen",
@@ -27,9 +42,12 @@ class Phase:
         "probes",
         "reason",
         "retry_at",
+        "shadow",
+        "shadow_open",
         "state",
         "tally",
         "tripper",
+        "watched",
         "would_open",
     )
 
@@ -54,14 +72,36 @@ class Phase:
         self.retry_at = retry_at
         self.reason = reason
         self.probes: dict[int, float] = {}  # token -> deadline, the earliest first
+        self.errors: deque[Cause] | None = None  # most phases never see one
         self.would_open = False
+        # What the shadow said last; of probes it has yet to say something.
+        self.shadow_open: bool | None = None if state is State.HALF_OPEN else False
         self.overdue_seen = False
 
     def take(self, policy: Policy) -> None:
         """Go by `policy`."""
         self.policy = policy
-        self.tripper: Tripper = policy.tripper_in(self.state)
-        self.minimum = max(self.tripper.minimums, default=0)
+        half_open = self.state is State.HALF_OPEN
+        self.tripper: Tripper = policy.half_open if half_open else policy.closed
+        self.shadow: Tripper | None = policy.shadow_half_open if half_open else policy.shadow_closed
+        # Both are asked where either may have something new to say.
+        self.watched = self.tripper if self.shadow is None else self.tripper | self.shadow
+        self.minimum = max(self.watched.minimums, default=0)
+
+    def note(self, cause: Cause) -> None:
+        """Remember what a call failed with."""
+        if self.errors is None:
+            self.errors = deque(maxlen=LAST_ERRORS)
+        self.errors.append(cause)
+
+    def last_errors(self) -> tuple[tuple[str, int], ...]:
+        """What the last failures in the window were, the most frequent first."""
+        errors, failures = self.errors or (), self.tally.failure_count
+        counts: dict[str, int] = {}
+        for cause in list(errors)[-failures:] if failures else ():
+            label = cause if isinstance(cause, str) else label_of(cause)
+            counts[label] = counts.get(label, 0) + 1
+        return tuple(sorted(counts.items(), key=lambda pair: -pair[1]))
 
 
 class Admission(NamedTuple):
@@ -79,3 +119,4 @@ class Notice(NamedTuple):
     generation: int
     reason: Reason
     kind: SignalKind = SignalKind.TRANSITION
+    shadow: bool = False

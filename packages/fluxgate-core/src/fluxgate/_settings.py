@@ -77,6 +77,18 @@ def resolve(settings: Mapping[str, Any], path: str, problems: list[SettingError]
     return arguments
 
 
+def listeners_in(table: object) -> list[Any]:
+    """The listeners that a circuit's settings name; none where they can't be used."""
+    if isinstance(table, Mapping):
+        for key, value in cast("Mapping[str, Any]", table).items():
+            if key.lower() == "listeners":
+                try:
+                    return _listeners(value)
+                except SettingError:
+                    break
+    return []
+
+
 def made(
     front: type[Front], name: str, arguments: Mapping[str, Any], path: str | None = None
 ) -> Front:
@@ -139,7 +151,7 @@ def _unknown(key: object, value: object) -> NoReturn:
 
 
 def _resolved(key: str, value: Any) -> Any:
-    if key == "result_tracker" and value is None:
+    if key in ("result_tracker", "shadow") and value is None:
         return None
     if value is None:
         raise SettingError("None is no setting: leave the key out to have the default")
@@ -191,10 +203,28 @@ def _initial_state(value: Any) -> Any:
     return value
 
 
+def _bounds(value: Any) -> Any:
+    """Seconds, in a list, or in one string with commas (environment variables are strings)."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise SettingError(f"{value!r} is not a list of seconds: write it in square brackets")
+    return tuple(_number(each) for each in cast("list[object]", value))
+
+
+def _flag(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.lower(), value)
+    return value
+
+
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "result_tracker": _callable,
     "max_half_open_calls": _number,
     "probe_timeout": _number,
+    "shadow": lambda value: strategy("tripper", value),
+    "buckets": _bounds,
+    "error_messages": _flag,
     "listeners": _listeners,
     "initial_state": _initial_state,
     "clock": _callable,

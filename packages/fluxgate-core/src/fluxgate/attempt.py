@@ -60,16 +60,17 @@ class Attempt:
         if times is not None:
             self._circuit.settle(self._admission, Outcome.SUCCESS, *times)
 
-    def fail(self, exc: BaseException | None = None, elapsed: float | None = None) -> None:
+    def fail(self, exc: BaseException | str | None = None, elapsed: float | None = None) -> None:
         """The call failed. This is final: no tracker is asked.
 
         Args:
-            exc: what it failed with, if there is an exception; it is not judged again.
+            exc: what it failed with: an exception, or a few words such as `HTTP 503`. It is not
+                judged again; it is counted among the last errors that explain a trip.
             elapsed: its duration in seconds; by default the time since it was admitted.
         """
         times = self._times(elapsed)
         if self._claim():
-            self._circuit.settle(self._admission, Outcome.FAILURE, *times)
+            self._circuit.failed(self._admission, exc, *times)
 
     def ignore(self) -> None:
         """The call says nothing about the dependency.

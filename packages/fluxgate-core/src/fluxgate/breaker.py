@@ -41,6 +41,9 @@ class CircuitBreaker(Front):
         permit: which share of the calls it admits while half-open (10 % to 100 % over 60 s).
         max_half_open_calls: probes in flight at once (10).
         probe_timeout: seconds after which a probe that has not ended gives its slot back (60).
+        shadow: another tripper to try: what it would do is reported, and never done.
+        buckets: upper bounds (seconds) of a histogram of durations, for collectors.
+        error_messages: whether explanations quote the messages of errors, not their types alone.
         listeners: called with each `Signal`, in order, on the path of the call that caused it.
         initial_state: `CLOSED`, `METRICS_ONLY` (to try a policy on real traffic), `DISABLED` or
             `FORCED_OPEN`.

@@ -82,6 +82,9 @@ class Totals(Record):
         rejected: calls that were refused.
         slow: calls that took a threshold (seconds) or more, by threshold.
         duration: seconds that successes and failures took together.
+        trips: how often it opened, by the clause of the reason (or "other", past fifty).
+        histogram: how many successes and failures took at most so many seconds: by bound,
+            ascending, the last one infinity; empty without the setting `buckets`.
     """
 
     successes: int
@@ -92,6 +95,8 @@ class Totals(Record):
     rejected: int
     slow: Mapping[float, int]
     duration: float
+    trips: Mapping[str, int]
+    histogram: Mapping[float, int]
 
     @property
     def settled(self) -> int:
@@ -114,6 +119,8 @@ class Info(Record):
         totals: lifetime counts.
         last_trip: why the circuit last opened; None if it never did.
         would_open: in `State.METRICS_ONLY`, why the circuit would open now; None if it would not.
+        shadow: while calls are recorded, why the shadow tripper would open the circuit now; None
+            if it would not, or there is none.
     """
 
     name: str
@@ -127,3 +134,4 @@ class Info(Record):
     totals: Totals
     last_trip: Reason | None
     would_open: Reason | None
+    shadow: Reason | None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, TypedDict
 
 from fluxgate._strategy import Strategy
@@ -30,6 +31,9 @@ class Settings(TypedDict, total=False):
     permit: Permit
     max_half_open_calls: int
     probe_timeout: float
+    shadow: Tripper | None
+    buckets: Iterable[float]
+    error_messages: bool
 
 
 class Policy(Strategy):
@@ -45,6 +49,12 @@ class Policy(Strategy):
         max_half_open_calls: probes in flight at once, 1 or more.
         probe_timeout: seconds after which a probe that has not ended gives its slot back and is
             ignored, whatever becomes of it; choose it above your longest good call.
+        shadow: another tripper to try on the same calls: what it would do is reported, and never
+            done.
+        buckets: upper bounds (seconds) of a histogram of durations, for collectors; none, no
+            histogram.
+        error_messages: whether explanations quote the messages of errors, not their types alone.
+            Messages may hold secrets, and explanations go to logs and chats.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -52,7 +62,9 @@ class Policy(Strategy):
     """
 
     __slots__ = (
+        "buckets",
         "closed",
+        "error_messages",
         "fast",
         "half_open",
         "max_half_open_calls",
@@ -61,6 +73,9 @@ class Policy(Strategy):
         "probe_window",
         "result_tracker",
         "retry",
+        "shadow",
+        "shadow_closed",
+        "shadow_half_open",
         "slow",
         "thresholds",
         "tracker",
@@ -76,6 +91,9 @@ class Policy(Strategy):
         "permit",
         "max_half_open_calls",
         "probe_timeout",
+        "shadow",
+        "buckets",
+        "error_messages",
     )
 
     def __init__(
@@ -89,6 +107,9 @@ class Policy(Strategy):
         permit: Permit = RampUp(0.1, 1.0, 60.0),
         max_half_open_calls: int = 10,
         probe_timeout: float = 60.0,
+        shadow: Tripper | None = None,
+        buckets: Iterable[float] = (),
+        error_messages: bool = False,
     ) -> None:
         _check_kind("window", window, Window)
         _check_kind("tracker", tracker, Tracker)
@@ -105,6 +126,10 @@ class Policy(Strategy):
             raise TypeError(f"probe_timeout must be a number of seconds: {probe_timeout!r}")
         if not 0 < probe_timeout < math.inf:
             raise ValueError(f"probe_timeout must be finite seconds above 0: {probe_timeout}")
+        if shadow is not None:
+            _check_kind("shadow", shadow, Tripper)
+        if not isinstance(error_messages, bool):
+            raise TypeError(f"error_messages must be True or False: {error_messages!r}")
         self.window = window
         self.tracker = tracker
         self.result_tracker = result_tracker
@@ -113,35 +138,45 @@ class Policy(Strategy):
         self.permit = permit
         self.max_half_open_calls = max_half_open_calls
         self.probe_timeout = probe_timeout
+        self.shadow = shadow
+        self.buckets = _bounds(buckets)
+        self.error_messages = error_messages
 
-        self.closed = tripper.given(State.CLOSED)
-        self.half_open = tripper.given(State.HALF_OPEN)
-        self._check_tripper()
-        self.thresholds = tuple(sorted({*self.closed.thresholds, *self.half_open.thresholds}))
+        self.closed, self.half_open = self._folded("tripper", tripper)
+        shadows = () if shadow is None else self._folded("shadow", shadow)
+        self.shadow_closed: Tripper | None
+        self.shadow_half_open: Tripper | None
+        self.shadow_closed, self.shadow_half_open = shadows or (None, None)
+        asked = (self.closed, self.half_open, *shadows)
+        self.thresholds = tuple(sorted({t for each in asked for t in each.thresholds}))
         self.slow = min(self.thresholds, default=math.inf)
         # A success below every threshold needs no look at the tripper; but a result tracker must
         # see each result.
         self.fast = self.slow if result_tracker is None else -math.inf
-        self.probe_window = CountWindow(max(window.capacity or 100, self.half_open.evidence))
+        evidence = max(each.evidence for each in (self.half_open, *shadows[1:]))
+        self.probe_window = CountWindow(max(window.capacity or 100, evidence))
 
-    def _check_tripper(self) -> None:
-        if self.closed is NEVER:
+    def _folded(self, name: str, tripper: Tripper) -> tuple[Tripper, Tripper]:
+        """A tripper as it reads when closed, and when half-open; checked."""
+        closed, half_open = tripper.given(State.CLOSED), tripper.given(State.HALF_OPEN)
+        if closed is NEVER:
             raise ValueError(
-                f"tripper {self.tripper!r} can never fire in the closed state: "
+                f"{name} {tripper!r} can never fire in the closed state: "
                 "add a clause that does, such as Closed() & FailureRate(0.5)"
             )
-        for state, folded in ((State.CLOSED, self.closed), (State.HALF_OPEN, self.half_open)):
+        for state, folded in ((State.CLOSED, closed), (State.HALF_OPEN, half_open)):
             if folded.fires_on_success:
                 raise ValueError(
-                    f"tripper {self.tripper!r} fires on fast successes alone when {state}: "
+                    f"{name} {tripper!r} fires on fast successes alone when {state}: "
                     "join it with a clause on failures or latency, such as & FailureRate(0.5)"
                 )
         capacity = self.window.capacity
-        if capacity is not None and max(self.closed.minimums, default=0) > capacity:
+        if capacity is not None and max(closed.minimums, default=0) > capacity:
             raise ValueError(
-                f"MinRequests({max(self.closed.minimums)}) is never reached: {self.window!r} "
+                f"MinRequests({max(closed.minimums)}) is never reached: {self.window!r} "
                 f"holds {capacity} calls; lower the one or enlarge the other"
             )
+        return closed, half_open
 
     def replace(self, **changes: Any) -> Policy:
         """A copy with other settings. Unknown names raise a TypeError that lists the known."""
@@ -156,9 +191,22 @@ class Policy(Strategy):
     def __repr__(self) -> str:
         return f"Policy({', '.join(f'{k}={v!r}' for k, v in self._values().items())})"
 
-    def tripper_in(self, state: State) -> Tripper:
-        """The tripper as it reads in `state`."""
-        return self.half_open if state is State.HALF_OPEN else self.closed
+
+def _bounds(buckets: Iterable[float]) -> tuple[float, ...]:
+    """The bounds of a histogram; infinity, which ends every one, may be left out."""
+    if isinstance(buckets, str) or not isinstance(buckets, Iterable):
+        raise TypeError(f"buckets must be a list of seconds, such as (0.1, 0.5, 1.0): {buckets!r}")
+    bounds = tuple(buckets)
+    if bounds and bounds[-1] == math.inf:
+        bounds = bounds[:-1]
+    for bound in bounds:
+        if isinstance(bound, bool) or not isinstance(bound, (int, float)):
+            raise TypeError(f"buckets must be numbers of seconds: {bound!r}")
+        if not 0 < bound < math.inf:
+            raise ValueError(f"buckets must be finite seconds above 0: {bound!r}")
+    if any(left >= right for left, right in pairwise(bounds)):
+        raise ValueError(f"buckets must ascend: {bounds!r}")
+    return bounds
 
 
 def _check_kind(name: str, value: object, kind: type[Strategy]) -> None:

@@ -16,13 +16,15 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
+from fluxgate import _log
 from fluxgate._circuit import Circuit
 from fluxgate._config import Config
 from fluxgate._mistakes import SettingError, complain, nearest
-from fluxgate._settings import Called, Factory, resolve
+from fluxgate._settings import Called, Factory, listeners_in, resolve
 from fluxgate._table import Entry, Table
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
 from fluxgate.errors import ConfigError
+from fluxgate.signals import Listener
 
 __all__ = ["AsyncCircuits", "Registry", "UnknownCircuitError"]
 
@@ -186,6 +188,26 @@ class Registry(_Circuits[CircuitBreaker]):
         """Forget every circuit."""
         for key in self:
             self._table.forget(key)
+
+    def listeners(self) -> list[Listener]:
+        """Whom its circuits tell, and whom its settings name; each once."""
+        tables = [self.config.defaults, *self.config.breakers.values(), *self._declared.values()]
+        named = (listener for table in tables for listener in listeners_in(table))
+        heard = (listener for breaker in self.values() for listener in breaker.listeners)
+        return list({id(listener): listener for listener in (*named, *heard)}.values())
+
+    def close(self) -> None:
+        """Close the listeners that have a `close()`, each once; an error of theirs is logged.
+
+        For the end of a process. The circuits go on, and so may the listeners.
+        """
+        for listener in self.listeners():
+            close = getattr(listener, "close", None)
+            if callable(close):
+                try:
+                    close()
+                except Exception as error:
+                    _log.fault("(any)", f"closing listener {listener!r}", error)
 
     def _front(self, key: str, circuit: Circuit) -> CircuitBreaker:
         entry = self._entry(key, circuit)

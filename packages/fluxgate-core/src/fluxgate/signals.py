@@ -22,17 +22,30 @@ class Reason(Record):
         measured: the value that the clause compared (ratio 0-1, seconds, or a count); None where
             nothing was measured.
         calls: how many calls it was measured over.
+        window: the window that they are in, as an expression (`CountWindow(100)`).
+        errors: what the last failures among them were, each with its count, the most frequent
+            first: `("httpx.ConnectTimeout", 58)`. Types alone, unless the setting
+            `error_messages=True` asks for the messages, which may hold secrets.
     """
 
     clause: str
     measured: float | None = None
     calls: int | None = None
+    window: str | None = None
+    errors: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         if self.measured is None:
             return self.clause
         over = "" if self.calls is None else f" over {self.calls} calls"
         return f"{self.clause}: {self.measured:.4g}{over}"
+
+    @property
+    def details(self) -> str:
+        """All of it in one line: what `str()` says, the window, and the last errors."""
+        where = "" if self.window is None else f" in {self.window}"
+        what = ", ".join(f"{count} × {label}" for label, count in self.errors)
+        return f"{self}{where}{what and f'; last errors: {what}'}"
 
 
 class SignalKind(StrEnum):
@@ -41,7 +54,9 @@ class SignalKind(StrEnum):
     TRANSITION = "transition"
     """The circuit went from `old_state` to `new_state`."""
     WOULD_OPEN = "would_open"
-    """A metrics-only circuit would have opened; its state is unchanged."""
+    """A metrics-only circuit, or the shadow tripper, would have opened; the state is unchanged."""
+    WOULD_CLOSE = "would_close"
+    """The shadow tripper would have it closed, after `WOULD_OPEN` or probes; it is unchanged."""
 
 
 class Signal(Record):
@@ -54,7 +69,8 @@ class Signal(Record):
         timestamp: wall-clock time in seconds since the epoch, for display only.
         generation: the number of the circuit's phase that this began; it only grows.
         reason: why.
-        kind: a transition, or what a metrics-only circuit would have done.
+        kind: a transition, or what would have been done.
+        shadow: whether it is the shadow tripper that would have done it.
     """
 
     circuit_name: str
@@ -64,7 +80,13 @@ class Signal(Record):
     generation: int
     reason: Reason
     kind: SignalKind = SignalKind.TRANSITION
+    shadow: bool = False
 
 
 Listener: TypeAlias = Callable[[Signal], object]
-"""Any callable that takes a `Signal`; what it returns is not looked at."""
+"""Any callable that takes a `Signal`; what it returns is not looked at.
+
+It may have two methods more. `rejected(error)` is called with each `CallNotPermittedError`, on the
+path of the call that is refused, so it must be quick; calls may come from several threads at
+once. `close()` is called when the application that has it in its settings stops.
+"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any, TypedDict
 from weakref import ref
@@ -31,6 +31,9 @@ class BreakerSettings(TypedDict, total=False):
     permit: Permit | str
     max_half_open_calls: int
     probe_timeout: float
+    shadow: Tripper | str | None
+    buckets: Iterable[float] | str
+    error_messages: bool
     listeners: Sequence[Listener | str]
     initial_state: State | str
     clock: Callable[[], float]

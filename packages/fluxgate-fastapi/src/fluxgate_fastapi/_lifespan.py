@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fluxgate.registry import Registry
 from fluxgate_fastapi._checks import check_routes, raise_all
-from fluxgate_fastapi._declared import Declared
+from fluxgate_fastapi._declared import BreakerSettings, Declared
 from fluxgate_fastapi._installed import ATTRIBUTE, Installed
 
 
@@ -111,26 +111,19 @@ async def _close(close: Any) -> None:
 
 
 def _closers(registry: Registry, declared: Iterable[Declared]) -> Iterator[Any]:
-    """The `aclose` or `close` of every listener that the settings name, each once."""
-    config = registry.config
-    tables: list[Any] = [config.defaults, *config.breakers.values()]
-    tables += [each.settings for each in declared]
-    told: list[object] = []
-    for table in tables:
-        for listener in _listeners(table):
-            if any(listener is each for each in told):
-                continue
-            told.append(listener)
-            close = getattr(listener, "aclose", None) or getattr(listener, "close", None)
-            if callable(close):
-                yield close
+    """The `aclose` or `close` of every listener, each once: of circuits, settings and routes.
+
+    A route whose circuit has not been used yet has told the registry nothing.
+    """
+    routes = (listener for each in declared for listener in _listeners(each.settings))
+    told = {id(listener): listener for listener in (*registry.listeners(), *routes)}
+    for listener in told.values():
+        close = getattr(listener, "aclose", None) or getattr(listener, "close", None)
+        if callable(close):
+            yield close
 
 
-def _listeners(table: Any) -> Iterable[object]:
-    if not isinstance(table, dict):  # a factory
-        return
-    for key, value in cast("dict[str, Any]", table).items():
-        if key.lower() == "listeners" and isinstance(value, (list, tuple)):
-            for each in cast("list[object]", value):
-                with suppress(ImportError, AttributeError, ValueError):
-                    yield pkgutil.resolve_name(each) if isinstance(each, str) else each
+def _listeners(settings: BreakerSettings) -> Iterator[object]:
+    for each in settings.get("listeners", ()):
+        with suppress(ImportError, AttributeError, ValueError):
+            yield pkgutil.resolve_name(each) if isinstance(each, str) else each

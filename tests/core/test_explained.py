@@ -1,0 +1,452 @@
+"""Why a circuit opened: clause, value, window, and what the last failures were."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fluxgate import CallNotPermittedError, CircuitBreaker, Reason, State
+from fluxgate.permits import All
+from fluxgate.retries import Cooldown
+from fluxgate.testing import ManualClock, RecordedSignals
+from fluxgate.trackers import TypeOf
+from fluxgate.trippers import Closed, FailureRate, FailureStreak, MinRequests
+from fluxgate.windows import CountWindow, TimeWindow
+
+if TYPE_CHECKING:
+    from conftest import Protected
+
+TEN = MinRequests(10) & FailureRate(0.5)
+
+
+class Timeout(Exception):
+    """An error with a module."""
+
+
+def test_the_last_errors_are_told_by_type_and_count(protect: Callable[..., Protected]) -> None:
+    protected = protect(tripper=TEN)
+    protected.succeed(times=3)
+    protected.fail(Timeout("secret"), times=2)
+    protected.fail(times=5)
+    reason = protected.signals[-1].reason
+    assert reason == protected.info.last_trip == protected.refused().reason
+    assert (reason.clause, reason.measured, reason.calls) == ("FailureRate(0.5)", 0.7, 10)
+    assert reason.window == "CountWindow(100)"
+    assert reason.errors == (("ConnectionError", 5), (f"{__name__}.Timeout", 2))
+    assert reason.details == (
+        "FailureRate(0.5): 0.7 over 10 calls in CountWindow(100); "
+        f"last errors: 5 × ConnectionError, 2 × {__name__}.Timeout"
+    )
+    assert "secret" not in repr(protected.signals)
+
+
+def test_only_errors_of_the_window_are_told(breaker: Callable[..., Protected]) -> None:
+    protected = breaker(tripper=TEN, window=CountWindow(10))
+    protected.fail(Timeout(), times=4)
+    protected.succeed(times=10)
+    protected.fail(times=5)
+    assert protected.signals[-1].reason.errors == (("ConnectionError", 5),)
+
+    protected = breaker(tripper=TEN, window=TimeWindow(60.0))
+    protected.fail(Timeout(), times=4)
+    protected.clock.advance(128.0)
+    protected.fail(times=10)
+    assert protected.signals[-1].reason.errors == (("ConnectionError", 10),)
+
+
+def test_a_phase_begins_without_the_errors_of_the_last(breaker: Callable[..., Protected]) -> None:
+    protected = breaker(tripper=Closed() & FailureRate(0.5), retry=Cooldown(8.0), permit=All())
+    protected.fail(Timeout())
+    protected.clock.advance(8.0)
+    protected.fail()
+    assert protected.signals[-1].reason == Reason("probe failed", errors=(("ConnectionError", 1),))
+    assert protected.signals[-1].reason.details == "probe failed; last errors: 1 × ConnectionError"
+    protected.breaker.reset()
+    assert protected.signals[-1].reason.errors == ()
+
+
+def test_probes_are_judged_in_a_window_of_their_own(breaker: Callable[..., Protected]) -> None:
+    protected = breaker(tripper=TEN, window=TimeWindow(60.0), retry=Cooldown(8.0), permit=All())
+    protected.fail(times=10)
+    protected.clock.advance(8.0)
+    protected.fail(times=10)
+    assert protected.signals[-1].reason.window == "CountWindow(100)"
+
+
+def test_however_many_failures_few_errors_are_kept() -> None:
+    tripper = MinRequests(1000) & FailureRate(0.5)
+    breaker = CircuitBreaker("api", tripper=tripper, window=CountWindow(1000))
+    for _ in range(1000):
+        breaker.attempt().fail(OSError())
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert (trip.calls, trip.errors) == (1000, (("OSError", 100),))
+
+
+def test_errors_themselves_are_not_kept() -> None:
+    """Their tracebacks would keep the frames of failed calls alive."""
+    breaker = CircuitBreaker("api")
+    error = Timeout("down")
+    breaker.attempt().fail(error)
+    with pytest.raises(Timeout), breaker:
+        raise error
+    gone = weakref.ref(error)
+    error.__traceback__ = None
+    del error
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "label"),
+    [
+        (OSError("x"), "OSError"),
+        ("HTTP 503", "HTTP 503"),
+        ("x" * 500, "x" * 200),
+    ],
+    ids=["error", "words", "too many words"],
+)
+def test_an_attempt_says_what_it_failed_with(given: Any, label: str) -> None:
+    breaker = CircuitBreaker("api", tripper=FailureStreak(1))
+    breaker.attempt().fail(given)
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.errors == ((label, 1),)
+
+
+def test_an_attempt_need_not_say_what_it_failed_with() -> None:
+    breaker = CircuitBreaker("api", tripper=FailureStreak(2))
+    breaker.attempt().fail()
+    breaker.attempt().fail()
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.errors == ()
+    assert trip.details == "FailureStreak(2): 2 over 2 calls in CountWindow(100)"
+
+
+def test_of_a_group_the_error_that_was_tracked_is_told(protect: Callable[..., Protected]) -> None:
+    protected = protect(tripper=FailureStreak(1), tracker=TypeOf(OSError))
+    group = ExceptionGroup("two", [ValueError(), ExceptionGroup("one", [TimeoutError()])])
+    protected.fail(group)
+    assert protected.signals[-1].reason.errors == (("TimeoutError", 1),)
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+def test_messages_are_told_if_asked_for(protect: Callable[..., Protected]) -> None:
+    protected = protect(tripper=FailureStreak(5), error_messages=True)
+    protected.fail(OSError("no route\n  to host"), times=2)
+    protected.fail(ValueError("x" * 500))
+    protected.fail(ValueError())
+    protected.fail(Unprintable())
+    errors = dict(protected.signals[-1].reason.errors)
+    assert errors == {
+        "OSError: no route to host": 2,
+        f"ValueError: {'x' * 199}…": 1,
+        "ValueError": 1,
+        f"{__name__}.Unprintable": 1,
+    }
+    breaker = CircuitBreaker("api", tripper=FailureStreak(1), error_messages=True)
+    breaker.attempt().fail(OSError("no route"))
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.errors == (("OSError: no route", 1),)
+
+
+def test_a_refusal_with_all_its_reasons_is_picklable() -> None:
+    breaker = CircuitBreaker("api", tripper=FailureStreak(1))
+    breaker.attempt().fail(OSError())
+    with pytest.raises(CallNotPermittedError) as caught:
+        breaker.call(int)
+    copied = pickle.loads(pickle.dumps(caught.value))
+    assert copied.reason.errors == (("OSError", 1),)
+
+
+def test_trips_are_counted_by_clause(breaker: Callable[..., Protected]) -> None:
+    protected = breaker(tripper=Closed() & FailureRate(0.5), retry=Cooldown(8.0), permit=All())
+    protected.fail()
+    protected.clock.advance(8.0)
+    protected.fail()
+    protected.clock.advance(8.0)
+    protected.fail()
+    protected.breaker.force_open()  # no trip: a hand did it
+    protected.breaker.reset()
+    protected.breaker.open_for(5)
+    assert protected.totals.trips == {"FailureRate(0.5)": 1, "probe failed": 2, "open_for()": 1}
+
+
+def test_clauses_without_number_end_up_in_one() -> None:
+    breaker = CircuitBreaker("api", tripper=FailureStreak(1))
+    for count in range(60):
+        breaker.update(tripper=FailureStreak(1) | FailureRate(0.5 + count / 1000))
+        breaker.update(tripper=FailureRate(0.5 + count / 1000))
+        breaker.attempt().fail()
+        breaker.reset()
+    trips = breaker.info().totals.trips
+    assert (len(trips), trips["other"], sum(trips.values())) == (51, 10, 60)
+
+
+# -- shadow
+
+
+def shadowed(**settings: Any) -> tuple[CircuitBreaker, ManualClock, RecordedSignals]:
+    clock, signals = ManualClock(), RecordedSignals()
+    breaker = CircuitBreaker(
+        "api", **{"clock": clock, "listeners": [signals], "permit": All(), **settings}
+    )
+    return breaker, clock, signals
+
+
+def told(signals: RecordedSignals) -> list[tuple[str, bool, str]]:
+    return [(signal.kind.value, signal.shadow, str(signal.reason)) for signal in signals]
+
+
+def test_a_shadow_reports_and_does_nothing() -> None:
+    breaker, _, signals = shadowed(tripper=TEN, shadow=FailureStreak(2), window=CountWindow(10))
+    breaker.attempt().fail(OSError())
+    assert breaker.info().shadow is None
+    breaker.attempt().fail(OSError())
+    breaker.attempt().fail(OSError())
+    assert told(signals) == [("would_open", True, "FailureStreak(2): 2 over 2 calls")]
+    signal = signals[0]
+    assert (signal.old_state, signal.new_state) == (State.CLOSED, State.CLOSED)
+    assert signal.reason.errors == (("OSError", 2),)
+    why = breaker.info().shadow
+    assert why is not None
+    assert why.measured == 3
+    assert breaker.state is State.CLOSED
+    breaker.call(int)  # a fast success: it is noticed when the journal is read
+    assert breaker.info().shadow is None
+    assert told(signals)[1:] == [("would_close", True, "FailureStreak(2) cleared")]
+    breaker.attempt().fail()
+    breaker.attempt().fail()
+    assert [kind for kind, *_ in told(signals)] == ["would_open", "would_close", "would_open"]
+
+
+def test_a_shadow_is_told_before_the_live_one_acts() -> None:
+    breaker, _, signals = shadowed(tripper=FailureStreak(3), shadow=FailureStreak(3))
+    for _ in range(3):
+        breaker.attempt().fail()
+    assert [kind for kind, *_ in told(signals)] == ["would_open", "transition"]
+    assert breaker.info().shadow is None  # it isn't asked while the circuit is open
+
+
+def test_a_shadow_sees_time_pass() -> None:
+    breaker, clock, signals = shadowed(
+        tripper=MinRequests(100) & FailureRate(0.5),
+        shadow=MinRequests(2) & FailureRate(0.5),
+        window=TimeWindow(64.0),
+    )
+    breaker.attempt().fail()
+    breaker.attempt().fail()
+    clock.advance(128.0)
+    assert breaker.info().shadow is None
+    breaker.attempt().fail()
+    assert [kind for kind, *_ in told(signals)] == ["would_open", "would_close"]
+
+
+def test_a_shadow_has_its_say_about_probes() -> None:
+    breaker, clock, signals = shadowed(
+        tripper=Closed() & FailureRate(0.5),
+        shadow=MinRequests(2) & FailureRate(0.5),
+        retry=Cooldown(8.0),
+    )
+    breaker.attempt().fail()
+    clock.advance(8.0)
+    first, second = breaker.attempt(), breaker.attempt()
+    first.succeed()
+    second.succeed()  # stale by now: the live one needs a single probe
+    assert told(signals)[-1] == ("transition", False, "probe succeeded")
+
+    breaker, clock, signals = shadowed(
+        tripper=MinRequests(2) & FailureRate(0.5),
+        shadow=Closed() & FailureRate(0.5),
+        retry=Cooldown(8.0),
+    )
+    breaker.attempt().fail()
+    breaker.attempt().fail()
+    signals.clear()
+    clock.advance(8.0)
+    breaker.attempt().fail(OSError())
+    assert told(signals)[1:] == [("would_open", True, "probe failed")]
+    breaker.attempt().succeed()
+    assert told(signals)[2:4] == [
+        ("would_close", True, "probe succeeded"),
+        ("transition", False, "FailureRate(0.5): 0.5 over 2 calls"),
+    ]
+
+
+def test_what_a_shadow_needs_counts_for_the_lane() -> None:
+    """An own tripper that declares nothing is asked after every call, as a shadow, too."""
+
+    class Asked(FailureRate):
+        __slots__ = ()
+        needs_bad = False
+        steady = False
+        count = 0
+
+        def fires(self, metrics: Any) -> bool:
+            Asked.count += 1
+            return False
+
+    breaker, _, _ = shadowed(tripper=TEN, shadow=Asked(0.5))
+    for _ in range(20):
+        breaker.call(int)
+    assert Asked.count == 20
+    breaker.update(shadow=None)
+    for _ in range(20):
+        breaker.call(int)
+    assert Asked.count == 20
+
+
+def test_a_shadows_thresholds_are_counted() -> None:
+    from fluxgate.trippers import SlowRate
+
+    breaker, _, signals = shadowed(tripper=TEN, shadow=SlowRate(0.5, 2.0))
+    breaker.attempt().succeed(elapsed=3.0)
+    assert breaker.info().metrics.slow_counts == {2.0: 1}
+    assert told(signals) == [("would_open", True, "SlowRate(0.5, 2.0): 1 over 1 calls")]
+
+
+def test_a_raising_shadow_moves_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(FailureRate):
+        __slots__ = ()
+
+        def fires(self, metrics: Any) -> bool:
+            raise RuntimeError("broken")
+
+    breaker, _, signals = shadowed(tripper=FailureStreak(2), shadow=Broken(0.5))
+    breaker.attempt().fail()
+    breaker.attempt().fail()
+    assert [kind for kind, *_ in told(signals)] == ["transition"]
+    assert "tripper raised RuntimeError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("shadow", "error", "complaint"),
+    [
+        ("FailureRate(0.5)", TypeError, "shadow must be a Tripper"),
+        (MinRequests(3), ValueError, r"shadow MinRequests\(3\) fires on fast successes alone"),
+        (MinRequests(500) & FailureRate(0.5), ValueError, "never reached"),
+    ],
+)
+def test_a_wrong_shadow_is_refused(shadow: Any, error: type[Exception], complaint: str) -> None:
+    with pytest.raises(error, match=complaint):
+        CircuitBreaker("api", shadow=shadow)
+
+
+# -- refusals
+
+
+class Refusals:
+    """A listener that hears of refusals, too."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+
+    def __call__(self, signal: Any) -> None:
+        self.heard.append(signal.new_state)
+
+    def rejected(self, error: Any) -> None:
+        self.heard.append(error)
+
+
+def test_a_listener_may_hear_of_each_refusal(protect: Callable[..., Protected]) -> None:
+    listener = Refusals()
+    protected = protect(listeners=[listener], initial_state="forced_open")
+    assert protected.breaker.listeners[1:] == (listener,)
+    errors = [protected.refused() for _ in range(3)]
+    assert listener.heard == errors
+
+
+def test_a_listener_that_raises_on_a_refusal_is_logged(
+    protect: Callable[..., Protected], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Refusals):
+        def rejected(self, error: Any) -> None:
+            raise RuntimeError("broken")
+
+    listener = Refusals()
+    protected = protect(listeners=[Broken(), listener], initial_state="forced_open")
+    assert listener.heard == [protected.refused()]
+    assert "raised RuntimeError" in caplog.text
+
+
+def test_a_refusal_inside_another_circuit_is_told_when_it_is_out() -> None:
+    """No code of the user's runs inside a circuit: a tripper (say) may make calls itself."""
+    listener = Refusals()
+    inner = CircuitBreaker("inner", listeners=[listener], initial_state="forced_open")
+    heard: list[int] = []
+
+    class Calls(FailureRate):
+        __slots__ = ()
+
+        def fires(self, metrics: Any) -> bool:
+            with pytest.raises(Exception, match="inner"):
+                inner.call(int)
+            heard.append(len(listener.heard))
+            return False
+
+    outer = CircuitBreaker("outer", tripper=Calls(0.5))
+    outer.attempt().fail()
+    assert heard == [0]
+    assert len(listener.heard) == 1
+
+
+# -- the histogram
+
+
+def test_a_histogram_counts_what_succeeds_and_what_fails(
+    breaker: Callable[..., Protected],
+) -> None:
+    protected = breaker(buckets=(0.5, 1.0, 2.0), tripper=MinRequests(100) & FailureRate(0.5))
+    assert protected.totals.histogram == {0.5: 0, 1.0: 0, 2.0: 0, float("inf"): 0}
+    protected.succeed(times=300)
+    protected.succeed(0.5)  # a bound belongs to its bucket
+    protected.fail(seconds=1.5)
+    protected.succeed(64.0)
+    with pytest.raises(KeyboardInterrupt):
+        protected.run(lambda: (_ for _ in ()).throw(KeyboardInterrupt()))
+    totals = protected.totals
+    assert totals.histogram == {0.5: 301, 1.0: 301, 2.0: 302, float("inf"): 303}
+    assert list(totals.histogram) == sorted(totals.histogram)
+    assert totals.histogram[float("inf")] == totals.successes + totals.failures
+
+
+def test_without_buckets_there_is_no_histogram(breaker: Callable[..., Protected]) -> None:
+    protected = breaker()
+    protected.succeed()
+    assert protected.totals.histogram == {}
+
+
+def test_infinity_may_be_among_the_buckets() -> None:
+    assert CircuitBreaker("api", buckets=[1, float("inf")]).policy.buckets == (1,)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "error", "complaint"),
+    [
+        (5, TypeError, "buckets must be a list of seconds"),
+        ("0.1", TypeError, "buckets must be a list of seconds"),
+        ([0.1, "1"], TypeError, "buckets must be numbers of seconds: '1'"),
+        ([0, 1], ValueError, "buckets must be finite seconds above 0: 0"),
+        ([1, float("nan")], ValueError, "buckets must be finite seconds above 0: nan"),
+        ([1, 1], ValueError, "buckets must ascend"),
+    ],
+)
+def test_wrong_buckets_are_refused(buckets: Any, error: type[Exception], complaint: str) -> None:
+    with pytest.raises(error, match=complaint):
+        CircuitBreaker("api", buckets=buckets)
+
+
+def test_error_messages_is_true_or_false() -> None:
+    with pytest.raises(TypeError, match="error_messages must be True or False: 'yes'"):
+        CircuitBreaker("api", error_messages="yes")  # type: ignore[arg-type]
