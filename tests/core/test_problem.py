@@ -61,6 +61,13 @@ def test_neither_name_nor_reason_leaks_unless_asked() -> None:
     for secret in ("billing", "FailureRate", "0.62"):
         assert secret not in hidden.json().decode()
         assert secret not in str(hidden.headers)
+    told = Reason("FailureRate(0.5)", 0.62, 100, "CountWindow(100)", (("TimeoutError", 62),))
+    error = CallNotPermittedError("internal-billing.local", State.OPEN, 5, told)
+    assert Problem.of(error).detail == hidden.detail
+    assert Problem.of(error, show_name=True).detail == (
+        "The circuit 'internal-billing.local' is open (FailureRate(0.5): 0.62 over 100 calls in "
+        "CountWindow(100); last errors: 62 × TimeoutError): try again in 5 seconds."
+    )
     shown = Problem.of(refusal(5), show_name=True)
     assert shown.as_dict()["circuit"] == "internal-billing.local"
     assert shown.detail == (

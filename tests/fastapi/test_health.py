@@ -39,6 +39,7 @@ def test_each_circuit_by_its_name(drive: Any, registry: Registry, opened: Opened
     assert stock["retry_after"] is stock["reason"] is None
     assert (payments["state"], payments["retry_after"]) == ("open", 30.0)
     assert payments["reason"].startswith("FailureRate(0.5)")
+    assert " in CountWindow(100)" in payments["reason"]
 
 
 def test_a_name_that_utf_8_can_not_carry(drive: Any, registry: Registry, opened: Opened) -> None:

@@ -146,7 +146,7 @@ def _detail(refusal: CallNotPermittedError, seconds: int | None, show_name: bool
     who, why = "A service that this request needs", ""
     if show_name:
         who = f"The circuit {refusal.name!r}"
-        why = f" ({refusal.reason})" if refusal.reason is not None else ""
+        why = f" ({refusal.reason.details})" if refusal.reason is not None else ""
     when = "later"
     if seconds is not None:
         when = f"in {seconds} second{'' if seconds == 1 else 's'}"

@@ -96,5 +96,5 @@ def _circuit(info: Info) -> CircuitHealth:
         since=info.since,
         calls=info.metrics.total_count,
         failure_rate=info.metrics.failure_rate,
-        reason=None if info.last_trip is None else encodable(str(info.last_trip)),
+        reason=None if info.last_trip is None else encodable(info.last_trip.details),
     )
