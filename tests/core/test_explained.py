@@ -9,13 +9,23 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fluxgate import CallNotPermittedError, CircuitBreaker, Reason, State
+from fluxgate import CallNotPermittedError, CircuitBreaker, Reason, SignalKind, State
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
 from fluxgate.testing import ManualClock, RecordedSignals
 from fluxgate.trackers import TypeOf
-from fluxgate.trippers import Closed, FailureRate, FailureStreak, MinRequests
+from fluxgate.trippers import (
+    AvgLatency,
+    Closed,
+    FailureRate,
+    FailureStreak,
+    MinRequests,
+    SlowRate,
+    Tripper,
+)
 from fluxgate.windows import CountWindow, TimeWindow
 
 if TYPE_CHECKING:
@@ -284,6 +294,48 @@ def test_a_shadow_has_its_say_about_probes() -> None:
     ]
 
 
+SHADOWS = (
+    FailureStreak(2),
+    MinRequests(3) & FailureRate(0.5),
+    SlowRate(0.4, 2.0),
+    AvgLatency(1.5),
+    MinRequests(2) & (FailureRate(0.6) | SlowRate(0.5, 1.0)),
+)
+
+
+@given(
+    shadow=st.sampled_from(SHADOWS),
+    size=st.integers(3, 8),
+    calls=st.lists(st.tuples(st.booleans(), st.sampled_from((0.0, 1.0, 2.0, 4.0))), max_size=40),
+)
+def test_a_shadow_against_a_plain_list(
+    shadow: Tripper, size: int, calls: list[tuple[bool, float]]
+) -> None:
+    """It reports each change of what it would say about the last `size` calls, and no more."""
+    breaker, clock, signals = shadowed(
+        tripper=FailureStreak(1000), shadow=shadow, window=CountWindow(size)
+    )
+    oracle = CountWindow(size).tally(shadow.thresholds)
+    expected: list[SignalKind] = []
+    fired = False
+    for failed, seconds in calls:
+        attempt = breaker.attempt()
+        clock.advance(seconds)
+        if failed:
+            attempt.fail()
+        else:
+            attempt.succeed()
+        info = breaker.info()  # reads what fast successes have left
+        slow = tuple(t for t in shadow.thresholds if seconds >= t)
+        oracle.add(failed, slow, seconds, round(seconds * 1e9), clock())
+        if shadow.fires(oracle) is not fired:
+            fired = not fired
+            expected.append(SignalKind.WOULD_OPEN if fired else SignalKind.WOULD_CLOSE)
+        assert (info.shadow is not None) is fired
+    assert [signal.kind for signal in signals] == expected
+    assert breaker.state is State.CLOSED
+
+
 def test_what_a_shadow_needs_counts_for_the_lane() -> None:
     """An own tripper that declares nothing is asked after every call, as a shadow, too."""
 
@@ -308,8 +360,6 @@ def test_what_a_shadow_needs_counts_for_the_lane() -> None:
 
 
 def test_a_shadows_thresholds_are_counted() -> None:
-    from fluxgate.trippers import SlowRate
-
     breaker, _, signals = shadowed(tripper=TEN, shadow=SlowRate(0.5, 2.0))
     breaker.attempt().succeed(elapsed=3.0)
     assert breaker.info().metrics.slow_counts == {2.0: 1}

@@ -1,70 +1,37 @@
 """One circuit: the only holder of a Machine, and everything that the machine must not know.
 
-It adds the name, the lock, the clock, the trackers, and the order in which things are told.
-
-The lock serves threads, any number of event loops and trio alike: what it guards never waits,
-never logs, and calls no user code but the strategies. Garbage collection and signal handlers can
-run *inside* it on the same thread, and what they call may want this lock, or one that a thread
-waiting for this one holds. So who finds a lock busy looks whether its own thread is already
-inside a circuit. If so it doesn't wait: a settlement goes to the inbox, which the holder empties
-before it leaves and looks at again afterwards.
+What is asked of it: to admit and to settle calls, by way of the trackers; to be set by hand; to be
+read. `_guarded.py` has the lock under which that happens.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from math import inf
-from types import CodeType
-from typing import Any, Final
+from typing import Any
 
-from fluxgate import _index, _log
+from fluxgate import _index
 from fluxgate._dispatch import Dispatch
+from fluxgate._guarded import DEFERRED, Guarded, nothing
 from fluxgate._judge import LONGEST, cause_of, outcome_of, outcome_of_result
 from fluxgate._lane import BATCH, Lane
-from fluxgate._machine import Event, Machine, Outcome
+from fluxgate._machine import Machine
 from fluxgate._phase import RECORDING, Admission, Cause, Phase
+from fluxgate._transitions import Event, Outcome
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
-from fluxgate.signals import Listener, Reason, Signal
+from fluxgate.signals import Listener, Reason
 from fluxgate.state import State
 
-Step = Callable[..., Any]
 DISABLED = State.DISABLED
 
 
-class _Deferred:
-    """The answer of a lock that was not waited for."""
+class Circuit(Guarded):
+    """The shared state behind any number of breakers. Every method may be called anywhere."""
 
-
-_DEFERRED: Final = _Deferred()
-
-
-class Circuit:
-    """The shared state behind any number of breakers. Every method may be called anywhere.
-
-    Attributes:
-        name: what the circuit is called in signals, errors and pages; not unique by itself.
-        clock: gives seconds, for durations and deadlines.
-        lane: the way through for healthy calls; None while the circuit does not record.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_busy",
-        "_dispatch",
-        "_inbox",
-        "_info",
-        "_lock",
-        "_machine",
-        "_rejections",
-        "clock",
-        "lane",
-        "name",
-    )
+    __slots__ = ("__weakref__", "_info")
 
     def __init__(
         self,
@@ -76,16 +43,9 @@ class Circuit:
         clock: Callable[[], float],
         dice: Callable[[], float],
     ) -> None:
-        self.name = name
-        self.clock = clock
-        self._machine = Machine(policy, initial_state, clock(), dice)
-        self._dispatch = Dispatch(listeners)
-        self._inbox: list[tuple[Step, tuple[Any, ...]]] = []
-        self._rejections: list[None] = []
+        machine = Machine(policy, initial_state, clock(), dice)
+        super().__init__(name, machine, Dispatch(listeners), clock)
         self._info: Info | None = None
-        self._lock = threading.RLock()
-        self._busy = False
-        self.lane = self._machine.lane
         _index.add(self)
 
     # -- admission
@@ -102,7 +62,7 @@ class Circuit:
         if phase.state is DISABLED:
             return Admission(phase)
         admission = self._exclusively(self._acquire, now)
-        if deferred := admission is _DEFERRED:
+        if deferred := admission is DEFERRED:
             phase = self._machine.phase
             recording = phase.state in RECORDING or phase.state is DISABLED
             admission = Admission(phase) if recording else phase
@@ -131,20 +91,12 @@ class Circuit:
         rejections = self._rejections
         rejections.append(None)  # atomic, unlike += 1
         if len(rejections) > BATCH:
-            self._perform(_nothing)
+            self._perform(nothing)
         # Without __init__, which only names these arguments: refusing has to be cheap.
         error = _new_refusal(CallNotPermittedError, self.name, phase.state, retry_after, reason)
         if self._dispatch.hooks:
             self._tell_refused(error)
         return error
-
-    def _tell_refused(self, error: CallNotPermittedError) -> None:
-        """Call what listeners have for refusals: here, or, inside another circuit, later."""
-        if _inside_a_circuit():
-            self._dispatch.refused.append(error)
-            _untold.append(self)
-        else:
-            self._dispatch.tell_refused(error)
 
     # -- settlement
 
@@ -216,7 +168,7 @@ class Circuit:
         ending = (admission.phase, admission.probe, Outcome.IGNORED, 0.0, 0.0)
         self._inbox.append((self._machine.settle, ending))
         if len(self._inbox) > BATCH and not self._busy:
-            self._locked(_nothing, ())
+            self._locked(nothing, ())
 
     def drain(self, lane: Lane) -> None:
         """Count what lies in a lane's journal."""
@@ -243,7 +195,7 @@ class Circuit:
     def info(self) -> Info:
         """The circuit as it stands; the last known picture if this thread is inside a circuit."""
         info = self._exclusively(self._look)
-        if info is _DEFERRED:
+        if info is DEFERRED:
             info = self._info or self._picture(self.clock())
         else:
             self._afterwards()
@@ -284,149 +236,16 @@ class Circuit:
             metrics=phase.tally.snapshot(),
             totals=machine.totals.snapshot(),
             last_trip=machine.last_trip,
-            would_open=machine.would_open(),
-            shadow=machine.shadow(),
+            would_open=machine.advice.would_open(phase),
+            shadow=machine.advice.shadow(phase),
         )
 
-    # -- the lock
-
-    def _perform(self, step: Step, *args: Any) -> None:
-        """Do `step` under the lock: now, or, where this thread must not wait, soon."""
-        if self._busy and _inside_a_circuit():
-            self._inbox.append((step, args))
-            if self._busy:
-                return  # its holder looks again before it is done
-            step, args = _nothing, ()
-        self._locked(step, args)
-        if self._inbox or self._machine.advice.faults or self._dispatch.queue or _untold:
-            self._afterwards()
-
-    def _exclusively(self, step: Step, *args: Any) -> Any:
-        """Do `step` under the lock for its result; `_DEFERRED` where waiting could deadlock."""
-        if self._busy and _inside_a_circuit():
-            return _DEFERRED
-        return self._locked(step, args)
-
-    def _locked(self, step: Step, args: tuple[Any, ...]) -> Any:
-        with self._lock:
-            # An RLock, since a signal handler can come between these two lines; nothing has been
-            # touched then.
-            self._busy = True
-            try:
-                lane = self.lane
-                if lane is not None and lane.journal:
-                    self._absorb(lane)
-                if self._rejections or self._inbox:
-                    self._catch_up()
-                return step(*args)
-            except BaseException:  # a signal handler raised in the middle of a step
-                self._machine.recover()
-                raise
-            finally:
-                machine = self._machine
-                if machine.lane is not self.lane or machine.outbox:
-                    self._publish()
-                self._busy = False
-
-    def _catch_up(self) -> None:
-        """Count the rejections, and do what others left in the inbox."""
-        rejections, inbox = self._rejections, self._inbox
-        count = len(rejections)
-        del rejections[:count]
-        self._machine.totals.rejected += count
-        while inbox:
-            step, args = inbox.pop(0)
-            step(*args)
-
-    def _absorb(self, lane: Lane) -> None:
-        journal = lane.journal
-        batch = journal[:]
-        if batch:
-            del journal[: len(batch)]  # never a new list: a shell may hold this one
-            if lane is self._machine.lane:
-                self._machine.absorb(lane, batch)
-            else:
-                self._machine.absorb_late(lane, batch, self.clock())
-
-    def _publish(self) -> None:
-        """Put the machine's lane up for all to see, and fetch what it has to tell."""
-        machine = self._machine
-        while (lane := machine.lane) is not self.lane:
-            retired, self.lane = self.lane, lane
-            if retired is not None:
-                retired.room = -1  # who appends from now on drains it, what came before is here
-                self._absorb(retired)
-        if machine.outbox:
-            wall = time.time()
-            for notice in machine.outbox:
-                old, new, generation, reason, kind, shadow = notice
-                self._dispatch.post(
-                    Signal(self.name, old, new, wall, generation, reason, kind, shadow)
-                )
-            machine.outbox.clear()
-
-    def _afterwards(self) -> None:
-        """Now that the lock is free: the inbox again, the faults, the listeners."""
-        while self._inbox and not self._busy:
-            self._locked(_nothing, ())
-        if self._machine.advice.faults or self._dispatch.queue:
-            if _inside_a_circuit():  # another one's: its holder tells when it is out
-                _untold.append(self)
-                return
-            self._tell()
-        while _untold:
-            try:
-                _untold.pop(0)._tell()
-            except IndexError:  # another thread was quicker
-                return
-
-    def _tell(self) -> None:
-        for what, error in self._machine.advice.take_faults():
-            if error is None:
-                _log.warn(self.name, what)
-            else:
-                _log.fault(self.name, what, error)
-        self._dispatch.deliver()
-        while self._dispatch.refused:
-            try:
-                self._dispatch.tell_refused(self._dispatch.refused.pop(0))
-            except IndexError:  # another thread was quicker
-                return
-
     def restart(self) -> None:
-        """Begin anew in a forked child, where the lock's holder may not exist."""
-        self._lock = threading.RLock()
-        self._busy = False
-        self._inbox = []
-        self._rejections = []
         self._info = None
-        if self.lane is not None:  # a call that forked may be on its way through it
-            self.lane.room = -1
-            self.lane.journal.clear()
-        self._machine.restart()
-        self._dispatch.restart()
-        self.lane = self._machine.lane
+        super().restart()
 
-
-_untold: list[Circuit] = []
-"""Circuits with something to tell that was caused inside another circuit's lock."""
 
 _new_refusal = CallNotPermittedError.__new__
-_CRITICAL: Final[CodeType] = Circuit._locked.__code__
-
-
-def _inside_a_circuit() -> bool:
-    """Whether this thread is, further down its stack, inside any circuit's lock."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code is _CRITICAL:
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
-
-
-def _nothing() -> None:
-    """A step for when catching up is all that is wanted."""
 
 
 def _left(phase: Phase, now: float) -> float | None:

@@ -11,7 +11,7 @@ from functools import partial, update_wrapper
 from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar, Unpack, cast, overload
 
 from fluxgate._circuit import Circuit
-from fluxgate._machine import Event
+from fluxgate._transitions import Event
 from fluxgate._wrapping import (
     Kind,
     describe,

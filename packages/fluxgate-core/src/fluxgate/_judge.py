@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from fluxgate import _log
-from fluxgate._machine import Outcome
 from fluxgate._phase import Cause, label_of
+from fluxgate._transitions import Outcome
 from fluxgate.errors import FluxgateError
 from fluxgate.policy import Policy
 

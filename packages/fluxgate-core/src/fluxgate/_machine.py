@@ -1,4 +1,4 @@
-"""The state table, and the rules that move a circuit through it.
+"""The rules that move a circuit through its states (`_transitions.py` has the table).
 
 The rules:
 
@@ -27,67 +27,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from enum import StrEnum
 
-from fluxgate._advice import Advice
 from fluxgate._counters import Counters
 from fluxgate._lane import Lane
 from fluxgate._phase import RECORDING, Admission, Cause, Notice, Phase
+from fluxgate._transitions import CONTROLS, TRANSITIONS, Event, Outcome
+from fluxgate._verdicts import Verdicts
 from fluxgate.policy import Policy
-from fluxgate.signals import Reason, SignalKind
+from fluxgate.signals import Reason
 from fluxgate.state import State
-from fluxgate.trippers import NEVER, Tripper
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
-METRICS_ONLY, DISABLED, FORCED_OPEN = State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN
-
-
-class Outcome(StrEnum):
-    """How an admitted call ended."""
-
-    SUCCESS = "success"
-    FAILURE = "failure"
-    IGNORED = "ignored"
-    CANCELLED = "cancelled"
-
-
+DISABLED, FORCED_OPEN = State.DISABLED, State.FORCED_OPEN
 SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
-
-
-class Event(StrEnum):
-    """What moves a circuit. The first three are the breaker's own, the others are its controls."""
-
-    TRIPPED = "tripped"
-    COOLED = "cooled"
-    RECOVERED = "recovered"
-    OPEN_FOR = "open_for"
-    RESET = "reset"
-    FORCE_OPEN = "force_open"
-    DISABLE = "disable"
-    METRICS_ONLY = "metrics_only"
-
-
-_CONTROLS = {
-    Event.RESET: CLOSED,
-    Event.FORCE_OPEN: FORCED_OPEN,
-    Event.DISABLE: DISABLED,
-    Event.METRICS_ONLY: METRICS_ONLY,
-}
-
-TRANSITIONS: dict[State, dict[Event, State]] = {
-    CLOSED: {Event.TRIPPED: OPEN, Event.OPEN_FOR: OPEN, **_CONTROLS},
-    OPEN: {Event.COOLED: HALF_OPEN, Event.OPEN_FOR: OPEN, **_CONTROLS},
-    HALF_OPEN: {
-        Event.TRIPPED: OPEN,
-        Event.RECOVERED: CLOSED,
-        Event.OPEN_FOR: OPEN,
-        **_CONTROLS,
-    },
-    # What was set by hand stays until a hand changes it.
-    METRICS_ONLY: {**_CONTROLS},
-    DISABLED: {**_CONTROLS},
-    FORCED_OPEN: {**_CONTROLS},
-}
 
 
 class Machine:
@@ -114,10 +66,10 @@ class Machine:
 
     def __init__(self, policy: Policy, state: State, now: float, dice: Callable[[], float]) -> None:
         self.policy = policy
-        self.advice = Advice(dice)
+        self.outbox: list[Notice] = []
+        self.advice = Verdicts(dice, self.outbox)
         self.reopens = 0
         self.last_trip: Reason | None = None
-        self.outbox: list[Notice] = []
         self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
         self.totals = Counters(policy.buckets)
@@ -181,19 +133,22 @@ class Machine:
         slow: tuple[float, ...] = ()
         if elapsed >= phase.policy.slow:
             slow = self._slow_at(phase, elapsed)
-        cleared = phase.would_open and not self._fires_at(phase.tripper, phase, now)
-        if phase.shadow_open:
-            self._ask_shadow_again(phase, now)
+        cleared = False
+        if phase.would_open or phase.shadow_open:
+            phase.tally.advance(now)  # before there is more bad news: time may have cleared it
+            cleared = phase.would_open and not self.advice.fires(phase.tripper, phase.tally)
+            self.advice.of_shadow(phase)
         before = phase.tally.add(failed, slow, elapsed, nanoseconds, now)
         if phase.state is HALF_OPEN:
-            self._judge_probes(phase, failed, now)
+            self._judge(phase, failed, now)
             return
         if failed or slow or not phase.watched.steady or _completes_minimum(phase, before):
             if cleared:  # by successes, silently: the next time is news again
                 phase.would_open = False
-            self._ask(phase, now)
+            if (reason := self.advice.of_calls(phase)) is not None:
+                self._move(Event.TRIPPED, now, reason)
         elif phase.shadow_open:
-            self._ask_shadow_again(phase, now)
+            self.advice.of_shadow(phase)
         if phase is self.phase:
             self._choose_lane(phase, now)
 
@@ -207,7 +162,7 @@ class Machine:
             totals.histogram.add_all(batch)
         phase.tally.add_fast(batch, nanoseconds, lane.at)
         if phase.shadow_open:
-            self._ask_shadow_again(phase, lane.at)
+            self.advice.of_shadow(phase)
 
     def absorb_late(self, lane: Lane, batch: list[float], now: float) -> None:
         """Count what came through a lane that is the current one no longer."""
@@ -229,7 +184,7 @@ class Machine:
         if event is Event.RESET:
             self.reopens = 0
             self.phase.tally.failure_streak = 0
-        elif self.phase.state is _CONTROLS[event]:
+        elif self.phase.state is CONTROLS[event]:
             return
         self._move(event, now, Reason(f"{event}()"))
 
@@ -286,18 +241,6 @@ class Machine:
         """Bring the numbers up to `now`: forget what is too old, reclaim lost probes."""
         self.phase.tally.advance(now)
         self._reclaim(self.phase, now)
-
-    def would_open(self) -> Reason | None:
-        """In METRICS_ONLY, why the circuit would open now."""
-        phase = self.phase
-        return self._why(phase.tripper, phase) if phase.state is METRICS_ONLY else None
-
-    def shadow(self) -> Reason | None:
-        """While recording, why the shadow tripper would open the circuit now."""
-        phase = self.phase
-        if phase.shadow is None or phase.state not in RECORDING:
-            return None
-        return self._why(phase.shadow, phase)
 
     # -- inside
 
@@ -362,63 +305,11 @@ class Machine:
             self.totals.slow[threshold] = self.totals.slow.get(threshold, 0) + 1
         return slow
 
-    def _why(self, tripper: Tripper, phase: Phase) -> Reason | None:
-        fires = self.advice.fires(tripper, phase.tally)
-        return self.advice.explain(tripper, phase) if fires else None
-
-    def _fires_at(self, tripper: Tripper, phase: Phase, now: float) -> bool:
-        phase.tally.advance(now)
-        return self.advice.fires(tripper, phase.tally)
-
-    def _ask(self, phase: Phase, now: float) -> None:
-        if phase.shadow is not None and not phase.shadow_open:  # first: this may end the phase
-            reason = self._why(phase.shadow, phase)
-            if reason is not None:
-                self._would(phase, True, reason, shadow=True)
-        fires = self.advice.fires(phase.tripper, phase.tally)
-        if phase.state is METRICS_ONLY:
-            if fires and not phase.would_open:
-                self._would(phase, True, self.advice.explain(phase.tripper, phase))
-            phase.would_open = fires
-        elif fires:
-            self._move(Event.TRIPPED, now, self.advice.explain(phase.tripper, phase))
-
-    def _ask_shadow_again(self, phase: Phase, now: float) -> None:
-        """See whether what would have opened has been cleared by successes, or by time."""
-        shadow = phase.shadow
-        if phase.state not in RECORDING or shadow is None:
-            return
-        if not self._fires_at(shadow, phase, now):
-            self._would(phase, False, Reason(f"{shadow!r} cleared"), shadow=True)
-
-    def _would(self, phase: Phase, fires: bool, reason: Reason, *, shadow: bool = False) -> None:
-        """Report a verdict that is not carried out."""
-        if shadow:
-            phase.shadow_open = fires
-        kind = SignalKind.WOULD_OPEN if fires else SignalKind.WOULD_CLOSE
-        self.outbox.append(Notice(phase.state, phase.state, phase.generation, reason, kind, shadow))
-
-    def _judge_probes(self, phase: Phase, failed: bool, now: float) -> None:
-        if phase.shadow is not None:
-            verdict = self._verdict(phase.shadow, phase, failed)
-            if verdict is not None and verdict[0] is not phase.shadow_open:
-                self._would(phase, *verdict, shadow=True)
-        verdict = self._verdict(phase.tripper, phase, failed)
+    def _judge(self, phase: Phase, failed: bool, now: float) -> None:
+        verdict = self.advice.of_probes(phase, failed)
         if verdict is not None:
             fires, reason = verdict
             self._move(Event.TRIPPED if fires else Event.RECOVERED, now, reason)
-
-    def _verdict(self, tripper: Tripper, phase: Phase, failed: bool) -> tuple[bool, Reason] | None:
-        """Whether a tripper would open again, and why; None if it needs more probes."""
-        if tripper is NEVER:
-            if failed:
-                return True, Reason("probe failed", errors=phase.last_errors())
-            return False, Reason("probe succeeded")
-        if not self.advice.has_evidence(tripper, phase.tally):
-            return None
-        if self.advice.fires(tripper, phase.tally):
-            return True, self.advice.explain(tripper, phase)
-        return False, Reason("probes succeeded")
 
     def _choose_lane(self, phase: Phase, now: float) -> None:
         """Decide whether fast successes can matter now; a new lane only if that has changed."""

@@ -6,7 +6,7 @@ import math
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fluxgate._machine import Outcome
+from fluxgate._transitions import Outcome
 
 if TYPE_CHECKING:
     from fluxgate._circuit import Circuit

@@ -1,0 +1,55 @@
+"""The state table: which states there are, what moves a circuit, and where to."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from fluxgate.state import State
+
+CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
+METRICS_ONLY, DISABLED, FORCED_OPEN = State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN
+
+
+class Outcome(StrEnum):
+    """How an admitted call ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"
+    CANCELLED = "cancelled"
+
+
+class Event(StrEnum):
+    """What moves a circuit. The first three are the breaker's own, the others are its controls."""
+
+    TRIPPED = "tripped"
+    COOLED = "cooled"
+    RECOVERED = "recovered"
+    OPEN_FOR = "open_for"
+    RESET = "reset"
+    FORCE_OPEN = "force_open"
+    DISABLE = "disable"
+    METRICS_ONLY = "metrics_only"
+
+
+CONTROLS = {
+    Event.RESET: CLOSED,
+    Event.FORCE_OPEN: FORCED_OPEN,
+    Event.DISABLE: DISABLED,
+    Event.METRICS_ONLY: METRICS_ONLY,
+}
+
+TRANSITIONS: dict[State, dict[Event, State]] = {
+    CLOSED: {Event.TRIPPED: OPEN, Event.OPEN_FOR: OPEN, **CONTROLS},
+    OPEN: {Event.COOLED: HALF_OPEN, Event.OPEN_FOR: OPEN, **CONTROLS},
+    HALF_OPEN: {
+        Event.TRIPPED: OPEN,
+        Event.RECOVERED: CLOSED,
+        Event.OPEN_FOR: OPEN,
+        **CONTROLS,
+    },
+    # What was set by hand stays until a hand changes it.
+    METRICS_ONLY: {**CONTROLS},
+    DISABLED: {**CONTROLS},
+    FORCED_OPEN: {**CONTROLS},
+}
