@@ -18,6 +18,8 @@ import fluxgate
 
 # Neither a module for its users to import: one is a plugin, the other a command.
 UNLISTED = {"fluxgate.pytest_plugin", "fluxgate.__main__"}
+# What can't be imported without an extra.
+EXTRAS = {"fluxgate.listeners.otel": "otel", "fluxgate.listeners.prometheus": "prometheus"}
 
 
 def public_modules() -> list[str]:
@@ -126,10 +128,21 @@ def test_importing_it_leaves_the_expensive_parts_of_the_standard_library_alone()
     assert output == "[]"
 
 
-@pytest.mark.parametrize("name", public_modules())
+@pytest.mark.parametrize("name", [name for name in public_modules() if name not in EXTRAS])
 def test_every_public_module_can_be_the_first_to_be_imported(name: str) -> None:
     """No import cycle depends on who comes first."""
     assert run(f"import {name}; print({name}.__name__)") == name
+
+
+@pytest.mark.parametrize(("name", "extra"), EXTRAS.items())
+def test_a_module_that_needs_an_extra_names_it(name: str, extra: str) -> None:
+    program = f"""
+        try:
+            import {name}
+        except ImportError as error:
+            print(error)
+        """
+    assert f"fluxgate-core[{extra}]" in run(program)
 
 
 def test_every_error_of_its_own_is_a_fluxgate_error() -> None:
