@@ -106,6 +106,22 @@ def test_a_critical_circuit_that_is_probing_is_degraded(
     assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
 
 
+def test_a_critical_circuit_that_may_probe_gets_its_traffic_back(
+    over_test_client: Any, registry: Registry, opened: Opened, clock: ManualClock
+) -> None:
+    """It turns half-open at a call, and there is none as long as this says 503."""
+    opened("database")
+    client = over_test_client(app_with(registry, critical={"database"}))
+    clock.advance(29)
+    assert client.get(PATH).status_code == 503
+    clock.advance(1)
+    answer = client.get(PATH)
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["circuits"]["database"]["state"] == "open"
+    registry["database"].force_open()
+    assert client.get(PATH).status_code == 503
+
+
 def test_a_string_in_place_of_names_is_refused() -> None:
     with pytest.raises(TypeError, match="critical"):
         health(critical="database")

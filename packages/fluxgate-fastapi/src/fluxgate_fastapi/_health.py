@@ -48,8 +48,9 @@ def health(
 
     An open circuit means that a dependency is down, and that this service copes: it is
     *degraded*, and the answer is a 200, since restarting it would help nobody. It is *unhealthy*,
-    a 503, while the circuit of a critical dependency is open. The page makes no circuits. It names
-    them: keep it from the public.
+    a 503, while the circuit of a critical dependency refuses calls: no longer than until it may
+    probe, since who takes the traffic away at a 503 would leave nobody to do so. The page makes no
+    circuits. It names them: keep it from the public.
 
     Args:
         registry: whose circuits; by default those of the application that serves the request.
@@ -77,7 +78,7 @@ def health(
         status: Literal["healthy", "degraded", "unhealthy"] = "healthy"
         if any(info.state in _IMPAIRED for info in infos.values()):
             status = "degraded"
-        if any(name in vital and info.state in _REFUSING for name, info in infos.items()):
+        if any(name in vital and _refuses(info) for name, info in infos.items()):
             status = "unhealthy"
             response.status_code = 503
         response.headers["Cache-Control"] = "no-store"
@@ -87,6 +88,11 @@ def health(
         )
 
     return router
+
+
+def _refuses(info: Info) -> bool:
+    """Whether a call would be refused now; an open circuit probes once its time is up."""
+    return info.state in _REFUSING and info.retry_after != 0
 
 
 def _circuit(info: Info) -> CircuitHealth:
