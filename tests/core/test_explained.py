@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxgate import CallNotPermittedError, CircuitBreaker, Reason, SignalKind, State
+from fluxgate._guarded import inside_a_circuit
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
 from fluxgate.testing import ManualClock, RecordedSignals
@@ -26,7 +27,7 @@ from fluxgate.trippers import (
     SlowRate,
     Tripper,
 )
-from fluxgate.windows import CountWindow, TimeWindow
+from fluxgate.windows import CountWindow, TimeWindow, Window
 
 if TYPE_CHECKING:
     from conftest import Protected
@@ -36,6 +37,15 @@ TEN = MinRequests(10) & FailureRate(0.5)
 
 class Timeout(Exception):
     """An error with a module."""
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Unwritable:
+    __str__ = Unprintable.__str__  # type: ignore[assignment]
 
 
 def test_the_last_errors_are_told_by_type_and_count(protect: Callable[..., Protected]) -> None:
@@ -117,9 +127,10 @@ def test_errors_themselves_are_not_kept() -> None:
     [
         (OSError("x"), "OSError"),
         ("HTTP 503", "HTTP 503"),
-        ("x" * 500, "x" * 200),
+        ("x" * 500, f"{'x' * 199}…"),
+        ("two\n lines", "two lines"),
     ],
-    ids=["error", "words", "too many words"],
+    ids=["error", "words", "too many words", "two lines"],
 )
 def test_an_attempt_says_what_it_failed_with(given: Any, label: str) -> None:
     breaker = CircuitBreaker("api", tripper=FailureStreak(1))
@@ -139,16 +150,63 @@ def test_an_attempt_need_not_say_what_it_failed_with() -> None:
     assert trip.details == "FailureStreak(2): 2 over 2 calls in CountWindow(100)"
 
 
+def test_what_cannot_be_said_is_left_out() -> None:
+    breaker = CircuitBreaker("api", tripper=FailureStreak(2))
+    breaker.attempt().fail(Unprintable())
+    broken: Any = Unwritable()
+    breaker.attempt().fail(broken)
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.errors == ((f"{__name__}.Unprintable", 1),)
+
+
+def test_a_failure_that_says_nothing_takes_the_place_of_an_older_one() -> None:
+    breaker = CircuitBreaker(
+        "api", tripper=MinRequests(3) & FailureRate(1.0), window=CountWindow(3), retry=Cooldown(1)
+    )
+    breaker.attempt().fail(ValueError())
+    breaker.attempt().fail(ValueError())
+    breaker.attempt().succeed()
+    for _ in range(3):
+        breaker.attempt().fail()
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.errors == ()
+
+
+def test_a_streak_may_have_begun_before_the_window() -> None:
+    breaker = CircuitBreaker("api", tripper=FailureStreak(5), window=CountWindow(3))
+    for _ in range(5):
+        breaker.attempt().fail()
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.details == "FailureStreak(5): 5 over 5 calls"
+
+
+def test_a_class_without_a_module_is_an_exception_like_any_other() -> None:
+    """Naming it must not keep a half-open circuit from being judged."""
+    names: dict[str, Any] = {}
+    exec('Nameless = type("Nameless", (Exception,), {})', names)  # where there is no __name__
+    nameless = names["Nameless"]
+    clock = ManualClock()
+    breaker = CircuitBreaker(
+        "api", tripper=Closed() & FailureStreak(1), retry=Cooldown(8.0), permit=All(), clock=clock
+    )
+    for _ in range(2):
+        with pytest.raises(nameless), breaker:
+            raise nameless
+        assert breaker.state is State.OPEN
+        clock.advance(8.0)
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.errors == (("Exception", 1),)
+
+
 def test_of_a_group_the_error_that_was_tracked_is_told(protect: Callable[..., Protected]) -> None:
     protected = protect(tripper=FailureStreak(1), tracker=TypeOf(OSError))
     group = ExceptionGroup("two", [ValueError(), ExceptionGroup("one", [TimeoutError()])])
     protected.fail(group)
     assert protected.signals[-1].reason.errors == (("TimeoutError", 1),)
-
-
-class Unprintable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no")
 
 
 def test_messages_are_told_if_asked_for(protect: Callable[..., Protected]) -> None:
@@ -336,6 +394,89 @@ def test_a_shadow_against_a_plain_list(
     assert breaker.state is State.CLOSED
 
 
+LIVE = (
+    FailureStreak(3),
+    MinRequests(3) & FailureRate(0.5),
+    Closed() & FailureRate(0.5),
+    MinRequests(5) & FailureStreak(3) & FailureRate(0.5),
+    MinRequests(2) & (FailureRate(0.6) | SlowRate(0.5, 2.0)),
+    AvgLatency(1.5),
+)
+
+
+@given(
+    live=st.sampled_from(LIVE),
+    shadow=st.sampled_from((*SHADOWS, FailureStreak(50), AvgLatency(1000.0))),
+    window=st.sampled_from((CountWindow(5), CountWindow(8), TimeWindow(16.0, buckets=4))),
+    calls=st.lists(
+        st.tuples(st.booleans(), st.sampled_from((0.0, 1.0, 2.0)), st.sampled_from((0, 1, 12))),
+        max_size=40,
+    ),
+)
+def test_a_shadow_changes_nothing(
+    live: Tripper, shadow: Tripper, window: Window, calls: list[tuple[bool, float, int]]
+) -> None:
+    """With it and without it, a circuit makes the same moves for the same reasons."""
+    told_by: list[list[Any]] = []
+    for tried in (None, shadow):
+        breaker, clock, signals = shadowed(
+            tripper=live, shadow=tried, window=window, retry=Cooldown(8.0)
+        )
+        for failed, seconds, pause in calls:
+            clock.advance(pause)
+            try:
+                attempt = breaker.attempt()
+            except CallNotPermittedError:
+                continue
+            clock.advance(seconds)
+            if failed:
+                attempt.fail()
+            else:
+                attempt.succeed()
+        moves = [signal for signal in signals if signal.kind is SignalKind.TRANSITION]
+        told_by.append([(move.old_state, move.new_state, move.reason) for move in moves])
+    assert told_by[0] == told_by[1]
+
+
+def test_a_shadow_that_is_exchanged_or_taken_away_takes_its_word_back() -> None:
+    breaker, _, signals = shadowed(tripper=TEN, shadow=FailureStreak(2))
+    for _ in range(3):
+        breaker.attempt().fail()
+    breaker.update(shadow=FailureStreak(3))
+    breaker.attempt().fail()
+    breaker.update(shadow=FailureStreak(500))
+    breaker.call(int)
+    breaker.update(retry=Cooldown(5))  # another setting doesn't touch it
+    assert [(kind, why) for kind, _, why in told(signals)] == [
+        ("would_open", "FailureStreak(2): 2 over 2 calls"),
+        ("would_close", "update()"),
+        ("would_open", "FailureStreak(3): 4 over 4 calls"),
+        ("would_close", "update()"),
+    ]
+
+
+def test_a_reset_of_a_closed_circuit_takes_a_shadows_word_back() -> None:
+    breaker, _, signals = shadowed(tripper=TEN, shadow=FailureStreak(1))
+    breaker.attempt().fail()
+    breaker.reset()
+    breaker.attempt().fail()
+    kinds = [kind for kind, *_ in told(signals)]
+    assert kinds == ["would_open", "would_close", "would_open"]
+
+
+def test_a_tripper_may_answer_with_anything() -> None:
+    class Truthy(FailureRate):
+        __slots__ = ()
+
+        def fires(self, metrics: Any) -> Any:
+            return metrics.failure_rate and metrics.failure_count
+
+    breaker, _, signals = shadowed(tripper=TEN, shadow=Truthy(0.5))
+    for _ in range(3):
+        breaker.attempt().fail()
+    assert [kind for kind, *_ in told(signals)] == ["would_open"]
+
+
 def test_what_a_shadow_needs_counts_for_the_lane() -> None:
     """An own tripper that declares nothing is asked after every call, as a shadow, too."""
 
@@ -417,6 +558,20 @@ def test_a_listener_may_hear_of_each_refusal(protect: Callable[..., Protected]) 
     assert listener.heard == errors
 
 
+def test_a_listener_may_come_later(protect: Callable[..., Protected]) -> None:
+    """It hears of what happens from then on, refusals included."""
+    protected, listener = protect(), Refusals()
+    protected.breaker.disable()
+    protected.breaker.listen(listener)
+    protected.breaker.force_open()
+    assert listener.heard == [State.FORCED_OPEN]
+    error = protected.refused()
+    assert listener.heard[1:] == [error]
+    assert protected.breaker.listeners[-1] is listener
+    with pytest.raises(TypeError, match="listeners must be callable with a Signal: 5"):
+        protected.breaker.listen(5)
+
+
 def test_a_listener_that_raises_on_a_refusal_is_logged(
     protect: Callable[..., Protected], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -449,6 +604,62 @@ def test_a_refusal_inside_another_circuit_is_told_when_it_is_out() -> None:
     outer.attempt().fail()
     assert heard == [0]
     assert len(listener.heard) == 1
+
+
+@pytest.mark.parametrize("touch", ["info", "fail"])
+def test_nobody_else_tells_it_inside_that_circuit(touch: str) -> None:
+    """A finaliser inside one circuit is refused by a second, and uses a third."""
+    inside: list[bool] = []
+
+    class Looks(Refusals):
+        def rejected(self, error: Any) -> None:
+            inside.append(inside_a_circuit())
+
+    refusing = CircuitBreaker("refusing", listeners=[Looks()], initial_state="forced_open")
+    third = CircuitBreaker("third")
+
+    class Dropped:
+        def __del__(self) -> None:
+            with pytest.raises(CallNotPermittedError):
+                refusing.call(int)
+            if touch == "info":
+                third.info()
+            else:
+                third.attempt().fail()
+
+    class Drops(FailureRate):
+        __slots__ = ()
+
+        def fires(self, metrics: Any) -> bool:
+            Dropped()
+            return False
+
+    first = CircuitBreaker("first", tripper=Drops(0.5))
+    first.attempt().fail()
+    assert inside == [False]
+
+
+def test_an_interrupt_in_a_hook_goes_on_once_all_are_told(
+    protect: Callable[..., Protected],
+) -> None:
+    class Interrupted(Refusals):
+        def rejected(self, error: Any) -> None:
+            raise KeyboardInterrupt
+
+    listener = Refusals()
+    protected = protect(listeners=[Interrupted(), listener], initial_state="forced_open")
+    with pytest.raises(KeyboardInterrupt):
+        protected.run(int)
+    assert len(listener.heard) == 1
+
+
+def test_a_hook_that_is_async_is_refused() -> None:
+    class Waits(Refusals):
+        async def rejected(self, error: Any) -> None:  # type: ignore[override]
+            """Nobody would wait for it."""
+
+    with pytest.raises(TypeError, match=r"rejected of listener .* is async: it would never run"):
+        CircuitBreaker("api", listeners=[Waits()])
 
 
 # -- the histogram
@@ -486,6 +697,8 @@ def test_infinity_may_be_among_the_buckets() -> None:
     [
         (5, TypeError, "buckets must be a list of seconds"),
         ("0.1", TypeError, "buckets must be a list of seconds"),
+        (b"12", TypeError, "buckets must be a list of seconds"),
+        ({0.1: 1}, TypeError, "buckets must be a list of seconds"),
         ([0.1, "1"], TypeError, "buckets must be numbers of seconds: '1'"),
         ([0, 1], ValueError, "buckets must be finite seconds above 0: 0"),
         ([1, float("nan")], ValueError, "buckets must be finite seconds above 0: nan"),

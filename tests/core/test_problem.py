@@ -68,6 +68,10 @@ def test_neither_name_nor_reason_leaks_unless_asked() -> None:
         "The circuit 'internal-billing.local' is open (FailureRate(0.5): 0.62 over 100 calls in "
         "CountWindow(100); last errors: 62 × TimeoutError): try again in 5 seconds."
     )
+    errors = (("OSError: postgresql://app:hunter2@db", 1), ("OSError: timed out", 2))
+    told = Reason("FailureStreak(3)", 3, 3, "CountWindow(100)", errors)
+    error = CallNotPermittedError("internal-billing.local", State.OPEN, 5, told)
+    assert "; last errors: 3 × OSError)" in Problem.of(error, show_name=True).detail
     shown = Problem.of(refusal(5), show_name=True)
     assert shown.as_dict()["circuit"] == "internal-billing.local"
     assert shown.detail == (

@@ -669,5 +669,7 @@ def test_close_closes_each_listener_once(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_listeners_that_cannot_be_used_are_passed_over() -> None:
-    registry = Registry({"a": {"listeners": ["no.such.module"]}, "b": {"listeners": 5}})
+    registry = Registry(
+        {"a": {"listeners": ["no.such.module"]}, "b": {"listeners": 5}, "c": {1: 2}}  # type: ignore[dict-item]
+    )
     assert registry.listeners() == []

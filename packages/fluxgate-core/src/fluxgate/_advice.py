@@ -52,7 +52,7 @@ class Advice:
     def fires(self, tripper: Tripper, tally: Tally) -> bool:
         """Whether a tripper would open; not if it raises."""
         try:
-            return tripper.fires(tally)
+            return bool(tripper.fires(tally))
         except Exception as error:
             self.faults.append(("tripper", error))
             return False
@@ -60,7 +60,7 @@ class Advice:
     def has_evidence(self, tripper: Tripper, tally: Tally) -> bool:
         """Whether the probes so far suffice; they do if the tripper can't tell."""
         try:
-            return tripper.has_evidence(tally)
+            return bool(tripper.has_evidence(tally))
         except Exception as error:
             self.faults.append(("tripper", error))
             return True
@@ -70,13 +70,10 @@ class Advice:
         window = phase.policy.window if phase.state in RECORDING else phase.policy.probe_window
         try:
             reason = tripper.explain(phase.tally)
-            return Reason(
-                reason.clause,
-                reason.measured,
-                reason.calls,
-                window=repr(window),
-                errors=phase.last_errors(),
-            )
+            # A streak may have begun before the window did.
+            where = repr(window) if reason.calls == phase.tally.total_count else None
+            clause = str(reason.clause)
+            return Reason(clause, reason.measured, reason.calls, where, phase.last_errors())
         except Exception as error:
             self.faults.append(("tripper", error))
             return Reason(repr(tripper))

@@ -12,9 +12,9 @@ from math import inf
 from typing import Any
 
 from fluxgate import _index
-from fluxgate._dispatch import Dispatch
+from fluxgate._dispatch import Dispatch, hook_of
 from fluxgate._guarded import DEFERRED, Guarded, nothing
-from fluxgate._judge import LONGEST, cause_of, outcome_of, outcome_of_result
+from fluxgate._judge import cause_of, outcome_of, outcome_of_result, words
 from fluxgate._lane import BATCH, Lane
 from fluxgate._machine import Machine
 from fluxgate._phase import RECORDING, Admission, Cause, Phase
@@ -123,7 +123,7 @@ class Circuit(Guarded):
             told = admission.phase.policy.error_messages
             cause = cause_of(error) if told else type(error)
         elif error is not None:
-            cause = str(error)[:LONGEST]
+            cause = words(error) or None
         self.settle(admission, Outcome.FAILURE, elapsed, end, cause)
 
     def returned(
@@ -183,6 +183,10 @@ class Circuit(Guarded):
     def open_for(self, seconds: float) -> None:
         """Open for a stated time."""
         self._perform(self._machine.open_for, seconds, self.clock())
+
+    def listen(self, listener: Listener) -> None:
+        """Tell one more."""
+        self._perform(self._dispatch.add, listener, hook_of(listener))
 
     def update(self, changes: dict[str, Any]) -> None:
         """Replace settings. Raises TypeError or ValueError and changes nothing if they're wrong."""

@@ -8,11 +8,21 @@ its circuit only adds to the queue that its own caller is working off.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from fluxgate import _log
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.signals import Listener, Signal
+
+Hook: TypeAlias = Callable[[CallNotPermittedError], object]
+"""What a listener has for refusals."""
+
+
+def hook_of(listener: object) -> Hook | None:
+    """What it has for refusals, if anything; looked up outside the lock, since it runs its code."""
+    hook = getattr(listener, "rejected", None)
+    return hook if callable(hook) else None
 
 
 class Dispatch:
@@ -21,12 +31,19 @@ class Dispatch:
     __slots__ = ("_delivering", "hooks", "listeners", "queue", "refused")
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
-        self.listeners = tuple(listeners)
-        hooks = (getattr(listener, "rejected", None) for listener in self.listeners)
-        self.hooks = tuple(hook for hook in hooks if callable(hook))
+        self.listeners: tuple[Listener, ...] = ()
+        self.hooks: tuple[Hook, ...] = ()
+        for listener in listeners:
+            self.add(listener, hook_of(listener))
         self.refused: list[CallNotPermittedError] = []  # what the hooks have yet to be told
         self.queue: list[tuple[Listener, Signal]] = []
         self._delivering = threading.Lock()
+
+    def add(self, listener: Listener, hook: Hook | None) -> None:
+        """Tell one more; the caller holds the circuit's lock."""
+        self.listeners = (*self.listeners, listener)
+        if hook is not None:
+            self.hooks = (*self.hooks, hook)
 
     def post(self, signal: Signal) -> None:
         """Queue a signal; the caller holds the circuit's lock, which gives the order."""
@@ -55,12 +72,20 @@ class Dispatch:
             raise interrupt
 
     def tell_refused(self, error: CallNotPermittedError) -> None:
-        """Call the hooks for refusals: on the path of the call, by several threads at once."""
+        """Call the hooks for refusals: on the path of the call, by several threads at once.
+
+        As with signals, an interrupt goes on to the caller once all have been told.
+        """
+        interrupt: BaseException | None = None
         for hook in self.hooks:
             try:
                 hook(error)
             except Exception as fault:
                 _log.fault(error.name, f"listener {hook!r}", fault)
+            except BaseException as fault:
+                interrupt = interrupt or fault
+        if interrupt is not None:
+            raise interrupt
 
     def restart(self) -> None:
         """Begin anew in a forked child: what is queued is the parent's to tell."""

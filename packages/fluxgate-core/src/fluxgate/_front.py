@@ -176,6 +176,14 @@ class Front(ABC):
             raise ValueError(f"open_for({seconds}): seconds must be finite and above 0")
         self._circuit.open_for(seconds)
 
+    def listen(self, listener: Listener) -> None:
+        """Add a listener, which hears of what happens from now on.
+
+        Raises:
+            TypeError: it can't be called with a signal, or is async.
+        """
+        self._circuit.listen(*_checked([listener]))
+
     def update(self, **changes: Unpack[Settings]) -> None:
         """Change settings at run time; state and window stay.
 
@@ -322,5 +330,11 @@ def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
             raise TypeError(
                 f"listener {describe(listener)} is async, and a breaker calls its listeners "
                 "where it stands: wrap it in fluxgate.listeners.Background(...), which has a loop"
+            )
+        rejected = getattr(listener, "rejected", None)
+        if callable(rejected) and kind_of(rejected) is not Kind.FUNCTION:
+            raise TypeError(
+                f"rejected of listener {describe(listener)} is async: it would never run; wrap "
+                "the listener in fluxgate.listeners.Background(...), which has a loop"
             )
     return checked

@@ -147,10 +147,12 @@ class Guarded:
         """Now that the lock is free: the inbox again, the faults, the listeners."""
         while self._inbox and not self._busy:
             self._locked(nothing, ())
-        if self._machine.advice.faults or self._dispatch.queue:
-            if inside_a_circuit():  # another one's: its holder tells when it is out
+        pending = self._machine.advice.faults or self._dispatch.queue
+        if (pending or _untold) and inside_a_circuit():  # its holder tells when it is out
+            if pending:
                 _untold.append(self)
-                return
+            return
+        if pending:
             self._tell()
         while _untold:
             try:

@@ -42,14 +42,17 @@ def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outc
 
 def cause_of(error: BaseException) -> str:
     """An error's type, and as much of its message as a page can show."""
-    label = label_of(type(error))
-    try:
-        message = " ".join(str(error).split())
-    except Exception:  # somebody else's __str__
-        return label
-    if len(message) > LONGEST:
-        message = f"{message[: LONGEST - 1]}…"
+    label, message = label_of(type(error)), words(error)
     return f"{label}: {message}" if message else label
+
+
+def words(given: object) -> str:
+    """What something says of itself, in one line that a page can show."""
+    try:
+        said = " ".join(str(given).split())
+    except Exception:  # somebody else's __str__
+        return ""
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
 
 
 def outcome_of_result(result: object, policy: Policy, circuit: str) -> Outcome:

@@ -36,6 +36,7 @@ from fluxgate._verdicts import Verdicts
 from fluxgate.policy import Policy
 from fluxgate.signals import Reason
 from fluxgate.state import State
+from fluxgate.trippers import Tripper
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 DISABLED, FORCED_OPEN = State.DISABLED, State.FORCED_OPEN
@@ -116,8 +117,7 @@ class Machine:
         failed = outcome is FAILURE
         if failed:
             totals.failures += 1
-            if cause is not None:
-                phase.note(cause)
+            phase.note(cause)
         elif outcome is SUCCESS:
             totals.successes += 1
         elif outcome is IGNORED:
@@ -142,13 +142,15 @@ class Machine:
         if phase.state is HALF_OPEN:
             self._judge(phase, failed, now)
             return
-        if failed or slow or not phase.watched.steady or _completes_minimum(phase, before):
+        if phase.shadow is not None and (
+            phase.shadow_open or failed or _is_news(phase.shadow, phase, slow, before)
+        ):
+            self.advice.of_shadow(phase)  # first: the live one may end the phase
+        if failed or _is_news(phase.tripper, phase, slow, before):
             if cleared:  # by successes, silently: the next time is news again
                 phase.would_open = False
             if (reason := self.advice.of_calls(phase)) is not None:
                 self._move(Event.TRIPPED, now, reason)
-        elif phase.shadow_open:
-            self.advice.of_shadow(phase)
         if phase is self.phase:
             self._choose_lane(phase, now)
 
@@ -207,6 +209,8 @@ class Machine:
         self.policy = policy
         phase = self.phase
         if phase.state in RECORDING:
+            if policy.shadow_closed != phase.shadow:
+                self.advice.withdraw(phase, Reason("update()"))
             phase.take(policy)
             phase.tally.retune(policy.thresholds)
             self._choose_lane(self.phase, now)
@@ -268,7 +272,9 @@ class Machine:
             retry_at=-math.inf if retry_at is None else retry_at,
             reason=reason,
         )
-        if state is not old.state:
+        if state is old.state:
+            self.advice.withdraw(old, reason)
+        else:
             self.outbox.append(Notice(old.state, state, phase.generation, reason))
         self._begin(phase, now)
         return phase
@@ -326,6 +332,11 @@ class Machine:
             self.lane = Lane(phase, fast, tally.until(now), now)
 
 
-def _completes_minimum(phase: Phase, before: int) -> bool:
+def _is_news(tripper: Tripper, phase: Phase, slow: tuple[float, ...], before: int) -> bool:
+    """Whether a success may have made `tripper` fire."""
     after = phase.tally.total_count
-    return any(before < minimum <= after for minimum in phase.watched.minimums)
+    return (
+        not tripper.steady
+        or any(threshold in slow for threshold in tripper.thresholds)
+        or any(before < minimum <= after for minimum in tripper.minimums)
+    )

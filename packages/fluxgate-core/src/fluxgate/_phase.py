@@ -25,8 +25,11 @@ Cause: TypeAlias = type[BaseException] | str
 
 def label_of(kind: type[BaseException]) -> str:
     """A type's name, with its module unless it is a builtin."""
-    name = kind.__qualname__
-    return name if kind.__module__ == "builtins" else f"{kind.__module__}.{name}"
+    try:
+        name, module = kind.__qualname__, kind.__module__
+    except Exception:  # somebody else's metaclass, or a class that was made without a module
+        return "Exception"
+    return name if module == "builtins" else f"{module}.{name}"
 
 
 class Phase:
@@ -65,6 +68,8 @@ class Phase:
         self.state = state
         self.generation = generation
         self.began = now
+        self.shadow: Tripper | None = None
+        self.shadow_open: bool | None = None if state is State.HALF_OPEN else False
         self.take(policy)
         window = policy.probe_window if state is State.HALF_OPEN else policy.window
         self.tally: Tally = window.tally(policy.thresholds, streak)
@@ -72,10 +77,8 @@ class Phase:
         self.retry_at = retry_at
         self.reason = reason
         self.probes: dict[int, float] = {}  # token -> deadline, the earliest first
-        self.errors: deque[Cause] | None = None  # most phases never see one
+        self.errors: deque[Cause | None] | None = None  # most phases never see one
         self.would_open = False
-        # What the shadow said last; of probes it has yet to say something.
-        self.shadow_open: bool | None = None if state is State.HALF_OPEN else False
         self.overdue_seen = False
 
     def take(self, policy: Policy) -> None:
@@ -83,14 +86,19 @@ class Phase:
         self.policy = policy
         half_open = self.state is State.HALF_OPEN
         self.tripper: Tripper = policy.half_open if half_open else policy.closed
-        self.shadow: Tripper | None = policy.shadow_half_open if half_open else policy.shadow_closed
+        shadow = policy.shadow_half_open if half_open else policy.shadow_closed
+        if shadow != self.shadow:  # another one has yet to say something; of probes, anything
+            self.shadow_open = None if half_open else False
+        self.shadow = shadow
         # Both are asked where either may have something new to say.
         self.watched = self.tripper if self.shadow is None else self.tripper | self.shadow
         self.minimum = max(self.watched.minimums, default=0)
 
-    def note(self, cause: Cause) -> None:
+    def note(self, cause: Cause | None) -> None:
         """Remember what a call failed with."""
         if self.errors is None:
+            if cause is None:
+                return
             self.errors = deque(maxlen=LAST_ERRORS)
         self.errors.append(cause)
 
@@ -99,6 +107,8 @@ class Phase:
         errors, failures = self.errors or (), self.tally.failure_count
         counts: dict[str, int] = {}
         for cause in list(errors)[-failures:] if failures else ():
+            if cause is None:  # nobody said; it has its place, lest an older one be told for it
+                continue
             label = cause if isinstance(cause, str) else label_of(cause)
             counts[label] = counts.get(label, 0) + 1
         return tuple(sorted(counts.items(), key=lambda pair: -pair[1]))

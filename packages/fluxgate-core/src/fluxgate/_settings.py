@@ -81,7 +81,7 @@ def listeners_in(table: object) -> list[Any]:
     """The listeners that a circuit's settings name; none where they can't be used."""
     if isinstance(table, Mapping):
         for key, value in cast("Mapping[str, Any]", table).items():
-            if key.lower() == "listeners":
+            if isinstance(key, str) and key.lower() == "listeners":
                 try:
                     return _listeners(value)
                 except SettingError:

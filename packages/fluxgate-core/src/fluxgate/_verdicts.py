@@ -29,8 +29,6 @@ class Verdicts(Advice):
 
     def of_calls(self, phase: Phase) -> Reason | None:
         """While recording, after bad news: why to open now."""
-        if phase.shadow is not None:
-            self.of_shadow(phase)  # first: the live one may end the phase
         fires = self.fires(phase.tripper, phase.tally)
         if phase.state is METRICS_ONLY:
             if fires and not phase.would_open:
@@ -49,6 +47,11 @@ class Verdicts(Advice):
             cleared = Reason(f"{shadow!r} cleared")
             reason = self.explain(shadow, phase) if fires else cleared
             self._would(phase, fires, reason, shadow=True)
+
+    def withdraw(self, phase: Phase, reason: Reason) -> None:
+        """Tell that the shadow says no longer what it has said, where no transition tells it."""
+        if phase.shadow_open and phase.state in RECORDING:
+            self._would(phase, False, reason, shadow=True)
 
     def of_probes(self, phase: Phase, failed: bool) -> tuple[bool, Reason] | None:
         """After a probe: whether to open again (else close), and why; None if more are needed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, TypedDict
 
@@ -153,8 +153,8 @@ class Policy(Strategy):
         # A success below every threshold needs no look at the tripper; but a result tracker must
         # see each result.
         self.fast = self.slow if result_tracker is None else -math.inf
-        evidence = max(each.evidence for each in (self.half_open, *shadows[1:]))
-        self.probe_window = CountWindow(max(window.capacity or 100, evidence))
+        # The live tripper's alone: a shadow must not change what that one sees.
+        self.probe_window = CountWindow(max(window.capacity or 100, self.half_open.evidence))
 
     def _folded(self, name: str, tripper: Tripper) -> tuple[Tripper, Tripper]:
         """A tripper as it reads when closed, and when half-open; checked."""
@@ -194,7 +194,7 @@ class Policy(Strategy):
 
 def _bounds(buckets: Iterable[float]) -> tuple[float, ...]:
     """The bounds of a histogram; infinity, which ends every one, may be left out."""
-    if isinstance(buckets, str) or not isinstance(buckets, Iterable):
+    if isinstance(buckets, (str, bytes, Mapping)) or not isinstance(buckets, Iterable):
         raise TypeError(f"buckets must be a list of seconds, such as (0.1, 0.5, 1.0): {buckets!r}")
     bounds = tuple(buckets)
     if bounds and bounds[-1] == math.inf:

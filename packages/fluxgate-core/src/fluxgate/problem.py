@@ -84,7 +84,8 @@ class Problem:
 
         Args:
             error: a `CallNotPermittedError`, or an exception group that holds one.
-            show_name: whether to name the circuit, and to say why it opened.
+            show_name: whether to name the circuit, and to say why it opened (errors by their
+                types alone, whatever `error_messages` says).
             type: a URI of your own, such as that of a page of your documentation.
 
         Raises:
@@ -146,7 +147,7 @@ def _detail(refusal: CallNotPermittedError, seconds: int | None, show_name: bool
     who, why = "A service that this request needs", ""
     if show_name:
         who = f"The circuit {refusal.name!r}"
-        why = f" ({refusal.reason.details})" if refusal.reason is not None else ""
+        why = f" ({refusal.reason.without_messages.details})" if refusal.reason is not None else ""
     when = "later"
     if seconds is not None:
         when = f"in {seconds} second{'' if seconds == 1 else 's'}"

@@ -199,7 +199,8 @@ class Registry(_Circuits[CircuitBreaker]):
     def close(self) -> None:
         """Close the listeners that have a `close()`, each once; an error of theirs is logged.
 
-        For the end of a process. The circuits go on, and so may the listeners.
+        For the end of a process. The circuits go on, and so may the listeners. It knows those that
+        the settings name and those of the circuits that there are.
         """
         for listener in self.listeners():
             close = getattr(listener, "close", None)

@@ -41,6 +41,15 @@ class Reason(Record):
         return f"{self.clause}: {self.measured:.4g}{over}"
 
     @property
+    def without_messages(self) -> Reason:
+        """The same with the types of the last errors alone: for whoever must not see secrets."""
+        counts: dict[str, int] = {}
+        for label, count in self.errors:
+            kind = label.partition(": ")[0]
+            counts[kind] = counts.get(kind, 0) + count
+        return Reason(self.clause, self.measured, self.calls, self.window, tuple(counts.items()))
+
+    @property
     def details(self) -> str:
         """All of it in one line: what `str()` says, the window, and the last errors."""
         where = "" if self.window is None else f" in {self.window}"
@@ -67,7 +76,8 @@ class Signal(Record):
         old_state: the state before.
         new_state: the state after; equal to `old_state` unless `kind` is a transition.
         timestamp: wall-clock time in seconds since the epoch, for display only.
-        generation: the number of the circuit's phase that this began; it only grows.
+        generation: the number of the circuit's phase that this began, or was said in; it never
+            falls.
         reason: why.
         kind: a transition, or what would have been done.
         shadow: whether it is the shadow tripper that would have done it.
@@ -88,5 +98,6 @@ Listener: TypeAlias = Callable[[Signal], object]
 
 It may have two methods more. `rejected(error)` is called with each `CallNotPermittedError`, on the
 path of the call that is refused, so it must be quick; calls may come from several threads at
-once. `close()` is called when the application that has it in its settings stops.
+once. `close()`, or `async def aclose()`, is called when the application that has it in its
+settings stops. What waits, or is `async`, is wrapped in `fluxgate.listeners.Background`.
 """

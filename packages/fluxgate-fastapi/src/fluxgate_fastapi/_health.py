@@ -96,11 +96,12 @@ def _refuses(info: Info) -> bool:
 
 
 def _circuit(info: Info) -> CircuitHealth:
+    trip = None if info.last_trip is None else info.last_trip.without_messages.details
     return CircuitHealth(
         state=info.state,
         retry_after=info.retry_after,
         since=info.since,
         calls=info.metrics.total_count,
         failure_rate=info.metrics.failure_rate,
-        reason=None if info.last_trip is None else encodable(info.last_trip.details),
+        reason=None if trip is None else encodable(trip),
     )
