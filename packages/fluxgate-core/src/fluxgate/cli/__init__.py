@@ -1,0 +1,64 @@
+"""The command line: `python -m fluxgate explain EXPRESSION`, `python -m fluxgate diagram`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from fluxgate import FluxgateError
+from fluxgate.cli import _diagram_command, _explain_command
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code: 0, 1 (a check failed), or 2 (it can't be done).
+
+    Args:
+        argv: the words after `python -m fluxgate`; by default those of this process.
+
+    Raises:
+        SystemExit: after `--help` and `--version` (0), and for words that make no command (2).
+    """
+    parser = _parser()
+    given = parser.parse_args(argv)
+    if given.command is None:
+        parser.print_help()
+        return 0
+    try:
+        code: int = given.run(given)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # as in `... | head`: whoever read it has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (FluxgateError, OSError) as error:
+        print(f"{parser.prog} {given.command}: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fluxgate",
+        description="Circuit breakers: what a policy does, and how a circuit moves.",
+    )
+    parser.add_argument("--version", action=_Version, help="show the version and leave")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _explain_command.add_to(commands)
+    _diagram_command.add_to(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """`--version`, which is looked up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import fluxgate
+
+        print(f"fluxgate {fluxgate.__version__}")
+        parser.exit()

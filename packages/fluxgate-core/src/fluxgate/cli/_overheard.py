@@ -1,0 +1,30 @@
+"""What goes wrong inside a circuit while it is tried out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
+
+
+@contextmanager
+def overheard() -> Generator[list[str]]:
+    """The errors that circuits log meanwhile: they are collected, and nothing is printed."""
+    heard: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            error = record.exc_info[1] if record.exc_info else None
+            what = record.getMessage().removeprefix("circuit 'trial': ")
+            if error is not None and (text := f"{what} ({error})") not in heard:
+                heard.append(text)
+
+    logger, collector = logging.getLogger("fluxgate"), Collector()
+    before = logger.propagate
+    logger.addHandler(collector)
+    logger.propagate = False
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = before

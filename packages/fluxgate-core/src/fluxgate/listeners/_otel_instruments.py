@@ -1,0 +1,190 @@
+"""What OpenTelemetry is told about circuits: one entry per instrument, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from math import inf
+from typing import Final, NamedTuple
+
+from fluxgate._reading import Reading
+
+NAME: Final = "fluxgate.circuit.name"
+STATE: Final = "fluxgate.circuit.state"
+OUTCOME: Final = "fluxgate.call.outcome"
+THRESHOLD: Final = "fluxgate.call.threshold"
+CLAUSE: Final = "fluxgate.reason.clause"
+TRIPPER: Final = "fluxgate.tripper"
+BOUND: Final = "le"
+"""Not in our namespace: as Prometheus, and what reads its histograms, has it."""
+
+Value = str | float
+Point = tuple[float, dict[str, Value]]
+"""A number, and its attributes beside the circuit's name."""
+
+
+class Kind(StrEnum):
+    """The kinds of observable instruments."""
+
+    COUNTER = "counter"
+    """It only grows; added up over attributes and processes."""
+    UP_DOWN_COUNTER = "up_down_counter"
+    """Added up over attributes and processes."""
+    GAUGE = "gauge"
+    """Not to be added up."""
+
+
+class Instrument(NamedTuple):
+    """One instrument.
+
+    Attributes:
+        name: its name.
+        kind: which kind it is.
+        unit: what it counts, in UCUM's notation.
+        description: what it says.
+        points: gives the numbers of one circuit name.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    description: str
+    points: Callable[[Reading], Iterator[Point]]
+
+
+def _state(reading: Reading) -> Iterator[Point]:
+    for state, count in reading.states.items():
+        yield count, {STATE: state.value}
+
+
+def _calls(reading: Reading) -> Iterator[Point]:
+    totals = reading.totals
+    yield totals.successes, {OUTCOME: "success"}
+    yield totals.failures, {OUTCOME: "failure"}
+    yield totals.ignored, {OUTCOME: "ignored"}
+    yield totals.cancelled, {OUTCOME: "cancelled"}
+    yield totals.stale, {OUTCOME: "stale"}
+
+
+def _time(reading: Reading) -> Iterator[Point]:
+    yield reading.totals.duration, {}
+
+
+def _time_buckets(reading: Reading) -> Iterator[Point]:
+    for bound, count in reading.totals.histogram.items():
+        yield count, {BOUND: "+Inf" if bound == inf else repr(float(bound))}
+
+
+def _slow_calls(reading: Reading) -> Iterator[Point]:
+    for threshold, count in sorted(reading.totals.slow.items()):
+        yield count, {THRESHOLD: float(threshold)}
+
+
+def _rejections(reading: Reading) -> Iterator[Point]:
+    yield reading.totals.rejected, {}
+
+
+def _trips(reading: Reading) -> Iterator[Point]:
+    for clause, count in reading.totals.trips.items():
+        yield count, {CLAUSE: clause}
+
+
+def _probes(reading: Reading) -> Iterator[Point]:
+    yield reading.probes, {}
+
+
+def _reopens(reading: Reading) -> Iterator[Point]:
+    yield reading.reopens, {}
+
+
+def _retry_after(reading: Reading) -> Iterator[Point]:
+    if reading.retry_after is not None:
+        yield reading.retry_after, {}
+
+
+def _would_open(reading: Reading) -> Iterator[Point]:
+    yield int(reading.would_open), {TRIPPER: "live"}
+    yield int(reading.shadow_open), {TRIPPER: "shadow"}
+
+
+INSTRUMENTS: Final = (
+    Instrument(
+        "fluxgate.circuit.state",
+        Kind.UP_DOWN_COUNTER,
+        "{circuit}",
+        "Circuits by state: 1 for the state that a circuit is in, 0 for the others; more where "
+        "several have one name.",
+        _state,
+    ),
+    Instrument(
+        "fluxgate.circuit.calls",
+        Kind.COUNTER,
+        "{call}",
+        "Calls that were admitted and have ended, by outcome.",
+        _calls,
+    ),
+    Instrument(
+        "fluxgate.circuit.rejections",
+        Kind.COUNTER,
+        "{call}",
+        "Calls that the circuit refused.",
+        _rejections,
+    ),
+    Instrument(
+        "fluxgate.circuit.slow_calls",
+        Kind.COUNTER,
+        "{call}",
+        "Calls that took at least the threshold (seconds), for the thresholds of the policy.",
+        _slow_calls,
+    ),
+    Instrument(
+        "fluxgate.circuit.call.time",
+        Kind.COUNTER,
+        "s",
+        "Seconds that the calls which succeeded or failed took together.",
+        _time,
+    ),
+    Instrument(
+        "fluxgate.circuit.call.time_buckets",
+        Kind.COUNTER,
+        "{call}",
+        "Calls that took at most `le` seconds, for circuits with buckets.",
+        _time_buckets,
+    ),
+    Instrument(
+        "fluxgate.circuit.trips",
+        Kind.COUNTER,
+        "{trip}",
+        "How often the circuit opened, by what caused it.",
+        _trips,
+    ),
+    Instrument(
+        "fluxgate.circuit.probes",
+        Kind.UP_DOWN_COUNTER,
+        "{call}",
+        "Probes of a half-open circuit that have not ended.",
+        _probes,
+    ),
+    Instrument(
+        "fluxgate.circuit.reopens",
+        Kind.GAUGE,
+        "{reopen}",
+        "How often probing has failed since the circuit was last closed.",
+        _reopens,
+    ),
+    Instrument(
+        "fluxgate.circuit.retry_after",
+        Kind.GAUGE,
+        "s",
+        "Seconds until an open circuit probes; nothing where it isn't open, or nobody knows.",
+        _retry_after,
+    ),
+    Instrument(
+        "fluxgate.circuit.would_open",
+        Kind.GAUGE,
+        "1",
+        "1 if a tripper that is only tried would have the circuit open now: of a metrics-only "
+        "circuit the live one, of any the shadow one.",
+        _would_open,
+    ),
+)

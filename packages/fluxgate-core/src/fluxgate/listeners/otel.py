@@ -1,0 +1,240 @@
+"""Circuits in OpenTelemetry: metrics that are read when they are exported, events on spans.
+
+    instrument()  # once, at start: the metrics of every circuit of this process
+
+    breaker = CircuitBreaker("payments", listeners=[OpenTelemetryListener()])  # events on spans
+
+Needs opentelemetry-api (the extra `otel`), and no SDK: without one, nothing happens. A healthy
+call costs nothing more with either.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+try:
+    from opentelemetry import metrics, trace
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "needs opentelemetry-api: pip install 'fluxgate-core[otel]'"
+    ) from error
+
+from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
+
+import fluxgate
+from fluxgate._reading import Reader, Reading, Source
+from fluxgate.errors import CallNotPermittedError
+from fluxgate.listeners._otel_instruments import (
+    CLAUSE,
+    INSTRUMENTS,
+    NAME,
+    STATE,
+    Instrument,
+    Kind,
+)
+from fluxgate.signals import Reason, Signal
+
+__all__ = ["Instrumentation", "OpenTelemetryListener", "instrument"]
+
+_FRESH: Final = 1.0
+"""Seconds for which instruments may share one reading of the circuits."""
+
+_Attributes = dict[str, str | bool | int | float | list[str]]
+_Callback = Callable[[CallbackOptions], Iterable[Observation]]
+
+
+class OpenTelemetryListener:
+    """Notes on the current span what a circuit did to the call that the span is about.
+
+    A transition, and what would have been one, becomes the event `fluxgate.circuit.transition`
+    (or `.would_open`, `.would_close`) of the span in whose call it was caused, a refusal the event
+    `fluxgate.call.rejected`. It makes no spans and no exceptions; where no span records, it does
+    nothing. Don't wrap it in `Background`, whose thread has no current span.
+
+    Example:
+        breaker = CircuitBreaker("payments", listeners=[OpenTelemetryListener()])
+    """
+
+    __slots__ = ()
+
+    def __call__(self, signal: Signal) -> None:
+        """Note a signal."""
+        span = trace.get_current_span()
+        if not span.is_recording():
+            return
+        attributes: _Attributes = {
+            NAME: signal.circuit_name,
+            STATE: signal.new_state.value,
+            "fluxgate.circuit.previous_state": signal.old_state.value,
+            "fluxgate.circuit.generation": signal.generation,
+            "fluxgate.shadow": signal.shadow,
+            **_explained(signal.reason),
+        }
+        span.add_event(f"fluxgate.circuit.{signal.kind}", attributes, round(signal.timestamp * 1e9))
+
+    def rejected(self, error: CallNotPermittedError) -> None:
+        """Note a refusal."""
+        span = trace.get_current_span()
+        if not span.is_recording():
+            return
+        attributes: _Attributes = {NAME: error.name, STATE: error.state.value}
+        if error.retry_after is not None:
+            attributes["fluxgate.retry_after"] = error.retry_after
+        if error.reason is not None:
+            attributes |= _explained(error.reason)
+        span.add_event("fluxgate.call.rejected", attributes)
+
+
+def _explained(reason: Reason) -> _Attributes:
+    """A reason as attributes: what it doesn't have is left out."""
+    found: _Attributes = {CLAUSE: reason.clause, "fluxgate.reason.description": str(reason)}
+    if reason.measured is not None:
+        found["fluxgate.reason.measured"] = reason.measured
+    if reason.calls is not None:
+        found["fluxgate.reason.calls"] = reason.calls
+    if reason.window is not None:
+        found["fluxgate.reason.window"] = reason.window
+    if reason.errors:
+        found["fluxgate.reason.errors"] = [f"{count} x {label}" for label, count in reason.errors]
+    return found
+
+
+class _Turn(NamedTuple):
+    """One reading of the circuits, and the instruments that have had it."""
+
+    readings: list[Reading]
+    at: float
+    served: set[str]
+
+
+_NONE_YET: Final = _Turn([], -math.inf, set())  # never fresh, so nothing is added to it
+
+
+class Instrumentation:
+    """What `instrument()` set up; made by it.
+
+    Attributes:
+        active: whether its instruments report anything.
+    """
+
+    def __init__(self, provider: MeterProvider | None) -> None:
+        self.active = False
+        self._provider = provider
+        self._options: tuple[object, ...] = ()
+        self._reader: Reader | None = None
+        self._turn = _NONE_YET
+
+    def uninstrument(self) -> None:
+        """Report nothing from now on; `instrument()` goes on with the same instruments.
+
+        OpenTelemetry has no way to take an instrument back.
+        """
+        self.active = False
+        self._turn = _NONE_YET
+
+    @property
+    def _meters(self) -> MeterProvider:
+        """The provider that it is for, which the application may have set since."""
+        return self._provider or metrics.get_meter_provider()
+
+    def _start(self, circuits: Source, max_circuits: int, max_reasons: int) -> None:
+        options, first = (circuits, max_circuits, max_reasons), self._reader is None
+        if self.active and options != self._options:
+            raise ValueError(
+                "this provider has Fluxgate's instruments already, with other settings: "
+                "uninstrument() what the first instrument() returned"
+            )
+        if options != self._options:
+            self._reader = Reader(circuits, max_circuits=max_circuits, max_reasons=max_reasons)
+            self._options = options
+        if first:
+            meter = self._meters.get_meter("fluxgate", fluxgate.__version__)
+            for each in INSTRUMENTS:
+                _create(meter, each, self._callback(each))
+        self.active = True
+
+    def _callback(self, instrument: Instrument) -> _Callback:
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            return [
+                Observation(value, {NAME: reading.name, **attributes})
+                for reading in self._read(instrument.name)
+                for value, attributes in instrument.points(reading)
+            ]
+
+        return observe
+
+    def _read(self, name: str) -> list[Reading]:
+        """The circuits, read once for all instruments of a collection.
+
+        Instruments are asked one after the other, so a reading that this one has had is an
+        older collection's; so is one that is not fresh.
+        """
+        if not self.active or self._reader is None:
+            return []
+        turn, now = self._turn, time.monotonic()
+        if name in turn.served or now - turn.at > _FRESH:
+            turn = self._turn = _Turn(self._reader.read(), now, set())
+        turn.served.add(name)
+        return turn.readings
+
+
+def instrument(
+    meter_provider: MeterProvider | None = None,
+    *,
+    circuits: Source = fluxgate.circuits,
+    max_circuits: int = 256,
+    max_reasons: int = 20,
+) -> Instrumentation:
+    """Make the metrics of circuits known to OpenTelemetry, once for each provider.
+
+    They are observable instruments: read from the circuits' own counters when they are exported,
+    complete from the first export on, and gone with their circuit. Circuits of one name are shown
+    as one. A second call for the same provider changes nothing.
+
+    Durations are a sum (`fluxgate.circuit.call.time`), and for circuits with `buckets` counts of
+    calls by upper bound: OpenTelemetry's histograms can't be observed, they want every single
+    duration as it comes, which would cost each call.
+
+    Args:
+        meter_provider: whose metrics; by default the global one, also if it is set later.
+        circuits: gives the breakers to show; `registry.values` shows a `Registry`'s only.
+        max_circuits: how many names get series of their own, 1 or more; all later ones are added
+            up under the name `other`.
+        max_reasons: how many reasons are told apart in the trips of one name, 1 or more; the rest
+            is `other`.
+
+    Returns:
+        What can undo it.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: a number is below 1, or the provider has these instruments already, with other
+            settings.
+    """
+    if meter_provider is not None and not isinstance(meter_provider, MeterProvider):
+        raise TypeError(f"meter_provider must be a MeterProvider or None: {meter_provider!r}")
+    wanted = meter_provider or metrics.get_meter_provider()
+    with _instrumenting:
+        known = next((each for each in _instrumented if each._meters is wanted), None)
+        found = Instrumentation(meter_provider) if known is None else known
+        found._start(circuits, max_circuits, max_reasons)
+        _instrumented.add(found)
+    return found
+
+
+_instrumenting: Final = threading.Lock()
+_instrumented: Final[weakref.WeakSet[Instrumentation]] = weakref.WeakSet()  # alive: the callbacks
+
+
+def _create(meter: Meter, instrument: Instrument, callback: _Callback) -> None:
+    create = {
+        Kind.COUNTER: meter.create_observable_counter,
+        Kind.UP_DOWN_COUNTER: meter.create_observable_up_down_counter,
+        Kind.GAUGE: meter.create_observable_gauge,
+    }[instrument.kind]
+    create(instrument.name, [callback], instrument.unit, instrument.description)
