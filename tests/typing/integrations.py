@@ -1,11 +1,35 @@
-"""Never run, only type-checked: what the integrations' skeletons promise."""
+"""Never run, only type-checked: what the integrations promise."""
 
-from typing import assert_type
+from collections.abc import Coroutine
+from typing import Any, assert_type
+
+from django.http import HttpRequest, HttpResponse
 
 import fluxgate_django
 import fluxgate_fastapi
 import fluxgate_httpx
+from fluxgate import AsyncCircuitBreaker, CircuitBreaker
+from fluxgate_django import breakers, circuit
 
 assert_type(fluxgate_django.__version__, str)
 assert_type(fluxgate_fastapi.__version__, str)
 assert_type(fluxgate_httpx.__version__, str)
+
+# -- Django
+
+assert_type(breakers["payments"], CircuitBreaker)
+assert_type(breakers.asynchronous["payments"], AsyncCircuitBreaker)
+
+
+@circuit("search", on_open="shop.views.closed")
+def search(request: HttpRequest, word: str) -> HttpResponse:
+    return HttpResponse(request.path + word)
+
+
+@circuit("search")
+async def search_async(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(request.path)
+
+
+assert_type(search(HttpRequest(), "flux"), HttpResponse)
+answer: Coroutine[Any, Any, HttpResponse] = search_async(HttpRequest())

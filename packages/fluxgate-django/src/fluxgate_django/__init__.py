@@ -1,12 +1,24 @@
 """Fluxgate for Django: circuits from settings, a middleware, a decorator for views.
 
-This version is the package's skeleton: it builds, installs and pins its sibling
-`fluxgate-core`, and has no public names yet.
+    INSTALLED_APPS = [..., "fluxgate_django"]
+    MIDDLEWARE = [..., "fluxgate_django.middleware.CircuitBreakerMiddleware"]
+    FLUXGATE = {"BREAKERS": {"payments": {"RETRY": "Cooldown(30)"}}}
+
+    breakers["payments"].call(gateway.charge, order)
+
+    @circuit("search", on_open="shop.views.search_is_down")
+    def search(request): ...
+
+Nothing here reads the settings before it is used.
 """
 
 from typing import TYPE_CHECKING
 
-__all__: list[str] = []
+from fluxgate_django.decorators import circuit
+from fluxgate_django.registry import breakers
+from fluxgate_django.views import CircuitMixin
+
+__all__ = ["CircuitMixin", "breakers", "circuit"]
 
 if TYPE_CHECKING:
     __version__: str

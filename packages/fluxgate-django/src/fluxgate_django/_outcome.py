@@ -1,0 +1,119 @@
+"""What a view's end says about it: by status, or by exception."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+from django.core.exceptions import (
+    BadRequest,
+    PermissionDenied,
+    RequestAborted,
+    SuspiciousOperation,
+)
+from django.http import Http404, HttpRequest, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
+from django.http.response import HttpResponseBase
+
+from fluxgate import Attempt
+
+STATUSES: Final = frozenset({500, 502, 503, 504})
+"""The statuses that mean failure, unless others are given."""
+
+_OF_THE_CLIENT: Final = (
+    BadRequest,
+    MultiPartParserError,
+    RequestAborted,
+    SuspiciousOperation,
+    UnreadablePostError,
+)
+_REST_FRAMEWORK: Final = "rest_framework.exceptions"
+_NINJA: Final = "ninja.errors"
+_NINJA_RESPONSES: Final = "ninja.responses"
+
+
+def checked_statuses(statuses: Iterable[int]) -> frozenset[int]:
+    """The statuses as a set.
+
+    Raises:
+        TypeError: one is no whole number.
+        ValueError: one is no HTTP status.
+    """
+    checked = frozenset(statuses)
+    for status in checked:
+        if isinstance(status, bool) or not isinstance(status, int):
+            raise TypeError(f"statuses are whole numbers such as 503, not {status!r}")
+        if not 100 <= status <= 599:
+            raise ValueError(f"statuses lie between 100 and 599: {status}")
+    return checked
+
+
+def settle_raised(attempt: Attempt, error: BaseException, statuses: frozenset[int]) -> None:
+    """Settle the attempt of a view that ended with `error`.
+
+    An exception that stands for a response (404, 403, and those of REST framework and Ninja) is
+    an answer, and counts by its status. What the client did wrong, or its going away, says nothing.
+    The tracker judges the rest.
+    """
+    if isinstance(error, (*_OF_THE_CLIENT, *_invalid())):
+        attempt.ignore()
+        return
+    status = _status_of(error)
+    if status is None:
+        attempt.raised(error)
+    elif status in statuses:
+        attempt.fail(error)
+    else:
+        attempt.succeed()
+
+
+def settle_returned(
+    attempt: Attempt, result: object, args: tuple[Any, ...], statuses: frozenset[int]
+) -> None:
+    """Settle the attempt of a view, or of another function, that returned `result`."""
+    status = None
+    if isinstance(result, HttpResponseBase):
+        status = result.status_code
+    elif args and isinstance(args[0], HttpRequest):
+        status = _ninja_status(result)
+    if status in statuses:
+        attempt.fail(f"HTTP {status}")
+    else:
+        attempt.returned(result)
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The status of the response that an exception stands for."""
+    if isinstance(error, Http404):
+        return 404
+    if isinstance(error, PermissionDenied):
+        return 403
+    if isinstance(error, (*_known(_REST_FRAMEWORK, "APIException"), *_known(_NINJA, "HttpError"))):
+        status: Any = getattr(error, "status_code", None)
+        return status if isinstance(status, int) else None
+    return None
+
+
+def _ninja_status(result: object) -> int | None:
+    """The status of what a Ninja operation returned: `Status(503, ...)`, or `503, ...`."""
+    if isinstance(result, _known(_NINJA_RESPONSES, "Status")):
+        return getattr(result, "status_code", None)
+    if isinstance(result, tuple) and len(pair := cast("tuple[object, ...]", result)) == 2:
+        return pair[0] if isinstance(pair[0], int) else None
+    return None
+
+
+def _invalid() -> tuple[type, ...]:
+    """What says that a request's data is not valid."""
+    return (
+        *_known(_REST_FRAMEWORK, "ParseError"),
+        *_known(_REST_FRAMEWORK, "ValidationError"),
+        *_known(_NINJA, "ValidationError"),
+    )
+
+
+def _known(module: str, name: str) -> tuple[type, ...]:
+    """A class of a package that may not be there; where nobody imported it, nothing is one."""
+    found = getattr(sys.modules.get(module), name, None)
+    return (found,) if isinstance(found, type) else ()

@@ -1,0 +1,96 @@
+"""What an entry of `CACHES` says: the keys that are ours, and the wrapped backend's."""
+
+from __future__ import annotations
+
+import difflib
+from enum import StrEnum
+from typing import Any, Final, NamedTuple, cast
+
+from django.core.cache import InvalidCacheBackendError, caches
+from django.core.cache.backends.base import BaseCache
+from django.utils.module_loading import import_string
+
+_OURS: Final = ("WRAPS", "CIRCUIT", "ON_OPEN", "ON_ERROR")
+
+
+class Outage(StrEnum):
+    """What a caller gets when the cache can't answer."""
+
+    MISS = "miss"
+    """What an empty cache would say; what is written is lost."""
+    RAISE = "raise"
+    """The exception."""
+
+
+class Entry(NamedTuple):
+    """An entry, read.
+
+    Attributes:
+        circuit: the circuit's name.
+        on_open: what a refused call comes to.
+        on_error: what an error that tells of an outage comes to.
+        wrapped: the wrapped backend, made of the rest.
+    """
+
+    circuit: str
+    on_open: Outage
+    on_error: Outage
+    wrapped: BaseCache
+
+
+def read(location: Any, params: dict[str, Any]) -> Entry:
+    """Read an entry as Django hands it to a backend.
+
+    Raises:
+        InvalidCacheBackendError: a key of ours can't be used.
+    """
+    alias = _alias(location, params)
+    where = "the CACHES entry of a CircuitBreakerCache" if alias is None else f'CACHES["{alias}"]'
+    for key in params:
+        near = difflib.get_close_matches(str(key).upper(), _OURS, n=1, cutoff=0.75)
+        if near and key != near[0]:
+            raise InvalidCacheBackendError(f"{where} has {key!r}: did you mean {near[0]!r}?")
+    circuit = params.get("CIRCUIT", None if alias is None else f"cache.{alias}")
+    if not isinstance(circuit, str) or not circuit:
+        raise InvalidCacheBackendError(
+            f'{where}: CIRCUIT is the name of a circuit, such as "cache.default", not {circuit!r}'
+        )
+    on_open = _outage(where, "ON_OPEN", params.get("ON_OPEN", Outage.MISS))
+    on_error = _outage(where, "ON_ERROR", params.get("ON_ERROR", on_open))
+    others = {key: value for key, value in params.items() if key not in _OURS}
+    wrapped = _backend(where, params.get("WRAPS"))(location, others)
+    return Entry(circuit, on_open, on_error, wrapped)
+
+
+def _alias(location: Any, params: dict[str, Any]) -> str | None:
+    """Under which alias the entry stands, which Django doesn't tell; None if it stands nowhere."""
+    named = {"LOCATION": location, **params}
+    for alias, entry in cast("dict[str, dict[str, Any]]", caches.settings).items():
+        own = {key: value for key, value in entry.items() if key != "BACKEND"}
+        if {"LOCATION": "", **own} == named:
+            return alias
+    return None
+
+
+def _outage(where: str, key: str, value: object) -> Outage:
+    try:
+        return Outage(cast(Any, value))
+    except ValueError:
+        known = " or ".join(f'"{each}"' for each in Outage)
+        raise InvalidCacheBackendError(f"{where}: {key} is {known}, not {value!r}") from None
+
+
+def _backend(where: str, path: object) -> Any:
+    """The class that `WRAPS` names."""
+    if not isinstance(path, str) or not path:
+        raise InvalidCacheBackendError(
+            f"{where}: WRAPS is the dotted path of the backend that does the work, such as "
+            f'"django.core.cache.backends.redis.RedisCache", not {path!r}'
+        )
+    try:
+        backend = import_string(path)
+    except ImportError as error:
+        raise InvalidCacheBackendError(f"{where}: WRAPS can't be imported: {error}") from error
+    if not (isinstance(backend, type) and issubclass(backend, BaseCache)):
+        raise InvalidCacheBackendError(f"{where}: WRAPS is no cache backend: {path!r}")
+    return backend

@@ -1,0 +1,91 @@
+"""Checks of what surrounds the circuits: middleware, REST framework."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Info, register
+from django.core.checks import Warning as Caution
+from django.utils.module_loading import import_string
+
+from fluxgate_django.checks._settings import TAG
+
+MIDDLEWARE: Final = "fluxgate_django.middleware.CircuitBreakerMiddleware"
+EXCEPTION_HANDLER: Final = "fluxgate_django.drf.exception_handler"
+
+
+@register(TAG)
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """Whether refusals that leave a view reach the middleware, and reach it first."""
+    listed = [(path, _imported(path)) for path in settings.MIDDLEWARE]
+    places = [place for place, (path, made) in enumerate(listed) if _is_ours(path, made)]
+    if not places:
+        return [
+            Caution(
+                "CircuitBreakerMiddleware is missing: a refusal that leaves a view becomes a 500.",
+                hint=f"Add {MIDDLEWARE!r} as the last of MIDDLEWARE.",
+                obj="MIDDLEWARE",
+                id="fluxgate.W001",
+            )
+        ]
+    found: list[CheckMessage] = []
+    if len(places) > 1:
+        found.append(
+            Caution(
+                f"CircuitBreakerMiddleware is listed {len(places)} times.",
+                hint="The last one answers; drop the others.",
+                obj="MIDDLEWARE",
+                id="fluxgate.W002",
+            )
+        )
+    # Django asks process_exception from the last middleware to the first.
+    nearer = [path for path, made in listed[places[-1] + 1 :] if hasattr(made, "process_exception")]
+    if nearer:
+        found.append(
+            Caution(
+                f"{', '.join(nearer)} stands behind CircuitBreakerMiddleware and handles the "
+                "exceptions of views, so it sees refusals first, and may report or answer them as "
+                "errors.",
+                hint=f"Put it before {MIDDLEWARE!r}.",
+                obj="MIDDLEWARE",
+                id="fluxgate.W003",
+            )
+        )
+    return found
+
+
+def _imported(path: str) -> Any:
+    """The middleware; None if it can't be imported, which Django says when it starts."""
+    try:
+        return import_string(path)
+    except ImportError:
+        return None
+
+
+def _is_ours(path: str, made: Any) -> bool:
+    if path == MIDDLEWARE:
+        return True
+    from fluxgate_django.middleware import CircuitBreakerMiddleware
+
+    return isinstance(made, type) and issubclass(made, CircuitBreakerMiddleware)
+
+
+@register(TAG)
+def check_rest_framework(**_: Any) -> list[CheckMessage]:
+    """Whether Django REST framework answers refusals in its own formats."""
+    if not apps.is_installed("rest_framework"):
+        return []
+    used = import_string("rest_framework.settings.api_settings").EXCEPTION_HANDLER
+    if used is not import_string("rest_framework.views.exception_handler"):
+        return []  # ours, or one of the project's own
+    return [
+        Info(
+            "Django REST framework is installed, and its own exception handler does not know "
+            "refusals: CircuitBreakerMiddleware answers them, which knows nothing of renderers.",
+            hint=f'Set REST_FRAMEWORK["EXCEPTION_HANDLER"] = {EXCEPTION_HANDLER!r}.',
+            obj="REST_FRAMEWORK",
+            id="fluxgate.I001",
+        )
+    ]

@@ -1,0 +1,215 @@
+"""`FLUXGATE`, Django's setting of ours, read when it is first needed and again when it changes.
+
+FLUXGATE = {
+    "DEFAULTS": {"RETRY": "Cooldown(30)"},             # a breaker's parameters, for every circuit
+    "BREAKERS": {"payments": {"TRIPPER": "..."}},      # the same by circuit, or by pattern
+    "STRICT": False,                                   # whether other names are errors
+    "MAX_CIRCUITS": 1024,                              # how many the registry keeps alive
+    "RESPONSE": {"TEMPLATE": "503.html"},              # what a refused request is answered with
+}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Final, cast
+
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+
+from fluxgate import ConfigError
+from fluxgate.config import Breaker, Config, Mistake, SettingError
+from fluxgate.problem import TYPE
+from fluxgate.registry import Registry
+from fluxgate_django.signals import announce
+
+__all__ = ["KEYS", "RESPONSE_KEYS", "Conf", "ResponseSettings", "problems", "settings"]
+
+NAME: Final = "FLUXGATE"
+KEYS: Final = ("DEFAULTS", "BREAKERS", "STRICT", "MAX_CIRCUITS", "RESPONSE")
+"""The keys of `FLUXGATE`."""
+RESPONSE_KEYS: Final = ("TEMPLATE", "SHOW_NAME", "TYPE", "EXCEPTION_HANDLER")
+"""The keys of `FLUXGATE["RESPONSE"]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseSettings:
+    """What a refused request is answered with: `FLUXGATE["RESPONSE"]`.
+
+    Attributes:
+        template: rendered for clients that prefer HTML; None for problem+json to everybody.
+        show_name: whether the answer names the circuit, and says why it opened.
+        type: the problem's type, a URI.
+        exception_handler: what `fluxgate_django.drf.exception_handler` hands other exceptions to;
+            None for that of Django REST framework.
+    """
+
+    template: str | None = None
+    show_name: bool = False
+    type: str = TYPE
+    exception_handler: Callable[..., Any] | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conf:
+    """`FLUXGATE` as it was read.
+
+    Attributes:
+        config: the circuits' settings.
+        registry: the circuits made by them. A change of the settings brings a new, empty one.
+        response: what a refused request is answered with.
+    """
+
+    config: Config
+    registry: Registry
+    response: ResponseSettings = field(default_factory=ResponseSettings)
+
+
+_kept: dict[str, Conf] = {}
+
+
+def settings() -> Conf:
+    """The settings as they are now; the same object until they change.
+
+    Raises:
+        ConfigError: `FLUXGATE` doesn't have its shape; the message lists all that is wrong. What
+            a circuit's own settings are worth is seen when it is made, or by `problems()`.
+    """
+    kept = _kept  # a change replaces it: who was reading then keeps what was read to himself
+    made = kept.get(NAME)
+    # setdefault is atomic: two threads that come first get the same one
+    return kept.setdefault(NAME, _read_or_raise()) if made is None else made
+
+
+def problems() -> list[SettingError]:
+    """Everything that is wrong with `FLUXGATE`, without waiting for a first use.
+
+    It imports what dotted paths name; factories are not called.
+    """
+    conf, found = _read(getattr(django_settings, NAME, {}))
+    return [*found, *conf.config.problems()]
+
+
+def _read_or_raise() -> Conf:
+    conf, found = _read(getattr(django_settings, NAME, {}))
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        listed = "".join(f"\n  {problem}" for problem in found)
+        raise ConfigError(f"{len(found)} settings can't be used:{listed}")
+    return conf
+
+
+def _read(written: object) -> tuple[Conf, list[SettingError]]:
+    """What can be used of the settings, and what can't."""
+    found: list[SettingError] = []
+    top = _Section(written, f"{NAME}: ", KEYS, found)
+    response = _Section(top.table.get("RESPONSE", {}), f"{NAME}: RESPONSE.", RESPONSE_KEYS, found)
+    try:
+        config = _Announced(top.table.get("BREAKERS"), top.table.get("DEFAULTS"), source=NAME)
+    except SettingError as error:
+        found.append(error)
+        config = _Announced(source=NAME)
+    strict = top.flag("STRICT")
+    try:
+        bound = top.table.get("MAX_CIRCUITS", 1024)
+        registry = Registry(config, strict=strict, max_circuits=bound)
+    except ConfigError as error:
+        top.complain("MAX_CIRCUITS", str(error).removeprefix("max_circuits "))
+        registry = Registry(config, strict=strict)
+    handler = response.table.get("EXCEPTION_HANDLER")
+    if not (handler is None or isinstance(handler, str) or callable(handler)):
+        response.complain(
+            "EXCEPTION_HANDLER", f"{handler!r} is neither a function nor its dotted path"
+        )
+    answer = ResponseSettings(
+        template=response.text("TEMPLATE"),
+        show_name=response.flag("SHOW_NAME"),
+        type=response.text("TYPE") or TYPE,
+        exception_handler=handler,
+    )
+    return Conf(config, registry, answer), found
+
+
+class _Section:
+    """A mapping with known keys, read in upper case.
+
+    Args:
+        given: what stands in the settings.
+        path: where, up to the key.
+        known: its keys.
+        found: where complaints go.
+    """
+
+    def __init__(
+        self, given: object, path: str, known: tuple[str, ...], found: list[SettingError]
+    ) -> None:
+        self.table: dict[str, Any] = {}
+        self._path = path
+        self._found = found
+        keys = ", ".join(known)
+        if not isinstance(given, Mapping):
+            told = f"{given!r} is not a dict; it has the keys {keys}"
+            found.append(SettingError(told, path.rstrip(":. ")))
+            return
+        for written, value in cast("Mapping[str, Any]", given).items():
+            key = str(written).upper()
+            if key not in known:
+                hint = _hint(key, known, value)
+                told = f"unknown setting; known are {keys}{hint}"
+                found.append(SettingError(told, f"{path}{written}", Mistake.UNKNOWN))
+            elif key in self.table:
+                self.complain(written, "it is given twice: keep one")
+            else:
+                self.table[key] = value
+
+    def complain(self, key: str, problem: str) -> None:
+        """Say what is wrong with the value of a key."""
+        self._found.append(SettingError(problem, f"{self._path}{key}"))
+
+    def flag(self, key: str) -> bool:
+        """A value that is True or False; False by default."""
+        value = self.table.get(key, False)
+        if not isinstance(value, bool):
+            self.complain(key, f"must be True or False, not {value!r}")
+        return value is True
+
+    def text(self, key: str) -> str | None:
+        """A value that is a string; None by default."""
+        value = self.table.get(key)
+        if value is None or (isinstance(value, str) and value):
+            return value
+        self.complain(key, f"must be a string that is not empty, not {value!r}")
+        return None
+
+
+def _hint(key: str, known: tuple[str, ...], value: object) -> str:
+    near = get_close_matches(key, known, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    if known is KEYS and isinstance(value, Mapping):
+        return "; a circuit's settings stand under its name in BREAKERS"
+    return ""
+
+
+class _Announced(Config):
+    """Settings whose circuits, those of factories included, send Django's signals."""
+
+    __slots__ = ()
+
+    def make(self, name: str, settings: Mapping[str, Any] | None = None) -> Breaker:
+        breaker = super().make(name, settings)
+        if announce not in breaker.listeners:
+            breaker.listen(announce)
+        return breaker
+
+
+def _reset(*, setting: str, **_: object) -> None:
+    global _kept
+    if setting == NAME:
+        _kept = {}
+
+
+setting_changed.connect(_reset, dispatch_uid="fluxgate_django.conf")

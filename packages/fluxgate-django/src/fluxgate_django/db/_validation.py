@@ -1,0 +1,39 @@
+"""A check of `manage.py check --database` and `migrate`: is there an end to connecting?"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from django.core import checks
+from django.db.backends.base.validation import BaseDatabaseValidation
+
+CODE: Final = "fluxgate.W101"
+_ELSEWHERE: Final = ("connect_timeout", "service", "read_default_file")
+"""Options that limit connecting, or name a file that may."""
+
+
+class LimitValidation(BaseDatabaseValidation):
+    """Warns of an entry of `DATABASES` that waits too long for the circuit to be of much help."""
+
+    def check(self, **kwargs: Any) -> list[checks.CheckMessage]:
+        return [*super().check(**kwargs), *self._unlimited()]
+
+    def _unlimited(self) -> list[checks.CheckMessage]:
+        options: dict[str, Any] = self.connection.settings_dict["OPTIONS"]
+        pool = options.get("pool")
+        if pool:
+            if isinstance(pool, dict) and "timeout" in pool:
+                return []
+            how = "a worker waits 30 s for one of the pool"
+            hint = 'Set it in seconds: "OPTIONS": {"pool": {"timeout": 3}}.'
+        else:
+            if any(key in options for key in _ELSEWHERE) or "PGCONNECT_TIMEOUT" in os.environ:
+                return []
+            how = "a host that doesn't answer holds a worker for minutes"
+            hint = 'Set it in seconds: "OPTIONS": {"connect_timeout": 3}.'
+        told = (
+            f'DATABASES["{self.connection.alias}"] sets no time limit for connecting: '
+            f"{how}, and only then does the circuit hear of it."
+        )
+        return [checks.Warning(told, hint=hint, id=CODE)]

@@ -1,0 +1,1 @@
+"""`ENGINE`: Django's MySQL and MariaDB, with a circuit around connecting."""

@@ -1,0 +1,16 @@
+"""Where Django looks for an engine's `DatabaseWrapper`."""
+
+from django.db.backends.mysql import base, validation
+
+from fluxgate_django.db import CircuitBreakerMixin
+from fluxgate_django.db._validation import LimitValidation
+
+
+class DatabaseValidation(LimitValidation, validation.DatabaseValidation):
+    """Django's checks of MySQL, and ours."""
+
+
+class DatabaseWrapper(CircuitBreakerMixin, base.DatabaseWrapper):
+    """A connection to MySQL or MariaDB, made through a circuit."""
+
+    validation_class = DatabaseValidation

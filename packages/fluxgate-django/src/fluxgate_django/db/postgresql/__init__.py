@@ -1,0 +1,1 @@
+"""`ENGINE`: Django's PostgreSQL, with a circuit around connecting."""

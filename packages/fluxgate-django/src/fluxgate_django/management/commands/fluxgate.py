@@ -1,0 +1,246 @@
+"""`manage.py fluxgate`: the circuits that the settings make, and whether the settings are right.
+
+Circuits live in the memory of each process. So what this shows is the settings as they come out,
+and circuits that nobody has used yet; how the web workers' circuits are, their health check, their
+logs and their metrics tell.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from django.core import checks
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils import timezone
+
+from fluxgate import CircuitBreaker, ConfigError, Info
+from fluxgate_django._words import in_words
+from fluxgate_django.checks import TAG
+from fluxgate_django.registry import breakers
+
+_LEVELS = {
+    getattr(checks, name): name for name in ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
+}
+_HEADINGS = ("NAME", "STATE", "SINCE", "CALLS", "FAILED", "RETRY AFTER", "LAST TRIP")
+_NOTE = (
+    "These are this process's own circuits, made of the settings just now; those of the web "
+    "workers are in the workers' memory: see their health check, logs and metrics."
+)
+_CONTROLS = {
+    # what it means, the method, and what the settings can do in its place
+    "open": ("open circuits by hand", "force_open()", "forced_open"),
+    "reset": ("close circuits and forget their calls", "reset()", None),
+    "disable": ("let every call through", "disable()", "disabled"),
+}
+_COUNTS = {"list": 0, "show": 1, "check": 0}
+"""How many names an action takes; the controls take one or more."""
+_ACTIONS = (*_COUNTS, *_CONTROLS)
+_ACTIONS_IN_WORDS = (
+    "list: all configured circuits; show NAME: one, its policy in words; check: the system checks "
+    "of fluxgate_django alone; open, reset, disable NAME...: for shared circuits"
+)
+
+
+class Command(BaseCommand):
+    """Lists and explains the circuits of the settings, and checks the settings. No database."""
+
+    help = "Lists and explains the circuits that the FLUXGATE settings make, and checks them."
+    requires_system_checks = ()
+    requires_migrations_checks = False
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """An action, and what it needs."""
+        parser.add_argument("action", choices=_ACTIONS, help=_ACTIONS_IN_WORDS)
+        parser.add_argument("names", nargs="*", metavar="name", help="circuits")
+        parser.add_argument(
+            "--format", choices=("text", "json"), default="text", help="of list, show and check"
+        )
+        parser.add_argument("--deploy", action="store_true", help="check for a deployment, too")
+        parser.add_argument(
+            "--fail-level",
+            default="ERROR",
+            choices=tuple(_LEVELS.values()),
+            help="the level from which check fails; ERROR by default",
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what was asked for.
+
+        Raises:
+            CommandError: a name that nobody knows, settings that can't be used, or a control of
+                a circuit that is not shared.
+        """
+        action, names = options["action"], options["names"]
+        if options["deploy"] and action != "check":
+            raise CommandError(f"--deploy goes with check, not with {action}")
+        _check_count(action, names)
+        if action == "check":
+            self._check(options)
+            return
+        try:
+            if action == "list":
+                self._list(options["format"])
+            elif action == "show":
+                self._show(names[0], options["format"])
+            else:
+                _refuse(action, names)
+        except ConfigError as error:
+            told = f"{error}\n`manage.py fluxgate check` lists all mistakes."
+            raise CommandError(told) from error
+
+    # -- list and show
+
+    def _list(self, form: str) -> None:
+        infos = [breakers[name].info() for name in _names()]
+        patterns = [name for name in breakers.registry.config.breakers if "*" in name]
+        if form == "json":
+            circuits = [_as_json(info) for info in infos]
+            self._dump({**_scope(), "circuits": circuits, "patterns": patterns})
+            return
+        if infos:
+            for line in _table([_HEADINGS, *(_row(info) for info in infos)]):
+                self.stdout.write(line)
+        else:
+            self.stdout.write('No circuit is configured: FLUXGATE["BREAKERS"] is empty.')
+        for pattern in patterns:
+            self.stdout.write(f"{pattern}  (a pattern: circuits are made when asked for)")
+        self.stdout.write(_NOTE)
+
+    def _show(self, name: str, form: str) -> None:
+        breaker = _found(name)
+        info, policy = breaker.info(), breaker.policy
+        words = in_words(policy)
+        if form == "json":
+            settings = {key: repr(getattr(policy, key)) for key in policy.__match_args__}
+            said = {about: sentence for about, (_, sentence) in words.items()}
+            self._dump({**_scope(), **_as_json(info), "policy": settings, "in_words": said})
+            return
+        lines: list[tuple[str, str]] = []
+        for about, (expression, sentence) in words.items():
+            lines += [(about, expression), ("", sentence)]
+        lines += [
+            (heading.lower(), value)
+            for heading, value in zip(_HEADINGS[1:], _row(info)[1:], strict=True)
+        ]
+        self.stdout.write(self.style.MIGRATE_HEADING(name))
+        for line in _table([line for line in lines if any(line)]):
+            self.stdout.write(f"  {line}")
+        self.stdout.write(_NOTE)
+
+    # -- check
+
+    def _check(self, options: dict[str, Any]) -> None:
+        level: int = getattr(checks, options["fail_level"])
+        if options["format"] == "text":
+            self.check(
+                tags=[TAG],
+                display_num_errors=True,
+                include_deployment_checks=options["deploy"],
+                fail_level=level,
+            )
+            return
+        found = checks.run_checks(tags=[TAG], include_deployment_checks=options["deploy"])
+        told = [message for message in found if not message.is_silenced()]
+        self._dump(
+            {
+                "problems": [
+                    {
+                        "id": each.id,
+                        "level": _LEVELS.get(each.level, str(each.level)),
+                        "where": str(each.obj),
+                        "message": each.msg,
+                        "hint": each.hint,
+                    }
+                    for each in told
+                ],
+                "silenced": len(found) - len(told),
+            }
+        )
+        serious = sum(each.is_serious(level) for each in told)
+        if serious:
+            raise CommandError(f"{serious} of level {options['fail_level']} or above")
+
+    def _dump(self, value: object) -> None:
+        self.stdout.write(json.dumps(value, indent=2))
+
+
+def _check_count(action: str, names: Sequence[str]) -> None:
+    wanted = _COUNTS.get(action)
+    if wanted is None and not names:
+        raise CommandError(f"{action} takes one name or more")
+    if wanted is not None and len(names) != wanted:
+        raise CommandError(f"{action} takes {'one name' if wanted else 'no name'}")
+
+
+def _refuse(action: str, names: Iterable[str]) -> NoReturn:
+    for name in names:
+        _found(name)
+    what, method, state = _CONTROLS[action]
+    restart = f', or set "INITIAL_STATE": "{state}" and restart them' if state else ""
+    raise CommandError(
+        f"{', '.join(map(repr, names))}: not shared between processes, so this command can't "
+        f"{what} where it matters, which is in the web workers. Nothing was changed. Call "
+        f"breakers[name].{method} in each of them{restart}."
+    )
+
+
+def _names() -> list[str]:
+    """The circuits that the settings name, and those that this process has made besides."""
+    registry = breakers.registry
+    return list(dict.fromkeys([*registry.config.names, *registry]))
+
+
+def _found(name: str) -> CircuitBreaker:
+    """The circuit of that name, if the settings (or this process) know it."""
+    registry = breakers.registry
+    if registry.config.entry(name) is not None or name in registry:
+        return breakers[name]
+    known = [*_names(), *(each for each in registry.config.breakers if "*" in each)]
+    if not known:
+        raise CommandError(f'no circuit is called {name!r}: FLUXGATE["BREAKERS"] is empty')
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise CommandError(f"no circuit is called {name!r}; known are {', '.join(known)}{hint}")
+
+
+def _scope() -> dict[str, Any]:
+    return {"scope": "process", "note": _NOTE}
+
+
+def _as_json(info: Info) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "state": str(info.state),
+        "since": datetime.fromtimestamp(info.since, UTC).isoformat(),
+        "calls": info.metrics.total_count,
+        "failure_rate": info.metrics.failure_rate,
+        "retry_after": info.retry_after,
+        "last_trip": None if info.last_trip is None else str(info.last_trip),
+        "reopens": info.reopens,
+        "rejected": info.totals.rejected,
+        "shared": False,
+    }
+
+
+def _row(info: Info) -> tuple[str, ...]:
+    rate, after = info.metrics.failure_rate, info.retry_after
+    since = timezone.localtime(datetime.fromtimestamp(info.since, UTC))
+    return (
+        info.name,
+        str(info.state),
+        since.isoformat(sep=" ", timespec="seconds"),
+        str(info.metrics.total_count),
+        "-" if rate is None else f"{100 * rate:.3g} %",
+        "-" if after is None else f"{round(after, 1):g} s",
+        "-" if info.last_trip is None else str(info.last_trip),
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines, their columns under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]

@@ -1,0 +1,128 @@
+"""The lane for integrations: a ticket is worth what an attempt is."""
+
+from __future__ import annotations
+
+import pytest
+
+from fluxgate import State
+from fluxgate.lane import attempt_of, enter, leave
+from fluxgate.permits import All
+from fluxgate.registry import Registry
+from fluxgate.testing import ManualClock
+from fluxgate.trippers import FailureStreak, SlowRate
+
+
+@pytest.fixture
+def clock():
+    return ManualClock()
+
+
+def known(**settings):
+    """A registry whose circuit `a` has been asked for often enough to be entered."""
+    registry = Registry(**{"tripper": FailureStreak(2), **settings})
+    assert registry["a"] is registry["a"]
+    return registry
+
+
+def test_an_unknown_circuit_is_not_made_by_asking():
+    registry = Registry()
+    assert enter(registry, "a") is None
+    assert "a" not in registry
+
+
+def test_a_ticket_counts_as_a_success_with_its_duration(clock):
+    registry = known(clock=clock)
+    ticket = enter(registry, "a")
+    clock.advance(0.25)
+    leave(ticket)
+    info = registry["a"].info()
+    assert (info.totals.successes, info.totals.settled) == (1, 1)
+    assert info.metrics.avg_duration == 0.25
+
+
+def test_a_slow_call_is_judged_at_once(clock):
+    registry = known(clock=clock, tripper=SlowRate(0.5, 1.0))
+    ticket = enter(registry, "a")
+    clock.advance(1.5)
+    leave(ticket)
+    assert registry["a"].state is State.OPEN
+
+
+def test_the_result_tracker_sees_the_result():
+    registry = known(result_tracker=lambda result: result == "bad")
+    leave(enter(registry, "a"), "good")
+    leave(enter(registry, "a"), "bad")
+    totals = registry["a"].info().totals
+    assert (totals.successes, totals.failures) == (1, 1)
+
+
+def test_a_ticket_becomes_an_attempt_that_began_with_it(clock):
+    registry = known(clock=clock)
+    ticket = enter(registry, "a")
+    clock.advance(3)
+    attempt = attempt_of(ticket)
+    assert (attempt.elapsed, attempt.probe, attempt.settled) == (3, False, False)
+    attempt.fail("HTTP 503")
+    info = registry["a"].info()
+    assert info.totals.failures == 1
+    assert info.metrics.avg_duration == 3
+
+
+def test_a_ticket_of_an_older_phase_moves_nothing():
+    registry = known()
+    old = [enter(registry, "a") for _ in range(3)]
+    registry["a"].reset()
+    leave(old[0])
+    for ticket in old[1:]:
+        attempt_of(ticket).fail()
+    info = registry["a"].info()
+    assert info.state is State.CLOSED
+    assert (info.totals.stale, info.totals.successes, info.totals.failures) == (3, 0, 0)
+
+
+def test_a_full_journal_is_drained():
+    registry = known()
+    for _ in range(1000):
+        leave(enter(registry, "a"))
+    assert len(enter(registry, "a")[1].journal) < 256
+    assert registry["a"].info().totals.successes == 1000
+
+
+def test_a_dropped_ticket_is_not_counted():
+    registry = known()
+    enter(registry, "a")
+    assert registry["a"].info().totals.settled == 0
+
+
+@pytest.mark.parametrize("state", ["open_for", "force_open", "disable"])
+def test_there_is_no_lane_where_every_call_is_asked_for(state):
+    registry = known()
+    getattr(registry["a"], state)(*([30] if state == "open_for" else []))
+    assert enter(registry, "a") is None
+
+
+def test_half_open_asks_for_every_call(clock):
+    registry = known(clock=clock, permit=All())
+    registry["a"].open_for(30)
+    clock.advance(30)
+    assert enter(registry, "a") is None
+    assert registry["a"].attempt().probe
+
+
+def test_a_forgotten_circuit_is_not_entered_any_more():
+    registry = known()
+    assert enter(registry, "a") is not None
+    del registry["a"]
+    assert enter(registry, "a") is None
+
+
+def test_entering_keeps_a_circuit_from_being_let_go():
+    """What is entered is looked up: of the others, those go first that nobody came back to."""
+    registry = Registry(max_circuits=2)
+    used = registry["used"]
+    for number in range(20):
+        registry["used"]
+        if enter(registry, "used") is None:
+            registry["used"].attempt().succeed()
+        registry[f"once-{number}"]
+    assert registry["used"] is used
