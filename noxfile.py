@@ -202,7 +202,7 @@ def install(session: nox.Session, *arguments: str) -> None:
 @nox.session
 def demo(session: nox.Session) -> None:
     """Drive a failing service with and without a breaker, for some twenty seconds."""
-    ours = [f"packages/fluxgate-{name}" for name in ("core", "httpx", "fastapi")]
+    ours = [f"packages/fluxgate-{name}" for name in ("core", "httpx", "fastapi", "django")]
     install(session, *(word for path in ours for word in ("-e", path)), *group("demo"))
     session.run("python", "examples/demo.py", *session.posargs)
 

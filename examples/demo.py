@@ -1,20 +1,23 @@
 """A breaker saves a failing service: some twenty seconds, over real sockets.
 
-Three groups of users call the same upstream at the same moments: one through a circuit breaker,
-one without, one through a FastAPI application that has circuits. The upstream works, then fails in
-three ways, then works again. What comes of it is shown as it happens, and as figures at the end:
-all of them measured, in this run.
+Four groups of users call the same upstream at the same moments: one through a circuit breaker,
+one without, one through a FastAPI application that has circuits, one through a Django project that
+has them. The upstream works, then fails in three ways, then works again. What comes of it is shown
+as it happens, and as figures at the end: all of them measured, in this run.
 """
 
 import argparse
 import asyncio
 import sys
 from collections.abc import Awaitable
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 from clients import make_client, with_breaker, without_breaker
+from front import FRAMEWORKS
 from report import Report
+from scraping import scrape
 from screen import PlainLines, Screen
 from serving import Running, running
 from traffic import SCRIPT_SECONDS, Changes, Stage, Users
@@ -22,7 +25,7 @@ from traffic import SCRIPT_SECONDS, Changes, Stage, Users
 from fluxgate_httpx import by_host
 
 
-async def run(service: Running, app: Running, pace: float, file: Path | None) -> None:
+async def run(service: Running, apps: dict[str, Running], pace: float, file: Path | None) -> None:
     """Play the script, show it, and show the figures."""
     changes = Changes()
     transport = with_breaker(pace, listener=changes)
@@ -30,8 +33,9 @@ async def run(service: Running, app: Running, pace: float, file: Path | None) ->
     async with (
         make_client(service.url, pace, transport) as client,
         make_client(service.url, pace, without_breaker()) as other_client,
-        # The application has its own time-out towards the upstream: its users wait for its answer.
-        httpx.AsyncClient(base_url=app.url, trust_env=False, timeout=30) as app_client,
+        # An application has its own time-out towards the upstream: its users wait for its answer.
+        httpx.AsyncClient(base_url=apps["FastAPI"].url, trust_env=False, timeout=30) as fastapi,
+        httpx.AsyncClient(base_url=apps["Django"].url, trust_env=False, timeout=30) as django,
         httpx.AsyncClient(base_url=service.url, trust_env=False, timeout=30) as remote_control,
     ):
 
@@ -42,7 +46,10 @@ async def run(service: Running, app: Running, pace: float, file: Path | None) ->
                 sys.exit(f"The upstream does not take orders any more: {error}")
 
         def order(phase: str) -> Awaitable[httpx.Response]:
-            return app_client.post("/orders", json={"item": phase, "amount": 1})
+            return fastapi.post("/orders", json={"item": phase, "amount": 1})
+
+        def order_of_django(phase: str) -> Awaitable[httpx.Response]:
+            return django.post("/orders", data={"item": phase, "amount": 1})
 
         stage = Stage(
             pace,
@@ -50,8 +57,11 @@ async def run(service: Running, app: Running, pace: float, file: Path | None) ->
             changes,
             protected=Users("with", lambda phase: client.get(f"/with/{phase}")),
             unprotected=Users("without", lambda phase: other_client.get(f"/without/{phase}")),
-            through_app=Users("charge", order),  # for an order, the app calls /charge/<item>
+            # For an order, one application calls /charge/<item>, the other /pay/<item>.
+            apps={"FastAPI": Users("charge", order), "Django": Users("pay", order_of_django)},
         )
+        for app in (fastapi, django):  # ready? Django loads its views with the first request
+            (await app.get("/health/circuits")).raise_for_status()
         screen = choose_screen(stage)
         with screen:
             showing = asyncio.create_task(keep_showing(screen))
@@ -60,9 +70,10 @@ async def run(service: Running, app: Running, pace: float, file: Path | None) ->
             finally:
                 showing.cancel()
         arrived: dict[str, int] = (await remote_control.get("/_arrived")).json()
+        scraped = {"FastAPI": await scrape(fastapi), "Django": await scrape(django)}
 
-    report = Report.of(stage, arrived)
-    screen.summary(report.tables(), report.verdict())
+    report = Report.of(stage, arrived, scraped)
+    screen.summary(report.tables(), report.raw_samples(), report.verdict())
     if file:
         file.write_text(report.as_json() + "\n")
 
@@ -103,13 +114,17 @@ def main() -> int:
     options = parser.parse_args()
     pace = options.seconds / SCRIPT_SECONDS
     try:
-        with (
-            running("upstream.py", "--slow-seconds", str(2.0 * pace)) as service,
-            running("front.py", service.url, "--pace", str(pace)) as app,
-        ):
+        with ExitStack() as processes:
+            start = processes.enter_context
+            service = start(running("upstream.py", "--slow-seconds", str(2.0 * pace)))
+            apps = {
+                framework: start(running("front.py", framework, service.url, "--pace", str(pace)))
+                for framework in FRAMEWORKS
+            }
             print(f"upstream at {service.url}, process {service.pid}")
-            print(f"FastAPI application at {app.url}, process {app.pid}", flush=True)
-            asyncio.run(run(service, app, pace, options.json))
+            for framework, app in apps.items():
+                print(f"{framework} application at {app.url}, process {app.pid}", flush=True)
+            asyncio.run(run(service, apps, pace, options.json))
     except KeyboardInterrupt:
         print("\nStopped.")
         return 130

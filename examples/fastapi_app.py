@@ -9,8 +9,10 @@
     GET  /reports/{number}    an endpoint that is itself behind a circuit, judged by status
     WS   /tracking            a WebSocket
     GET  /health/circuits     what the circuits are doing
+    GET  /metrics             the same for Prometheus
 
-It needs httpx, uvicorn and fluxgate-fastapi, with its extra `settings` to heed the environment.
+It needs httpx, uvicorn and fluxgate-fastapi, with its extra `settings` to heed the environment, and
+prometheus-client.
 """
 
 import os
@@ -19,12 +21,15 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import httpx
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
 
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker
+from fluxgate.listeners import PrometheusCollector
 from fluxgate.registry import Registry
 from fluxgate_fastapi import CIRCUIT_OPEN, Breaker, BreakerRoute, health, install
 
@@ -151,6 +156,16 @@ async def report(number: int, request: Request) -> Answer:
         raise HTTPException(502, "The report can't be made now") from error
 
 
+# Read when Prometheus asks, so that measuring costs the calls nothing.
+METRICS = CollectorRegistry()
+PrometheusCollector(METRICS)
+
+
+def metrics(request: Request) -> Response:
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(METRICS), media_type=content_type)
+
+
 async def bad_gateway(_request: Request, _error: Exception) -> JSONResponse:
     """What the upstream's own errors become, while the circuit is closed."""
     return JSONResponse({"detail": "A service that this request needs failed"}, 502)
@@ -182,6 +197,7 @@ def create_app(
     app.include_router(router)
     app.include_router(reports)
     app.include_router(health(critical={"payments"}))
+    app.add_api_route("/metrics", metrics, include_in_schema=False)
     return app
 
 

@@ -89,10 +89,10 @@ class LiveScreen(Screen):
         table = Table.grid(padding=(0, 3))
         table.add_column()
         stage = self.stage
-        groups = stage.protected, stage.unprotected, stage.through_app
-        for _ in groups:
+        headings = "with", "without", *stage.apps
+        for _ in headings:
             table.add_column(justify="right")
-        table.add_row("", "[bold]with breaker", "[bold]without", "[bold]FastAPI app")
+        table.add_row("", *(f"[bold]{heading}" for heading in headings))
         for label, figure in (
             ("calls answered", lambda users: users.count(Outcome.ANSWERED)),
             ("calls failed", lambda users: users.count(Outcome.FAILED)),
@@ -100,7 +100,7 @@ class LiveScreen(Screen):
             ("users waiting now", lambda users: users.waiting),
             ("waited, p95 of the last second", lambda users: p95(users.lately())),
         ):
-            table.add_row(label, *(f"{figure(users):>10}" for users in groups))
+            table.add_row(label, *(f"{figure(users):>8}" for users in stage.groups))
         return table
 
     def latest_changes(self) -> RenderableType:
@@ -112,7 +112,7 @@ class LiveScreen(Screen):
         text = "\n".join(lines + [""] * (5 - len(lines)))
         return Text("\n" + text, style="dim", no_wrap=True, overflow="ellipsis")
 
-    def summary(self, tables: list[report.Table], verdict: str) -> None:
+    def summary(self, tables: list[report.Table], samples: list[str], verdict: str) -> None:
         for (title, *columns), *rows in tables:
             table = Table(box=SIMPLE_HEAD)
             table.add_column(title)
@@ -121,4 +121,6 @@ class LiveScreen(Screen):
             for label, left, right in rows:
                 table.add_row(label if left else f"[bold]{label}", left, right)
             self.console.print(table)
-        self.console.print(f"[bold]{verdict}")
+        for line in samples:
+            self.console.print(Text(line, style="dim"))
+        self.console.print(Text(f"\n{verdict}", style="bold"))

@@ -1,11 +1,13 @@
 """The figures, laid out for people and for programs."""
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from figures import Figures, closed_after, figures
+from scraping import Scraped
 from traffic import SCRIPT, Stage
 
 Row = tuple[str, str, str]
@@ -21,15 +23,21 @@ class Report:
     stage: Stage
     protected: Figures
     plain: Figures
-    app: Figures
+    apps: dict[str, Figures]
+    scraped: dict[str, Scraped]
 
     @classmethod
-    def of(cls, stage: Stage, arrived: Mapping[str, int]) -> "Report":
-        groups = stage.protected, stage.unprotected, stage.through_app
-        return cls(stage, *(figures(stage, users, arrived) for users in groups))
+    def of(cls, stage: Stage, arrived: Mapping[str, int], scraped: dict[str, Scraped]) -> "Report":
+        return cls(
+            stage,
+            figures(stage, stage.protected, arrived),
+            figures(stage, stage.unprotected, arrived),
+            {name: figures(stage, users, arrived) for name, users in stage.apps.items()},
+            scraped,
+        )
 
     def tables(self) -> list[Table]:
-        return [self.side_by_side(), self.through_app()]
+        return [self.side_by_side(), self.through_apps()]
 
     def side_by_side(self) -> Table:
         """The users with a breaker beside those without."""
@@ -60,34 +68,30 @@ class Report:
             both("calls refused though it was back", "refused_in_recovery"),
         ]
 
-    def through_app(self) -> Table:
-        """What the FastAPI application made of the same outage, as its users see it."""
-        app = self.app
-        splits = app.answers, app.outage_answers
-        told = {
-            "200": "200",
-            "502": "502: the upstream failed",
-            "503 with Retry-After": "503 with Retry-After: its circuit is open",
-            "503": "503 without: its circuit is half-open",
-        }
-        others = (counts.total() - sum(counts[each] for each in told) for counts in splits)
+    def through_apps(self) -> Table:
+        """What the applications made of the same outage: for their users, and by their metrics."""
+        apps, scraped = self.apps.values(), self.scraped.values()
         return [
-            ("Measured in this run", "all of the run", "the outage"),
-            ("What the FastAPI application answered", "", ""),
-            ("  requests that users made", str(app.calls), str(app.outage_calls)),
-            *(
-                (f"    {label}", *(str(counts[answer]) for counts in splits))
-                for answer, label in told.items()
-            ),
-            ("    anything else, or nothing", *map(str, others)),
-            ("  calls that it made to the upstream", str(app.reached), str(app.outage_reached)),
+            ("Measured in this run", "FastAPI app", "Django app"),
+            ("What its users were answered in all of the run", "", ""),
+            row("  requests that users made", (app.calls for app in apps)),
+            *answers([app.answers for app in apps]),
+            row("  calls that it made to the upstream", (app.reached for app in apps)),
+            ("What they were answered in the outage", "", ""),
+            row("  requests that users made", (app.outage_calls for app in apps)),
+            *answers([app.outage_answers for app in apps]),
+            row("  calls that it made to the upstream", (app.outage_reached for app in apps)),
             ("From a user's request to the answer's last byte", "", ""),
-            (
-                "  a 503, median",
-                seconds(app.refusal_took_p50),
-                seconds(app.outage_refusal_took_p50),
-            ),
+            row("  a 503, median", (seconds(app.refusal_took_p50) for app in apps)),
+            ("What its /metrics say at the end", "", ""),
+            row("  state of the circuit", (each.state for each in scraped)),
+            row("  times it opened", (each.opened for each in scraped)),
+            row("  calls it refused", (each.refused for each in scraped)),
         ]
+
+    def raw_samples(self) -> list[str]:
+        """A line of each application's /metrics, as it came."""
+        return [f"{name} /metrics: {each.line}" for name, each in self.scraped.items()]
 
     def verdict(self) -> str:
         """Say in a line what the breaker did."""
@@ -113,10 +117,35 @@ class Report:
         report = {
             "with": vars(self.protected) | {"closed_after": closed_after(self.stage)},
             "without": vars(self.plain),
-            "app": vars(self.app),
+            "apps": {
+                name: vars(app) | {"scraped": vars(self.scraped[name])}
+                for name, app in self.apps.items()
+            },
             "changes": changes,
         }
         return json.dumps(report, indent=2)
+
+
+ANSWERS = {
+    "200": "200",
+    "502": "502: the upstream failed",
+    "503 with Retry-After": "503 with Retry-After: its circuit is open",
+    "503": "503 without: its circuit is half-open",
+}
+
+
+def row(label: str, figures: Iterable[object]) -> Row:
+    left, right = map(str, figures)
+    return label, left, right
+
+
+def answers(counts: Sequence[Counter[str]]) -> list[Row]:
+    """How many requests ended in which way."""
+    others = (count.total() - sum(count[each] for each in ANSWERS) for count in counts)
+    return [
+        *(row(f"    {label}", (each[key] for each in counts)) for key, label in ANSWERS.items()),
+        row("    anything else, or nothing", others),
+    ]
 
 
 def seconds(value: float | None) -> str:

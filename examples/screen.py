@@ -5,7 +5,7 @@ from typing import Protocol
 
 from figures import percentile
 from report import Table, seconds
-from traffic import Call, Outcome, Stage
+from traffic import Call, Outcome, Stage, Users
 
 
 class Screen(AbstractContextManager["Screen", None], Protocol):
@@ -17,7 +17,7 @@ class Screen(AbstractContextManager["Screen", None], Protocol):
     def update(self) -> None:
         """Show what is going on now."""
 
-    def summary(self, tables: list[Table], verdict: str) -> None:
+    def summary(self, tables: list[Table], samples: list[str], verdict: str) -> None:
         """Show the figures; the screen has been left."""
 
 
@@ -31,10 +31,10 @@ class PlainLines(Screen):
         self.told = 0
 
     def __enter__(self) -> "PlainLines":
-        print(f"{'':30}{'calls':>5}{'waiting':>13}{'p95 of last second':>19}{'app: answers':>13}")
+        print(f"{'':28}{'calls':>5}{'waiting':>9}{'p95 of last second':>19}{'200/502/503':>17}")
         print(
-            f"{'time':>6}  {'upstream':11}{'circuit':11}{'saved':>5}"
-            f"{'with/without':>13}{'with / without':>19}{'200/502/503':>13}",
+            f"{'time':>6}  {'upstream':10}{'circuit':10}{'saved':>5}{'w / w/o':>9}"
+            f"{'with / without':>19}{'FastAPI':>9}{'Django':>9}",
             flush=True,
         )
         return self
@@ -47,11 +47,10 @@ class PlainLines(Screen):
         stage, with_, without = self.stage, self.stage.protected, self.stage.unprotected
         waiting = f"{with_.waiting}/{without.waiting}"
         waited = f"{p95(with_.lately())} / {p95(without.lately())}"
-        app = [call.answer[:3] for call in stage.through_app.lately()]
-        answers = "/".join(str(app.count(status)) for status in ("200", "502", "503"))
+        answers = "".join(f"{answers_of(users):>9}" for users in stage.apps.values())
         print(
-            f"{stage.elapsed():5.1f}s  {stage.phase.name:11}{stage.breaker.state:11}"
-            f"{with_.count(Outcome.REFUSED):5}{waiting:>13}{waited:>19}{answers:>13}",
+            f"{stage.elapsed():5.1f}s  {stage.phase.name:10}{stage.breaker.state:10}"
+            f"{with_.count(Outcome.REFUSED):5}{waiting:>9}{waited:>19}{answers}",
             flush=True,
         )
 
@@ -63,12 +62,18 @@ class PlainLines(Screen):
             )
             self.told += 1
 
-    def summary(self, tables: list[Table], verdict: str) -> None:
+    def summary(self, tables: list[Table], samples: list[str], verdict: str) -> None:
         for rows in tables:
             print()
             for label, left, right in rows:
                 print(f"{label:46}{left:>14}{right:>14}".rstrip())
-        print(f"\n{verdict}", flush=True)
+        print("", *samples, "", verdict, sep="\n", flush=True)
+
+
+def answers_of(users: Users) -> str:
+    """How many of its last second's answers had which status."""
+    lately = [call.answer[:3] for call in users.lately()]
+    return "/".join(str(lately.count(status)) for status in ("200", "502", "503"))
 
 
 def p95(calls: list[Call]) -> str:

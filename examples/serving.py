@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,25 @@ def serve(app: Any, **options: Any) -> None:
             server.run(sockets=[listening])
 
 
-@dataclass(frozen=True)
 class Running:
-    """Where a service can be reached, and as which process it runs."""
+    """A service in a process of its own, which may still be starting."""
 
-    url: str
-    pid: int
+    def __init__(self, script: str, process: subprocess.Popen[str]) -> None:
+        self.script = script
+        self.process = process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @cached_property
+    def url(self) -> str:
+        """Where it can be reached, as soon as it can be."""
+        assert self.process.stdout
+        url = self.process.stdout.readline().strip()
+        if not url:
+            raise RuntimeError(f"{self.script} could not start, for the reason given above")
+        return url
 
 
 @contextmanager
@@ -57,10 +70,6 @@ def running(script: str, *arguments: str) -> Iterator[Running]:
         start_new_session=True,  # Ctrl-C is for the demo, which then stops the services
     ) as process:
         try:
-            assert process.stdout
-            url = process.stdout.readline().strip()
-            if not url:
-                raise RuntimeError(f"{script} could not start, for the reason given above")
-            yield Running(url, process.pid)
+            yield Running(script, process)
         finally:
             process.kill()

@@ -1,4 +1,4 @@
-"""The load: three groups of users who make the same calls at the same moments."""
+"""The load: groups of users who make the same calls at the same moments."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -15,7 +15,7 @@ from fluxgate_httpx import CircuitOpenError
 Send = Callable[[str], Awaitable[httpx.Response]]
 """One call: takes the name of the phase, and returns the answer with all of its body."""
 
-CALLS_PER_SECOND = 50  # of each group
+CALLS_PER_SECOND = 30  # of each group
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,15 @@ class Stage:
     changes: Changes
     protected: Users
     unprotected: Users
-    through_app: Users
+    apps: dict[str, Users]
+    """Those who call an application that calls the upstream, by the application's framework."""
     phase: Phase = SCRIPT[0]
     began: float = field(default_factory=perf_counter)
     phase_began: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> list[Users]:
+        return [self.protected, self.unprotected, *self.apps.values()]
 
     @property
     def seconds(self) -> float:
@@ -155,7 +160,7 @@ class Stage:
                 self.phase_began[phase.name] = perf_counter()
                 end += phase.seconds * self.pace
                 while (now := perf_counter()) < end:
-                    for users in (self.protected, self.unprotected, self.through_app):
+                    for users in self.groups:
                         calls.create_task(users.call(phase))
                     # On a slow machine there are fewer calls, for all, but never a burst.
                     next_call = max(next_call + 1 / CALLS_PER_SECOND, now)

@@ -14,7 +14,10 @@ from typing import Any
 
 import pytest
 
+from fluxgate import State
+
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
+SERVICES = ("upstream", "FastAPI application", "Django application")
 COLOURS_WANTED = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}  # there is no terminal all the same
 
 
@@ -52,7 +55,7 @@ class Service:
 
 def services_of(first_lines: list[str]) -> list[Service]:
     services: list[Service] = []
-    for name, line in zip(("upstream", "FastAPI application"), first_lines, strict=True):
+    for name, line in zip(SERVICES, first_lines, strict=True):
         match = re.fullmatch(rf"{name} at http://127\.0\.0\.1:(\d+), process (\d+)\n", line)
         assert match, line
         services.append(Service(int(match[1]), int(match[2])))
@@ -61,41 +64,49 @@ def services_of(first_lines: list[str]) -> list[Service]:
 
 def test_run_without_a_terminal(tmp_path: Path) -> None:
     report = tmp_path / "figures.json"
-    with start("--seconds", "6", "--json", str(report)) as demo:
+    with start("--seconds", "8", "--json", str(report)) as demo:
         out, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (0, "")
     assert out.isascii()
     assert "\x1b" not in out
     assert max(map(len, out.splitlines())) <= 80
-    services = services_of(out.splitlines(keepends=True)[:2])
+    services = services_of(out.splitlines(keepends=True)[: len(SERVICES)])
     assert not any(service.is_running() for service in services)
 
     figures: dict[str, Any] = json.loads(report.read_text())
-    protected, plain, app = figures["with"], figures["without"], figures["app"]
-    for side in (protected, plain, app):
+    protected, plain = figures["with"], figures["without"]
+    fastapi, django = figures["apps"]["FastAPI"], figures["apps"]["Django"]
+    for side in (protected, plain, fastapi, django):
         assert side["calls"] == side["answered"] + side["failed"] + side["refused"] > 0
         assert side["calls"] == side["reached"] + side["refused"]
         assert side["calls"] == sum(side["answers"].values())
         assert side["outage_calls"] == side["outage_reached"] + side["outage_refused"] > 0
         assert side["outage_calls"] == sum(side["outage_answers"].values())
-    assert protected["calls"] == plain["calls"] == app["calls"]
+    assert protected["calls"] == plain["calls"] == fastapi["calls"] == django["calls"]
     assert plain["refused"] == 0
     assert protected["refused"] == protected["answers"]["CircuitOpenError"]
-    for side in (protected, app):
+    for side in (protected, fastapi, django):
         assert side["outage_reached"] < plain["outage_reached"]
         assert side["outage_waited_total"] < plain["outage_waited_total"]
 
-    # The application always answers: what it passed on, what failed, what its circuit refused.
-    answers = app["answers"]
-    assert answers.keys() <= {"200", "502", "503", "503 with Retry-After"}
-    assert (answers["200"], answers["502"]) == (app["answered"], app["failed"])
-    assert answers["503 with Retry-After"] > 0
-    assert app["refusal_took_p50"] < plain["outage_waited_p95"]
+    # An application always answers: what it passed on, what failed, what its circuit refused.
+    for app in (fastapi, django):
+        answers = app["answers"]
+        assert answers.keys() <= {"200", "502", "503", "503 with Retry-After"}
+        assert (answers["200"], answers["502"]) == (app["answered"], app["failed"])
+        assert answers["503 with Retry-After"] > 0
+        assert app["refusal_took_p50"] < plain["outage_waited_p95"]
+        # Its /metrics say what its users met.
+        scraped = app["scraped"]
+        assert scraped["refused"] == app["refused"]
+        assert scraped["opened"] >= 1
+        assert scraped["state"] in set(State)
+        assert scraped["line"] in out
 
-    # When and how often it probes depends on the machine; the order does not.
+    # When and how often it probes depends on the machine, and one that is too busy makes even the
+    # healthy upstream look slow; the order does not.
     states = [change["to"] for change in figures["changes"]]
     assert states[:2] == ["open", "half_open"]
-    assert states[-1] == "closed"
     assert set(states) == {"open", "half_open", "closed"}
     assert all(change["reason"] for change in figures["changes"])
     assert "circuit: closed -> open (" in out
@@ -107,20 +118,22 @@ def test_run_without_a_terminal(tmp_path: Path) -> None:
         return [int(figure) for figure in match.groups()]
 
     assert shown("upstream calls saved") == [protected["outage_refused"], 0]
-    assert shown("requests that users made") == [app["calls"], app["outage_calls"]]
+    assert shown("requests that users made") == [fastapi["calls"], django["calls"]]
     split = [
         shown(label)
         for label in ("200", "502:", "503 with Retry-After:", "503 without:", "anything else,")
     ]
     assert [sum(column) for column in zip(*split, strict=True)] == shown("requests that users made")
-    assert split[2][0] == answers["503 with Retry-After"]
+    assert split[2] == [app["answers"]["503 with Retry-After"] for app in (fastapi, django)]
+    assert shown("calls it refused") == [fastapi["refused"], django["refused"]]
+    assert shown("times it opened") == [app["scraped"]["opened"] for app in (fastapi, django)]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_interrupt_ends_it_cleanly() -> None:
     with start() as demo:
         assert demo.stdout
-        services = services_of([demo.stdout.readline(), demo.stdout.readline()])
+        services = services_of([demo.stdout.readline() for _ in SERVICES])
         while "healthy" not in demo.stdout.readline():  # the first line of the run itself
             assert demo.poll() is None
         demo.send_signal(signal.SIGINT)
@@ -134,7 +147,7 @@ def test_interrupt_ends_it_cleanly() -> None:
 def test_services_end_even_if_the_demo_is_killed() -> None:
     with start() as demo:
         assert demo.stdout
-        services = services_of([demo.stdout.readline(), demo.stdout.readline()])
+        services = services_of([demo.stdout.readline() for _ in SERVICES])
         assert all(service.is_serving() for service in services)
         demo.kill()
     deadline = time.monotonic() + 10
