@@ -84,7 +84,7 @@ def test_a_full_journal_is_drained():
     registry = known()
     for _ in range(1000):
         leave(enter(registry, "a"))
-    assert len(enter(registry, "a")[1].journal) < 256
+    assert len(enter(registry, "a")[1]) < 256
     assert registry["a"].info().totals.successes == 1000
 
 
@@ -126,3 +126,19 @@ def test_entering_keeps_a_circuit_from_being_let_go():
             registry["used"].attempt().succeed()
         registry[f"once-{number}"]
     assert registry["used"] is used
+
+
+@pytest.mark.parametrize("late", [1, 300])
+def test_what_is_appended_to_a_retired_lane_is_counted(late):
+    """By whoever appends: it finds the lane full."""
+    registry = known()
+    registry["a"].call(int)
+    tickets = [ticket for _ in range(late) if (ticket := enter(registry, "a")) is not None]
+    registry["a"].force_open()
+    assert registry["a"].info().totals.successes == 1
+    for settled, ticket in enumerate(tickets, 1):
+        leave(ticket)
+        assert len(ticket[1]) == 256, "nothing is left behind but what makes it full"
+        if settled % 100 == 1:
+            assert registry["a"].info().totals.stale == settled
+    assert registry["a"].info().totals.stale == len(tickets) == late

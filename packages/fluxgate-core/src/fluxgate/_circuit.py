@@ -153,8 +153,8 @@ class Circuit(Guarded):
             and elapsed < lane.fast
             and end < lane.until
         ):
-            lane.journal.append(elapsed)
-            if len(lane.journal) > lane.room:
+            lane.append(elapsed)
+            if len(lane) > BATCH:
                 self.drain(lane)
         else:
             ending = (phase, admission.probe, outcome, elapsed, end, cause)

@@ -210,7 +210,8 @@ class Front(ABC):
             CallNotPermittedError: the circuit refuses the call.
         """
         circuit = self._circuit
-        return Attempt(circuit, circuit.lane or circuit.admit())
+        lane = circuit.lane
+        return Attempt(circuit, circuit.admit() if lane is None else lane)
 
     # -- blocks
 

@@ -92,7 +92,7 @@ class Guarded:
             self._busy = True
             try:
                 lane = self.lane
-                if lane is not None and lane.journal:
+                if lane:  # there is one, and it isn't empty
                     self._absorb(lane)
                 if self._rejections or self._inbox:
                     self._catch_up()
@@ -117,10 +117,8 @@ class Guarded:
             step(*args)
 
     def _absorb(self, lane: Lane) -> None:
-        journal = lane.journal
-        batch = journal[:]
+        batch = lane.take()
         if batch:
-            del journal[: len(batch)]  # never a new list: a shell may hold this one
             if lane is self._machine.lane:
                 self._machine.absorb(lane, batch)
             else:
@@ -132,7 +130,7 @@ class Guarded:
         while (lane := machine.lane) is not self.lane:
             retired, self.lane = self.lane, lane
             if retired is not None:
-                retired.room = -1  # who appends from now on drains it, what came before is here
+                retired.retire()  # who appends from now on drains it, what came before is here
                 self._absorb(retired)
         if machine.outbox:
             wall = time.time()
@@ -188,8 +186,8 @@ class Guarded:
         self._inbox = []
         self._rejections = []
         if self.lane is not None:  # a call that forked may be on its way through it
-            self.lane.room = -1
-            self.lane.journal.clear()
+            self.lane.retire()
+            self.lane.take()
         self._machine.restart()
         self._dispatch.restart()
         self.lane = self._machine.lane

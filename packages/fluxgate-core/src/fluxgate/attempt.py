@@ -116,8 +116,8 @@ class Attempt:
             return None
         lane = circuit.lane
         if lane is not None and lane is admission and elapsed < lane.fast and end < lane.until:
-            (journal := lane.journal).append(elapsed)
-            if len(journal) > lane.room:
+            lane.append(elapsed)
+            if len(lane) > 255:
                 circuit.drain(lane)
             return None
         return elapsed, end

@@ -45,8 +45,8 @@ def leave(ticket: Ticket, result: object = None) -> None:
     clock = circuit.clock
     end = clock()
     if (elapsed := end - started) < lane.fast and end < lane.until:
-        (journal := lane.journal).append(elapsed)
-        if len(journal) > lane.room:
+        lane.append(elapsed)
+        if len(lane) > 255:
             circuit.drain(lane)
     else:
         circuit.returned(lane, result, elapsed, end)
