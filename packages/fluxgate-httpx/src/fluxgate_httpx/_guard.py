@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, cast
 
 from fluxgate import Attempt, CallNotPermittedError
+from fluxgate.lane import Ticket, attempt_of, enter
 from fluxgate.registry import Registry
 from fluxgate_httpx._circuits import Breakers, registry_for
-from fluxgate_httpx._key import KeyFunction, by_host
+from fluxgate_httpx._key import KeyFunction, bounded, by_host
 from fluxgate_httpx._policy import DEFAULT_POLICY, HTTPPolicy
 
 Moment: TypeAlias = Literal["body", "headers"]
@@ -25,8 +26,8 @@ _MOMENTS: Final = ("body", "headers")
 _NO_BODY: Final = frozenset({101, 204, 304})
 """Nothing comes after these headers, or (101) another protocol."""
 
-Admitted: TypeAlias = tuple[str, Attempt, Moment]
-"""A request that its circuit let in: its key, its attempt, and when to settle. A plain tuple, the
+Admitted: TypeAlias = tuple[str, Ticket | Attempt, Moment]
+"""A request that its circuit let in: its key, how it got in, and when to settle. A plain tuple, the
 cheapest there is."""
 
 
@@ -122,13 +123,22 @@ class Guard:
         """
         settle: Moment = self.settle
         if own is None:
-            key = self.key(url)
+            key_of = self.key
+            key = key_of(url)
         else:
             key, settle = self._asked(own, url)
+        # First the way that nearly every request takes; what may be wrong with a key comes after.
+        try:
+            ticket = enter(self.registry, key)  # type: ignore[arg-type]
+        except TypeError:  # can't be hashed
+            ticket = None
+        if ticket is not None:
+            return key, ticket, settle  # type: ignore[return-value]
         if key is None:
             return None
         if not isinstance(key, str) or not key:
             raise TypeError(f"a key is a string that is not empty, or None: not {key!r}")
+        key = bounded(key)
         try:
             return key, self.registry[key].attempt(), settle
         except CallNotPermittedError as refusal:
@@ -150,8 +160,9 @@ class Guard:
 
     # -- after it
 
-    def raised(self, attempt: Attempt, error: BaseException) -> None:
+    def raised(self, entered: Ticket | Attempt, error: BaseException) -> None:
         """Settle a call that ended with `error`."""
+        attempt = entered if isinstance(entered, Attempt) else attempt_of(entered)
         told: BaseException | None = error
         if isinstance(error, ExceptionGroup):
             group = cast("ExceptionGroup[Exception]", error)
@@ -183,11 +194,12 @@ class Guard:
             response: with `status_code` and `headers`.
             whole: whether its body is there already.
         """
-        key, attempt, settle = call
+        key, entered, settle = call
+        attempt = entered if isinstance(entered, Attempt) else attempt_of(entered)
         policy, settlement = self.policy, None
         status: int = response.status_code
         if status in policy.statuses:
-            attempt.fail()
+            attempt.fail(f"HTTP {status}")
         elif status in policy.neutral_statuses:
             attempt.ignore()
         elif whole or settle == "headers" or _no_end(method, status, response.headers):

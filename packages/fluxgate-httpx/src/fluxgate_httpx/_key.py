@@ -7,7 +7,7 @@ the circuit's name, or None where nothing should be protected.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 __all__ = ["KeyFunction", "Url", "by_host", "by_origin"]
 
@@ -31,6 +31,8 @@ KeyFunction: TypeAlias = Callable[..., str | None]
 
 _LONGEST: Final = 262
 """Characters of the longest host name that there can be, with brackets or a port."""
+LONGEST_KEY: Final = 512
+"""Characters of the longest key that is left as it is."""
 _DEFAULT_PORTS: Final = {"ftp": 21, "http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -40,8 +42,16 @@ def by_host(url: Url | str) -> str | None:
     Lower case, IDNA-encoded, without userinfo, default port or trailing dot. None for a URL that
     has no host.
     """
-    netloc = _netloc(url) if isinstance(url, str) else url.netloc
-    return _seen.get(netloc) or _noted(netloc)
+    asked: Any = url
+    try:
+        # The parsed URL itself, where there is one: httpx makes the public parts anew at each
+        # look, which would be a quarter of what we cost a request.
+        parsed = asked._uri_reference
+        host, port = parsed.host, parsed.port
+        place: Place = host if port is None else (host, port)
+    except AttributeError:
+        place = _netloc(url) if isinstance(url, str) else url.netloc
+    return _seen.get(place) or _noted(place, asked)
 
 
 def by_origin(url: Url | str) -> str | None:
@@ -66,17 +76,19 @@ def broader(key: str) -> Iterator[str]:
         yield name
 
 
-_seen: dict[bytes, str] = {}
-"""Keys by netloc: most hosts are called again. Emptied when full."""
+Place: TypeAlias = bytes | str | tuple[str, int]
+_seen: dict[Place, str] = {}
+"""Keys by netloc, or by host and port: most hosts are called again. Emptied when full."""
 _MOST_SEEN: Final = 2048
 
 
-def _noted(netloc: bytes) -> str | None:
+def _noted(place: Place, url: Any) -> str | None:
+    netloc: bytes = place if isinstance(place, bytes) else url.netloc
     key = _tidied(netloc.decode("ascii"))
     if key is not None and len(netloc) <= _LONGEST:
         if len(_seen) >= _MOST_SEEN:
             _seen.clear()
-        _seen[netloc] = key
+        _seen[place] = key
     return key
 
 
@@ -90,12 +102,19 @@ def _tidied(netloc: str) -> str | None:
     if not host:
         return None
     key = f"{host}{colon}{port}"
-    if len(key) <= _LONGEST:
-        return key
-    # No such host can exist, but the name must not fill logs, metrics and memory.
+    return key if len(key) <= _LONGEST else _cut(key)  # no such host can exist
+
+
+def bounded(key: str) -> str:
+    """The key, or what stands for one that is too long for logs, metrics and memory."""
+    return key if len(key) <= LONGEST_KEY else _cut(key)
+
+
+def _cut(key: str) -> str:
     from hashlib import sha256
 
-    return f"{key[:64]}~{sha256(key.encode()).hexdigest()[:16]}"
+    digest = sha256(key.encode(errors="surrogatepass")).hexdigest()
+    return f"{key[:64]}~{digest[:16]}"
 
 
 def _compressed(address: str) -> str:
