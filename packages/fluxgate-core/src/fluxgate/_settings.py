@@ -111,6 +111,11 @@ class Called:
     def __init__(self, given: object, path: str) -> None:
         if isinstance(given, str) and is_dotted(given.strip()):
             given = imported(given.strip())
+        if isinstance(given, (CircuitBreaker, AsyncCircuitBreaker)):  # callable, as a decorator
+            raise SettingError(
+                f"{given!r} is a breaker: give its settings, or a function (or its dotted path) "
+                "that is called with the name and returns it"
+            )
         if not callable(given):
             raise SettingError(
                 f"{given!r} is neither a table of settings nor a function (or its dotted path) "

@@ -179,6 +179,10 @@ class Registry(_Circuits[CircuitBreaker]):
                 key,
             )
 
+    def knows(self, key: str) -> bool:
+        """Whether a setting, a pattern or a declaration speaks of that name; it makes nothing."""
+        return key in self._declared or self.config.entry(key) is not None
+
     def __delitem__(self, key: str) -> None:
         """Forget a circuit. Whoever holds it keeps it; its name finds a new one from now on."""
         if not self._table.forget(key):

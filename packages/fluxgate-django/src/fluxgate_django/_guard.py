@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, TypeGuard, cast
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync, sync_to_async
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.module_loading import import_string
 from django.views import View
@@ -18,7 +18,7 @@ from fluxgate import Attempt, CallNotPermittedError, ConfigError, WrongFrontErro
 from fluxgate.lane import Ticket, attempt_of, enter, leave
 from fluxgate_django import conf
 from fluxgate_django._async import is_async
-from fluxgate_django._outcome import settle_raised, settle_returned
+from fluxgate_django._outcome import known, settle_raised, settle_returned
 from fluxgate_django.signals import tell_rejected
 
 Fallback = Callable[[Exception], Any]
@@ -112,7 +112,7 @@ class Guard:
             return self._fallen_back(fn, error, args)
         if (
             ticket is not None
-            and isinstance(result, HttpResponseBase)
+            and (type(result) is HttpResponse or _is_rendered(result))
             and result.status_code not in self.statuses
         ):  # how nearly every view ends
             leave(ticket, result)
@@ -219,11 +219,16 @@ def describe(fn: object) -> str:
 
 
 def _place_of_request(args: tuple[Any, ...]) -> int | None:
+    kinds = (HttpRequest, *known("rest_framework.request", "Request"))
     for at, argument in enumerate(args[:2]):
-        # REST framework's own request wraps Django's.
-        if isinstance(getattr(argument, "_request", argument), HttpRequest):
+        if issubclass(type(argument), kinds):  # isinstance would evaluate what is lazy
             return at
     return None
+
+
+def _is_rendered(result: Any) -> bool:
+    """Whether it is a response whose body is there, or is streamed."""
+    return issubclass(type(result), HttpResponseBase) and getattr(result, "is_rendered", True)
 
 
 def _is_answerable(error: BaseException) -> TypeGuard[Exception]:

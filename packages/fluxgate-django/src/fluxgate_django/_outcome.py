@@ -15,6 +15,7 @@ from django.core.exceptions import (
 from django.http import Http404, HttpRequest, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.http.response import HttpResponseBase
+from django.template.response import SimpleTemplateResponse
 
 from fluxgate import Attempt
 
@@ -71,16 +72,47 @@ def settle_raised(attempt: Attempt, error: BaseException, statuses: frozenset[in
 def settle_returned(
     attempt: Attempt, result: object, args: tuple[Any, ...], statuses: frozenset[int]
 ) -> None:
-    """Settle the attempt of a view, or of another function, that returned `result`."""
+    """Settle the attempt of a view, or of another function, that returned `result`.
+
+    A response that is yet to be rendered settles it then: what a template asks for lazily, such as
+    a query set of a `ListView`, is asked for there.
+    """
     status = None
-    if isinstance(result, HttpResponseBase):
-        status = result.status_code
-    elif args and isinstance(args[0], HttpRequest):
+    # Not isinstance, which would evaluate what is lazy.
+    if issubclass(type(result), HttpResponseBase):
+        status = cast("HttpResponseBase", result).status_code
+    elif args and issubclass(type(args[0]), HttpRequest):
         status = _ninja_status(result)
     if status in statuses:
         attempt.fail(f"HTTP {status}")
+    elif issubclass(type(result), SimpleTemplateResponse) and not cast(Any, result).is_rendered:
+        _settle_when_rendered(attempt, result, args, statuses)
     else:
         attempt.returned(result)
+
+
+def _settle_when_rendered(
+    attempt: Attempt, response: Any, args: tuple[Any, ...], statuses: frozenset[int]
+) -> None:
+    """Settle with the rendering; what is never rendered is ignored when it is collected."""
+    own: dict[str, Any] = response.__dict__
+    within = own.get("render")  # a guard further in has done the same
+
+    def render() -> Any:
+        del own["render"]  # once; and caches pickle what has been rendered
+        if within is not None:
+            own["render"] = within
+        try:
+            return response.render()
+        except BaseException as error:
+            settle_raised(attempt, error, statuses)
+            raise
+
+    def settle(rendered: object) -> None:
+        settle_returned(attempt, rendered, args, statuses)
+
+    own["render"] = render
+    response.add_post_render_callback(settle)
 
 
 def _status_of(error: BaseException) -> int | None:
@@ -89,7 +121,7 @@ def _status_of(error: BaseException) -> int | None:
         return 404
     if isinstance(error, PermissionDenied):
         return 403
-    if isinstance(error, (*_known(_REST_FRAMEWORK, "APIException"), *_known(_NINJA, "HttpError"))):
+    if isinstance(error, (*known(_REST_FRAMEWORK, "APIException"), *known(_NINJA, "HttpError"))):
         status: Any = getattr(error, "status_code", None)
         return status if isinstance(status, int) else None
     return None
@@ -97,7 +129,7 @@ def _status_of(error: BaseException) -> int | None:
 
 def _ninja_status(result: object) -> int | None:
     """The status of what a Ninja operation returned: `Status(503, ...)`, or `503, ...`."""
-    if isinstance(result, _known(_NINJA_RESPONSES, "Status")):
+    if isinstance(result, known(_NINJA_RESPONSES, "Status")):
         return getattr(result, "status_code", None)
     if isinstance(result, tuple) and len(pair := cast("tuple[object, ...]", result)) == 2:
         return pair[0] if isinstance(pair[0], int) else None
@@ -107,13 +139,13 @@ def _ninja_status(result: object) -> int | None:
 def _invalid() -> tuple[type, ...]:
     """What says that a request's data is not valid."""
     return (
-        *_known(_REST_FRAMEWORK, "ParseError"),
-        *_known(_REST_FRAMEWORK, "ValidationError"),
-        *_known(_NINJA, "ValidationError"),
+        *known(_REST_FRAMEWORK, "ParseError"),
+        *known(_REST_FRAMEWORK, "ValidationError"),
+        *known(_NINJA, "ValidationError"),
     )
 
 
-def _known(module: str, name: str) -> tuple[type, ...]:
+def known(module: str, name: str) -> tuple[type, ...]:
     """A class of a package that may not be there; where nobody imported it, nothing is one."""
     found = getattr(sys.modules.get(module), name, None)
     return (found,) if isinstance(found, type) else ()

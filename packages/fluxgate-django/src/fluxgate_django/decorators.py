@@ -52,9 +52,9 @@ class Circuit(Guard):
         # What `method_decorator` tries decorators on is a function of its own.
         module = str(getattr(fn, "__module__", None) or "?")
         tried = module.startswith("django.utils.")
-        if not self._noted and not tried:
-            self._noted = True
-            note(self, Use(self.name, f"{module}.{describe(fn)}"))
+        if not self._noted:
+            self._noted = not tried  # of a method, the name comes with the first request
+            note(self, Use(self.name, "a method" if tried else f"{module}.{describe(fn)}"))
         flags = _flags(fn)
         if flags & _GENERATORS:
             return self._generator(fn)

@@ -49,13 +49,13 @@ class CircuitBreakerMiddleware:
         if self._asynchronous:
             return self._acall(request)
         response = self.get_response(request)
-        if response.status_code == 500 and _REFUSED in request.__dict__:
+        if response.status_code >= 500 and _REFUSED in request.__dict__:
             return _answered(request)
         return response
 
     async def _acall(self, request: HttpRequest) -> Any:
         response = await self.get_response(request)
-        if response.status_code == 500 and _REFUSED in request.__dict__:
+        if response.status_code >= 500 and _REFUSED in request.__dict__:
             return await sync_to_async(_answered)(request)  # as Django with exceptions
         return response
 

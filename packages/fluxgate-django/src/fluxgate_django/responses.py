@@ -100,7 +100,10 @@ def log_refusal(request: HttpRequest, response: HttpResponse) -> None:
 
 
 def _prefers_html(request: HttpRequest) -> bool:
-    return request.get_preferred_type(_OFFERED) == _HTML
+    try:
+        return request.get_preferred_type(_OFFERED) == _HTML
+    except (LookupError, ValueError):  # Django can't read every header: no such charset, too long
+        return False
 
 
 def _page(template: str, problem: Problem, request: HttpRequest) -> HttpResponse | None:

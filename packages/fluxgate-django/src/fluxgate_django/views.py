@@ -53,7 +53,7 @@ class CircuitMixin(_Base):
                 f"class {cls.__name__}(CircuitMixin, ...)"
             )
         cls.circuit_statuses = checked_statuses(cls.circuit_statuses)
-        if cls.circuit:
+        if isinstance(cls.circuit, str) and cls.circuit:  # or a property, known at the call
             note(cls, Use(cls.circuit, f"{cls.__module__}.{cls.__qualname__}"))
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Info, register
+from django.core.checks import CheckMessage, Error, Info, register
 from django.core.checks import Warning as Caution
 from django.utils.module_loading import import_string
 
@@ -60,7 +60,7 @@ def _imported(path: str) -> Any:
     """The middleware; None if it can't be imported, which Django says when it starts."""
     try:
         return import_string(path)
-    except ImportError:
+    except Exception:  # a module may raise anything
         return None
 
 
@@ -77,7 +77,17 @@ def check_rest_framework(**_: Any) -> list[CheckMessage]:
     """Whether Django REST framework answers refusals in its own formats."""
     if not apps.is_installed("rest_framework"):
         return []
-    used = import_string("rest_framework.settings.api_settings").EXCEPTION_HANDLER
+    try:
+        used = import_string("rest_framework.settings.api_settings").EXCEPTION_HANDLER
+    except Exception as error:  # else the first exception in a view would tell
+        return [
+            Error(
+                f"EXCEPTION_HANDLER can't be imported: {error}",
+                hint=f"Ours is {EXCEPTION_HANDLER!r}.",
+                obj="REST_FRAMEWORK",
+                id="fluxgate.E003",
+            )
+        ]
     if used is not import_string("rest_framework.views.exception_handler"):
         return []  # ours, or one of the project's own
     return [

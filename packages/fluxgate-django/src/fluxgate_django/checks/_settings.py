@@ -92,7 +92,7 @@ def check_response(**_: Any) -> list[CheckMessage]:
     if isinstance(response.exception_handler, str):
         try:
             import_string(response.exception_handler)
-        except ImportError as error:
+        except Exception as error:  # a module may raise anything
             problem = f"{response.exception_handler!r} can't be imported: {error}"
             path = "FLUXGATE: RESPONSE.EXCEPTION_HANDLER"
             found.append(_error(SettingError(problem, path, Mistake.IMPORT)))
@@ -120,12 +120,12 @@ def check_uses(**_: Any) -> list[CheckMessage]:
             list(get_resolver().url_patterns)  # imports the views
     found: list[CheckMessage] = []
     for use, on_open in [*_named(), *((use, None) for use in _wrapped())]:
-        if kept.config.entry(use.name) is None:
+        if not kept.registry.knows(use.name):
             found += _unknown(use, kept.config.names, strict=kept.registry.strict)
         if isinstance(on_open, str):
             try:
                 import_string(on_open)
-            except ImportError as error:
+            except Exception as error:  # a module may raise anything
                 problem = f"on_open={on_open!r} can't be imported: {error}"
                 found.append(_error(SettingError(problem, _at(use), Mistake.IMPORT)))
     return found

@@ -197,7 +197,7 @@ def _names() -> list[str]:
 def _found(name: str) -> CircuitBreaker:
     """The circuit of that name, if the settings (or this process) know it."""
     registry = breakers.registry
-    if registry.config.entry(name) is not None or name in registry:
+    if registry.knows(name) or name in registry:
         return breakers[name]
     known = [*_names(), *(each for each in registry.config.breakers if "*" in each)]
     if not known:
