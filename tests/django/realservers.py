@@ -22,6 +22,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -68,7 +69,7 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-class Server:
+class Server(ABC):
     """A server in a process of its own; `stop()` and `kill()` leave its port for the next start."""
 
     ready: re.Pattern[str]
@@ -80,8 +81,9 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="fluxgate-"))
         self.user: str | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What starts it, and keeps it in the foreground."""
 
     def start(self) -> None:
         """Start it, and come back when it takes connections."""

@@ -25,14 +25,14 @@ class Sender(Protocol):
     """What takes messages to Slack. Raises UnsentError."""
 
     threads: bool
-    """Whether it can reply to messages, and change them."""
+    """Whether it can reply to messages."""
 
     def post(self, text: str, parent: Place | None = None, *, broadcast: bool = False) -> Place:
         """Post a message, or a reply; `broadcast` shows a reply in the channel, too."""
         ...
 
     def update(self, place: Place, text: str) -> None:
-        """Replace a message."""
+        """Replace a message, where that can be done."""
         ...
 
 
@@ -49,7 +49,7 @@ class Webhook:
         return {}
 
     def update(self, place: Place, text: str) -> None:
-        raise NotImplementedError("a webhook can't change messages")
+        """Leave it as it is: a webhook is not told where its messages stand."""
 
     def __repr__(self) -> str:
         return "webhook"
@@ -185,7 +185,7 @@ class Outages:
 
     def _update(self, outage: Outage, text: str) -> None:
         """Have the first message say how things stand now."""
-        if outage.place is not None and self._sender.threads:
+        if outage.place is not None:
             self._sender.update(outage.place, text)
 
     def _post(
