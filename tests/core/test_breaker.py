@@ -239,7 +239,9 @@ def test_a_sync_breaker_refuses_async_code_and_names_the_class_to_use(
 
 
 @pytest.mark.parametrize(
-    "fn", [plain, generator, Service(), functools.partial(plain, 1), Service().method], ids=str
+    "fn",
+    [plain, generator, Service(), functools.partial(plain, 1), Service().method],
+    ids=["function", "generator", "object", "partial", "method"],
 )
 def test_an_async_breaker_refuses_sync_code_and_names_the_class_to_use(
     asynchronous: AsyncCircuitBreaker, fn: Any

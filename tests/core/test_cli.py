@@ -15,9 +15,9 @@ import pytest
 import fluxgate
 from fluxgate import Metrics, State, permits
 from fluxgate.cli import main
-from fluxgate.cli._explain import explained
-from fluxgate.cli._report import WARNINGS
-from fluxgate.cli._show import show
+from fluxgate.cli._explain.explanation import explained
+from fluxgate.cli._explain.report import WARNINGS
+from fluxgate.cli._explain.report_text import show
 from fluxgate.cli._words import seconds
 from fluxgate.policy import Policy
 from fluxgate.retries import Always, Cooldown, Never, Retry
@@ -531,7 +531,7 @@ def test_no_colours_where_nobody_wants_them(monkeypatch: pytest.MonkeyPatch) -> 
         assert out.getvalue().startswith("This policy\n===========\n")
     monkeypatch.setitem(sys.modules, "rich", None)
     monkeypatch.setitem(sys.modules, "rich.console", None)
-    monkeypatch.delitem(sys.modules, "fluxgate.cli._rich", raising=False)
+    monkeypatch.delitem(sys.modules, "fluxgate.cli._explain.report_rich", raising=False)
     without = Terminal()
     show(report, without)
     assert without.getvalue() == out.getvalue()

@@ -12,11 +12,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from fluxgate import Policy, State
-from fluxgate._transitions import TRANSITIONS, Event
+from fluxgate._engine.transitions import TRANSITIONS, Event
 from fluxgate.cli import main
-from fluxgate.cli._sketch import sketch
+from fluxgate.cli._diagram.svg import drawn
+from fluxgate.cli._diagram.text import sketch
 from fluxgate.cli._states import BY_HAND, OWN, SHORTLY, from_anywhere, in_words, label, moves
-from fluxgate.cli._svg import drawn
 from fluxgate.retries import Backoff, Never
 from fluxgate.trippers import Closed, FailureRate, MinRequests, SlowRate
 

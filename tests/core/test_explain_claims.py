@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fluxgate import CircuitBreaker, Policy, State
-from fluxgate.cli._explain import RATES, explained
-from fluxgate.cli._report import Report
+from fluxgate.cli._explain.explanation import RATES, explained
+from fluxgate.cli._explain.report import Report
 from fluxgate.permits import All
 from fluxgate.retries import Always, Backoff, Cooldown, Never, Retry
 from fluxgate.trippers import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fluxgate import State
-from fluxgate.lane import attempt_of, enter, leave
+from fluxgate.integration import attempt_of, enter, leave
 from fluxgate.permits import All
 from fluxgate.registry import Registry
 from fluxgate.testing import ManualClock

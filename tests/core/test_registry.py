@@ -12,7 +12,7 @@ import weakref
 
 import pytest
 
-from fluxgate import AsyncCircuitBreaker, CircuitBreaker, ConfigError, State, _table
+from fluxgate import AsyncCircuitBreaker, CircuitBreaker, ConfigError, State, _circuit_cache
 from fluxgate.config import Config, read
 from fluxgate.permits import All
 from fluxgate.registry import AsyncCircuits, Registry, UnknownCircuitError
@@ -255,7 +255,7 @@ def test_the_bound_holds_and_what_is_let_go_is_gone():
     assert len(registry) == 10
     assert list(registry) == [f"crowd {number}" for number in range(990, 1000)]
     assert first() is None
-    assert len(registry._table.known) <= 11
+    assert len(registry._cache.known) <= 11
 
 
 def test_what_is_looked_up_stays():
@@ -360,7 +360,7 @@ def test_what_is_held_elsewhere_is_found_again(small, hold):
     held = hold(small["payments"])
     circuit = weakref.ref(small["payments"]._circuit)
     crowd(small)
-    assert "payments" not in small._table.kept
+    assert "payments" not in small._cache.kept
     assert "payments" in small
     assert small["payments"]._circuit is small.asynchronous["payments"]._circuit is circuit()
     crowd(small)
@@ -397,8 +397,10 @@ def test_with_nothing_to_let_go_the_bound_is_exceeded_and_logged_once(small, cap
 @pytest.mark.parametrize("pinned", [0, 500])
 def test_making_one_looks_at_few_others_however_many_there_are(monkeypatch, pinned):
     looks = []
-    can_go = _table.Entry.can_go
-    monkeypatch.setattr(_table.Entry, "can_go", lambda entry: looks.append(1) or can_go(entry))
+    can_go = _circuit_cache.Entry.can_go
+    monkeypatch.setattr(
+        _circuit_cache.Entry, "can_go", lambda entry: looks.append(1) or can_go(entry)
+    )
     registry = Registry(max_circuits=500)
     for number in range(pinned):
         registry[f"open {number}"].force_open()
@@ -412,7 +414,7 @@ def test_making_one_looks_at_few_others_however_many_there_are(monkeypatch, pinn
 def test_a_lookup_takes_no_lock(monkeypatch):
     registry = Registry()
     registry["payments"]
-    monkeypatch.setattr(registry._table, "_lock", None)
+    monkeypatch.setattr(registry._cache, "_lock", None)
     assert registry["payments"].name == registry.asynchronous["payments"].name == "payments"
     with pytest.raises(AttributeError):
         registry["search"]
@@ -476,7 +478,7 @@ def test_threads_that_hold_a_circuit_always_find_that_one():
     assert together(8, work) == [0] * 8
     gc.collect()
     assert len(registry) == 3
-    assert registry._table.kept.keys() == set(registry)
+    assert registry._cache.kept.keys() == set(registry)
 
 
 def test_a_factory_may_use_its_registry():
@@ -533,7 +535,7 @@ def test_finalisers_may_use_the_registry_anywhere():
     del used[:], held
     registry["a"], registry["b"]
     assert len(used) == 0
-    assert len(registry._table.kept) <= 5
+    assert len(registry._cache.kept) <= 5
 
 
 def test_a_signal_handler_may_use_the_registry_after_any_line():
@@ -542,7 +544,10 @@ def test_a_signal_handler_may_use_the_registry_after_any_line():
     inside = []
 
     def handler(frame, event, _):
-        if "_table" not in frame.f_code.co_filename and frame.f_code.co_filename != __file__:
+        if (
+            "_circuit_cache" not in frame.f_code.co_filename
+            and frame.f_code.co_filename != __file__
+        ):
             return None
         if event == "line" and not inside:  # not in itself
             inside.append(True)
@@ -569,7 +574,7 @@ def test_a_signal_handler_may_use_the_registry_after_any_line():
 
 
 def test_who_waits_too_long_for_the_lock_goes_on_without_it(monkeypatch):
-    monkeypatch.setattr(_table, "_PATIENCE", 0.01)
+    monkeypatch.setattr(_circuit_cache, "_PATIENCE", 0.01)
     entered, done = threading.Event(), threading.Event()
 
     def make(name):
@@ -608,7 +613,7 @@ def test_a_forked_child_has_the_circuits_and_a_lock_of_its_own():
     assert inside.wait(10)
     child = os.fork()
     if child == 0:
-        free = other._table._lock.acquire(blocking=False)
+        free = other._cache._lock.acquire(blocking=False)
         known = registry["payments"].state is State.FORCED_OPEN
         registry["search"]
         os._exit(0 if free and known and len(registry) == 2 else 1)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fluxgate import SignalKind, State
-from fluxgate._machine import Machine
-from fluxgate._transitions import TRANSITIONS, Event, Outcome
+from fluxgate._engine.machine import Machine
+from fluxgate._engine.transitions import TRANSITIONS, Event, Outcome
 from fluxgate.permits import All
 from fluxgate.policy import Policy
 from fluxgate.retries import Cooldown

@@ -18,7 +18,7 @@ from fluxgate import (
 )
 from fluxgate.registry import Registry, UnknownCircuitError
 from fluxgate_fastapi import Breaker, BreakerRoute, guard, install
-from fluxgate_fastapi._installed import Installed
+from fluxgate_fastapi._registry import Installed
 
 Payments = Annotated[AsyncCircuitBreaker, Depends(Breaker("payments"))]
 
@@ -100,7 +100,6 @@ def test_twice_with_equal_settings_after_the_start(over_test_client: Any) -> Non
         ({}, {"show_name": True}),
         ({}, {"type": "https://example.com/problem"}),
     ],
-    ids=str,
 )
 def test_twice_with_other_settings_is_an_error(
     over_test_client: Any, first: dict[str, Any], second: dict[str, Any]
@@ -117,7 +116,7 @@ def test_twice_with_other_settings_is_an_error(
     assert (answer.headers["content-type"] == "application/problem+json") is problem
 
 
-@pytest.mark.parametrize("app", [object(), None, "app", APIRouter(), lambda: None], ids=str)
+@pytest.mark.parametrize("app", [object(), None, "app", APIRouter(), lambda: None])
 def test_something_else_is_refused(app: Any) -> None:
     with pytest.raises(TypeError, match="application"):
         install(app)

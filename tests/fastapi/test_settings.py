@@ -267,7 +267,7 @@ def test_settings_without_the_field() -> None:
     assert "fluxgate" in told
 
 
-@pytest.mark.parametrize("config", [5, [("payments", {})], object()], ids=str)
+@pytest.mark.parametrize("config", [5, [("payments", {})], object()])
 def test_something_else_is_refused(config: Any) -> None:
     with pytest.raises((ConfigError, TypeError), match="config="):
         install(FastAPI(), config=config)

@@ -12,7 +12,7 @@ import pytest
 
 from fluxgate import State, trippers
 from fluxgate_httpx import by_host
-from fluxgate_httpx._told import Healthy
+from fluxgate_httpx._extension import Healthy
 
 from .drivers import Web
 

@@ -550,7 +550,7 @@ def test_posting_in_the_middle_of_posting(background: Callable[..., Background])
     posted: list[int] = []
 
     def trace(frame: FrameType, *_: Any) -> Any:
-        if frame.f_code.co_filename.endswith(("_mailbox.py", "background.py")):
+        if frame.f_code.co_filename.endswith(("_background_queue.py", "background.py")):
             sys.settrace(None)
             posted.append(next(inner))
             told(signal(posted[-1]))

@@ -28,8 +28,8 @@ from prometheus_client.openmetrics.parser import (
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from fluxgate import CircuitBreaker, State
-from fluxgate._reading import Reader
 from fluxgate.listeners import prometheus
+from fluxgate.listeners._aggregate import Reader
 from fluxgate.listeners.prometheus import PrometheusCollector, PrometheusListener
 from fluxgate.retries import Cooldown
 from fluxgate.trippers import FailureStreak, SlowRate

@@ -22,8 +22,8 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluxgate import CircuitBreaker, Info
-from fluxgate.listeners import _multiprocess
-from fluxgate.listeners._multiprocess import Writer
+from fluxgate.listeners import _prometheus_multiprocess
+from fluxgate.listeners._prometheus_multiprocess import Writer
 from fluxgate.listeners.prometheus import PrometheusCollector, PrometheusListener
 from fluxgate.trippers import FailureStreak
 
@@ -457,7 +457,7 @@ class TestInThisProcess:
         written: dict[Any, Any] = {}
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
         monkeypatch.setattr(values, "ValueClass", values.MultiProcessValue())
-        monkeypatch.setattr(_multiprocess, "_series", written)
+        monkeypatch.setattr(_prometheus_multiprocess, "_series", written)
         yield
         for series in written.values():
             series._value._file.close()
@@ -517,7 +517,7 @@ class TestInThisProcess:
             while not written.acquire(blocking=False):
                 collector.wake()
                 assert time.monotonic() - start < DEADLINE
-        assert time.monotonic() - start >= 2 * _multiprocess.PAUSE
+        assert time.monotonic() - start >= 2 * _prometheus_multiprocess.PAUSE
 
     def test_no_thread_is_left_while_a_process_forks(self, collect: Any, scrape: Any) -> None:
         api = CircuitBreaker("api")
@@ -539,8 +539,8 @@ class TestInThisProcess:
         api.call(int)
         collector.unregister()
         assert not self.threads()
-        _multiprocess._before_fork()
-        _multiprocess._after_in_parent()
+        _prometheus_multiprocess._before_fork()
+        _prometheus_multiprocess._after_in_parent()
         assert not self.threads()
         found = scrape()
         assert found[NAMES["successes"]] == 1
@@ -570,7 +570,7 @@ class TestInThisProcess:
     def test_a_thread_that_is_held_up_holds_up_no_exit(
         self, collect: Any, scrape: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(_multiprocess, "PATIENCE", SOON)
+        monkeypatch.setattr(_prometheus_multiprocess, "PATIENCE", SOON)
         held, release = threading.Event(), threading.Event()
 
         class Slow(CircuitBreaker):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fluxgate import AsyncCircuitBreaker, CircuitBreaker, Info, Metrics, Reason, State
-from fluxgate._reading import OTHER, Reader, Reading
+from fluxgate.listeners._aggregate import OTHER, Reader, Reading
 from fluxgate.registry import Registry
 from fluxgate.retries import Cooldown
 from fluxgate.trippers import Closed, FailureRate, FailureStreak, MinRequests, SlowRate, Tripper

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fluxgate import _settings
-from fluxgate._mistakes import SettingError, complain
-from fluxgate._settings import Breaker, Factory, resolve
+from fluxgate._settings.errors import SettingError, complain
+from fluxgate._settings.resolve import Breaker, Called, Factory, maker_of, resolve
 
 
 class Config:
@@ -63,7 +62,7 @@ class Config:
             if settings is None:
                 maker = self._maker(entry, defaults, problems)
             else:
-                maker = _settings.maker(settings, name, defaults, problems)
+                maker = maker_of(settings, name, defaults, problems)
             complain(problems)
             if settings is None:
                 self._makers[entry] = maker
@@ -81,7 +80,7 @@ class Config:
         for entry in entries:
             before = len(problems)
             maker = self._maker(entry, defaults, problems)
-            if sound and len(problems) == before and not isinstance(maker, _settings.Called):
+            if sound and len(problems) == before and not isinstance(maker, Called):
                 try:
                     maker(entry or "defaults")
                 except SettingError as error:
@@ -105,8 +104,8 @@ class Config:
         self, entry: str | None, defaults: Mapping[str, Any], problems: list[SettingError]
     ) -> Factory:
         if entry is None:
-            return _settings.maker({}, self._at("defaults"), defaults, problems)
-        return _settings.maker(self.breakers[entry], self._at(entry), defaults, problems)
+            return maker_of({}, self._at("defaults"), defaults, problems)
+        return maker_of(self.breakers[entry], self._at(entry), defaults, problems)
 
     def __repr__(self) -> str:
         return f"<Config {self.source or 'of'} {', '.join(self.breakers) or 'no names'}>"

@@ -10,15 +10,15 @@ from contextvars import ContextVar
 from functools import partial, update_wrapper
 from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar, Unpack, cast, overload
 
-from fluxgate._circuit import Circuit
-from fluxgate._transitions import Event
-from fluxgate._wrapping import (
+from fluxgate._callables import (
     Kind,
     describe,
     kind_of,
     protect_async_generator,
     protect_generator,
 )
+from fluxgate._engine.circuit import Circuit
+from fluxgate._engine.transitions import Event
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
 from fluxgate.metric import Info

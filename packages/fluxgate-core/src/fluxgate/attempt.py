@@ -6,12 +6,12 @@ import math
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from fluxgate._transitions import Outcome
+from fluxgate._engine.transitions import Outcome
 
 if TYPE_CHECKING:
-    from fluxgate._circuit import Circuit
-    from fluxgate._lane import Lane
-    from fluxgate._phase import Admission
+    from fluxgate._engine.circuit import Circuit
+    from fluxgate._engine.lane import Lane
+    from fluxgate._engine.phase import Admission
 
 __all__ = ["Attempt"]
 

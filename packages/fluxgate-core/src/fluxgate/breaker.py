@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable
 from types import CoroutineType, TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast, overload
 
-from fluxgate import _index
+from fluxgate._callables import Kind, is_awaitable
+from fluxgate._engine import living
+from fluxgate._engine.lane import Lane
+from fluxgate._engine.phase import Admission
 from fluxgate._front import Front
-from fluxgate._lane import Lane
-from fluxgate._phase import Admission
-from fluxgate._wrapping import Kind, is_awaitable
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
 
@@ -352,4 +352,4 @@ def circuits() -> list[CircuitBreaker]:
     For pages and collectors: circuits with equal names are separate circuits, and decorating
     registers nothing.
     """
-    return [CircuitBreaker._over(circuit) for circuit in _index.every()]
+    return [CircuitBreaker._over(circuit) for circuit in living.every()]

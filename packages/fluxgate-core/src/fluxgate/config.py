@@ -32,12 +32,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, overload
 
-from fluxgate import _settings
 from fluxgate._config import Config
-from fluxgate._expression import BASES, StrategyKind
-from fluxgate._mistakes import Mistake, SettingError, complain, nearest
-from fluxgate._settings import KEYS, Breaker, Factory, resolve
-from fluxgate._strategy import Strategy
+from fluxgate._settings.errors import Mistake, SettingError, complain, nearest
+from fluxgate._settings.expression import BASES, StrategyKind
+from fluxgate._settings.resolve import KEYS, Breaker, Factory, made, resolve, strategy, suggestion
+from fluxgate._values import Strategy
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
 from fluxgate.permits import Permit
 from fluxgate.retries import Retry
@@ -84,10 +83,10 @@ def parse(kind: StrategyKind, text: str) -> Strategy:
         ConfigError: it can't be read; the message shows the column, and says what to do.
     """
     if kind not in BASES:
-        raise SettingError(_settings.suggestion(str(kind)), mistake=Mistake.UNKNOWN)
+        raise SettingError(suggestion(str(kind)), mistake=Mistake.UNKNOWN)
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SettingError(f"parse() reads expression strings, not {text!r}")
-    return _settings.strategy(kind, text)
+    return strategy(kind, text)
 
 
 @overload
@@ -117,8 +116,8 @@ def build(name: str, settings: Mapping[str, Any], *, asynchronous: bool = False)
     arguments = resolve(settings, str(name), problems)
     complain(problems)
     if asynchronous:
-        return _settings.made(AsyncCircuitBreaker, name, arguments)
-    return _settings.made(CircuitBreaker, name, arguments)
+        return made(AsyncCircuitBreaker, name, arguments)
+    return made(CircuitBreaker, name, arguments)
 
 
 def read(settings: Mapping[str, Any], *, source: str = "") -> Config:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from fluxgate._strategy import Strategy, check_above_zero, check_ratio
+from fluxgate._values import Strategy, check_above_zero, check_ratio
 
 __all__ = ["All", "Permit", "RampUp", "Random"]
 

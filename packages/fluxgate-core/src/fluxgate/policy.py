@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, TypedDict
 
-from fluxgate._strategy import Strategy
+from fluxgate._values import Strategy
 from fluxgate.permits import Permit, RampUp
 from fluxgate.retries import Cooldown, Retry
 from fluxgate.state import State

@@ -17,11 +17,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from fluxgate import _log
-from fluxgate._circuit import Circuit
+from fluxgate._circuit_cache import CircuitCache, Entry
 from fluxgate._config import Config
-from fluxgate._mistakes import SettingError, complain, nearest
-from fluxgate._settings import Called, Factory, listeners_in, resolve
-from fluxgate._table import Entry, Table
+from fluxgate._engine.circuit import Circuit
+from fluxgate._settings.errors import SettingError, complain, nearest
+from fluxgate._settings.resolve import Called, Factory, listeners_in, resolve
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
 from fluxgate.errors import ConfigError
 from fluxgate.signals import Listener
@@ -40,11 +40,11 @@ class UnknownCircuitError(ConfigError, KeyError):
 class _Circuits(Generic[B]):
     """What the two views of a registry have in common: reading, which makes nothing."""
 
-    __slots__ = ("_kept", "_table")
+    __slots__ = ("_cache", "_kept")
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
-        self._kept = table.kept  # for lookups
+    def __init__(self, cache: CircuitCache) -> None:
+        self._cache = cache
+        self._kept = cache.kept  # for lookups
 
     @abstractmethod
     def _front(self, key: str, circuit: Circuit) -> B:
@@ -56,25 +56,25 @@ class _Circuits(Generic[B]):
 
     def get(self, key: str) -> B | None:
         """The circuit of that name if there is one already."""
-        circuit = self._table.find(key)
+        circuit = self._cache.find(key)
         return None if circuit is None else self._front(key, circuit)
 
     def items(self) -> list[tuple[str, B]]:
         """Every circuit by its name, in the order in which they were made."""
-        return [(key, self._front(key, circuit)) for key, circuit in self._table.living()]
+        return [(key, self._front(key, circuit)) for key, circuit in self._cache.living()]
 
     def values(self) -> list[B]:
         """Every circuit, in the order in which they were made."""
-        return [self._front(key, circuit) for key, circuit in self._table.living()]
+        return [self._front(key, circuit) for key, circuit in self._cache.living()]
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._table.find(key) is not None
+        return isinstance(key, str) and self._cache.find(key) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter([key for key, _ in self._table.living()])
+        return iter([key for key, _ in self._cache.living()])
 
     def __len__(self) -> int:
-        return len(self._table.living())
+        return len(self._cache.living())
 
 
 class Registry(_Circuits[CircuitBreaker]):
@@ -123,7 +123,7 @@ class Registry(_Circuits[CircuitBreaker]):
         problems: list[SettingError] = []
         resolve(defaults, "Registry", problems)
         complain(problems)
-        super().__init__(Table(max_circuits))
+        super().__init__(CircuitCache(max_circuits))
         config = settings if isinstance(settings, Config) else Config(settings)
         self.config = config.under(defaults) if defaults else config
         self.strict = strict
@@ -134,7 +134,7 @@ class Registry(_Circuits[CircuitBreaker]):
     @property
     def max_circuits(self) -> int:
         """How many it keeps alive."""
-        return self._table.bound
+        return self._cache.bound
 
     def __getitem__(self, key: str) -> CircuitBreaker:
         """The circuit of that name, made if need be.
@@ -144,7 +144,7 @@ class Registry(_Circuits[CircuitBreaker]):
         """
         entry = self._kept.get(key)
         if entry is None:
-            entry = self._table.enter(key, self._make)
+            entry = self._cache.enter(key, self._make)
         elif not entry.used:
             entry.used = True
         return entry.sync
@@ -185,13 +185,13 @@ class Registry(_Circuits[CircuitBreaker]):
 
     def __delitem__(self, key: str) -> None:
         """Forget a circuit. Whoever holds it keeps it; its name finds a new one from now on."""
-        if not self._table.forget(key):
+        if not self._cache.forget(key):
             raise KeyError(key)
 
     def clear(self) -> None:
         """Forget every circuit."""
         for key in self:
-            self._table.forget(key)
+            self._cache.forget(key)
 
     def listeners(self) -> list[Listener]:
         """Whom its circuits tell, and whom its settings name; each once."""
@@ -246,7 +246,7 @@ class AsyncCircuits(_Circuits[AsyncCircuitBreaker]):
     __slots__ = ("_registry",)
 
     def __init__(self, registry: Registry) -> None:
-        super().__init__(registry._table)
+        super().__init__(registry._cache)
         self._registry = registry
 
     def __getitem__(self, key: str) -> AsyncCircuitBreaker:
@@ -257,7 +257,7 @@ class AsyncCircuits(_Circuits[AsyncCircuitBreaker]):
         """
         entry = self._kept.get(key)
         if entry is None:
-            entry = self._table.enter(key, self._registry._make)
+            entry = self._cache.enter(key, self._registry._make)
         elif not entry.used:
             entry.used = True
         return entry.asynchronous

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from fluxgate._strategy import Strategy, check_above_zero, check_duration, check_jitter
+from fluxgate._values import Strategy, check_above_zero, check_duration, check_jitter
 
 __all__ = ["Always", "Backoff", "Cooldown", "Never", "Retry"]
 

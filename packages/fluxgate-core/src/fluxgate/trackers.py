@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from fluxgate import _dotted
-from fluxgate._strategy import Binary, Composable, operand
+from fluxgate._values import Binary, Composable, operand
 
 __all__ = ["All", "Custom", "Tracker", "TypeOf"]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from fluxgate._strategy import Binary, Composable, check_above_zero, check_count, check_ratio
+from fluxgate._values import Binary, Composable, check_above_zero, check_count, check_ratio
 from fluxgate.metric import Metrics
 from fluxgate.signals import Reason
 from fluxgate.state import State

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from fluxgate._strategy import Strategy, check_above_zero, check_count
 from fluxgate._tally import CountTally, Tally, TimeTally
+from fluxgate._values import Strategy, check_above_zero, check_count
 
 __all__ = ["CountWindow", "TimeWindow", "Window"]
 

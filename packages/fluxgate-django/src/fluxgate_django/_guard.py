@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from fluxgate import Attempt, CallNotPermittedError, ConfigError, WrongFrontError
-from fluxgate.lane import Ticket, attempt_of, enter, leave
+from fluxgate.integration import Ticket, attempt_of, enter, leave
 from fluxgate_django import conf
 from fluxgate_django._async import is_async
 from fluxgate_django._outcome import known, settle_raised, settle_returned

@@ -13,15 +13,15 @@ The rest is help for that: settings, guards for one's own endpoints, OpenAPI, a 
 
 from typing import TYPE_CHECKING
 
-from fluxgate_fastapi._declared import BreakerSettings
+from fluxgate_fastapi._declaration import BreakerSettings
 from fluxgate_fastapi._dependency import Breaker
 from fluxgate_fastapi._guard import guard
 from fluxgate_fastapi._handler import CircuitOpenHandler, Hook
 from fluxgate_fastapi._health import CircuitHealth, Health, health
 from fluxgate_fastapi._install import install
-from fluxgate_fastapi._installed import default_registry, registry_of
 from fluxgate_fastapi._middleware import CircuitBreakerMiddleware
 from fluxgate_fastapi._openapi import CIRCUIT_OPEN, CIRCUIT_OPEN_PLAIN
+from fluxgate_fastapi._registry import default_registry, registry_of
 from fluxgate_fastapi._route import BreakerRoute
 
 __all__ = [

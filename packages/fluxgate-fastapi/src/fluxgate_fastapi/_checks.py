@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 
 from fluxgate import ConfigError, FluxgateError, WrongFrontError
 from fluxgate.registry import Registry, UnknownCircuitError
-from fluxgate_fastapi._declared import Declared
+from fluxgate_fastapi._declaration import Declared
 
 
 class _Dependant(Protocol):

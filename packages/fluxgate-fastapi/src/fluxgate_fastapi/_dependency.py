@@ -7,8 +7,8 @@ from typing import Unpack
 from fastapi.requests import HTTPConnection
 
 from fluxgate import AsyncCircuitBreaker, CircuitBreaker
-from fluxgate_fastapi._declared import BreakerSettings, Declared
-from fluxgate_fastapi._installed import installed_in
+from fluxgate_fastapi._declaration import BreakerSettings, Declared
+from fluxgate_fastapi._registry import installed_in
 
 
 class Breaker(Declared):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from fluxgate import Info, State
 from fluxgate.registry import Registry
 from fluxgate_fastapi._handler import encodable
-from fluxgate_fastapi._installed import registry_of
+from fluxgate_fastapi._registry import registry_of
 
 _REFUSING = (State.OPEN, State.FORCED_OPEN)
 _IMPAIRED = (*_REFUSING, State.HALF_OPEN)

@@ -11,8 +11,8 @@ from fluxgate import CallNotPermittedError, ConfigError
 from fluxgate.problem import TYPE
 from fluxgate.registry import Registry
 from fluxgate_fastapi._handler import CircuitOpenHandler, Hook
-from fluxgate_fastapi._installed import ATTRIBUTE, Installed
 from fluxgate_fastapi._lifespan import attend
+from fluxgate_fastapi._registry import ATTRIBUTE, Installed
 from fluxgate_fastapi._settings import Source, as_config
 
 

@@ -18,8 +18,8 @@ from starlette.concurrency import run_in_threadpool
 
 from fluxgate.registry import Registry
 from fluxgate_fastapi._checks import check_routes, raise_all
-from fluxgate_fastapi._declared import BreakerSettings, Declared
-from fluxgate_fastapi._installed import ATTRIBUTE, Installed
+from fluxgate_fastapi._declaration import BreakerSettings, Declared
+from fluxgate_fastapi._registry import ATTRIBUTE, Installed
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Unpack
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from fluxgate_fastapi._declared import BreakerSettings, Declared
-from fluxgate_fastapi._installed import installed_in
+from fluxgate_fastapi._declaration import BreakerSettings, Declared
 from fluxgate_fastapi._outcome import STATUSES, checked_statuses, settle_raised
+from fluxgate_fastapi._registry import installed_in
 
 
 class BreakerRoute(APIRoute):

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, cast
 
 from fluxgate import Attempt, CallNotPermittedError
-from fluxgate.lane import Ticket, attempt_of, enter
+from fluxgate.integration import Ticket, attempt_of, enter
 from fluxgate.registry import Registry
-from fluxgate_httpx._circuits import Breakers, registry_for
 from fluxgate_httpx._key import KeyFunction, bounded, by_host
 from fluxgate_httpx._policy import DEFAULT_POLICY, HTTPPolicy
+from fluxgate_httpx._registry import Breakers, registry_for
 
 Moment: TypeAlias = Literal["body", "headers"]
 """When: at the end of the body, or as soon as the headers are in."""

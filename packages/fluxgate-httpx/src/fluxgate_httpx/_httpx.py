@@ -6,12 +6,12 @@ from typing import TypeVar, Unpack
 
 import httpx
 
-from fluxgate_httpx import _binding, _bodies, _guard, _protect, _shells
+from fluxgate_httpx import _bodies, _guard, _library, _protect, _transports
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 
-class CircuitOpenError(_binding.Refusal, httpx.TransportError):
+class CircuitOpenError(_library.Refusal, httpx.TransportError):
     """A circuit refused the request: it was not sent.
 
     An `httpx.TransportError`, but none of those that retrying libraries retry.
@@ -20,7 +20,7 @@ class CircuitOpenError(_binding.Refusal, httpx.TransportError):
     __module__ = "fluxgate_httpx"
 
 
-_BINDING = _binding.bind(httpx, CircuitOpenError, home="fluxgate_httpx")
+_BINDING = _library.bind(httpx, CircuitOpenError, home="fluxgate_httpx")
 
 
 class _Body(_bodies.SyncBody, httpx.SyncByteStream):
@@ -32,7 +32,7 @@ class _AsyncBody(_bodies.AsyncBody, httpx.AsyncByteStream):
 
 
 class CircuitBreakerTransport(
-    _shells.SyncShell[httpx.BaseTransport, httpx.Request, httpx.Response], httpx.BaseTransport
+    _transports.SyncShell[httpx.BaseTransport, httpx.Request, httpx.Response], httpx.BaseTransport
 ):
     """A transport for `httpx.Client` that sends a request if its host's circuit permits it."""
 
@@ -41,7 +41,7 @@ class CircuitBreakerTransport(
 
 
 class AsyncCircuitBreakerTransport(
-    _shells.AsyncShell[httpx.AsyncBaseTransport, httpx.Request, httpx.Response],
+    _transports.AsyncShell[httpx.AsyncBaseTransport, httpx.Request, httpx.Response],
     httpx.AsyncBaseTransport,
 ):
     """A transport for `httpx.AsyncClient` that sends a request if its host's circuit permits."""

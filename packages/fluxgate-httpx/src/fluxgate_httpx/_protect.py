@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-from fluxgate_httpx._binding import Binding, wrong_kind
 from fluxgate_httpx._guard import Options
-from fluxgate_httpx._shells import AsyncShell, Shell, SyncShell
+from fluxgate_httpx._library import Binding, wrong_kind
+from fluxgate_httpx._transports import AsyncShell, Shell, SyncShell
 
 
 def protected(

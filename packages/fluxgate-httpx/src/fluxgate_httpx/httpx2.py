@@ -14,11 +14,11 @@ except ModuleNotFoundError as error:
 
 from fluxgate_httpx import (
     HTTPPolicy,
-    _binding,
     _bodies,
     _guard,
+    _library,
     _protect,
-    _shells,
+    _transports,
     by_host,
     by_origin,
 )
@@ -36,11 +36,11 @@ __all__ = [
 C = TypeVar("C", httpx2.Client, httpx2.AsyncClient)
 
 
-class CircuitOpenError(_binding.Refusal, httpx2.TransportError):
+class CircuitOpenError(_library.Refusal, httpx2.TransportError):
     """A circuit refused the request: it was not sent. An `httpx2.TransportError`."""
 
 
-_BINDING = _binding.bind(httpx2, CircuitOpenError, home=__name__)
+_BINDING = _library.bind(httpx2, CircuitOpenError, home=__name__)
 
 
 class _Body(_bodies.SyncBody, httpx2.SyncByteStream):
@@ -52,7 +52,8 @@ class _AsyncBody(_bodies.AsyncBody, httpx2.AsyncByteStream):
 
 
 class CircuitBreakerTransport(
-    _shells.SyncShell[httpx2.BaseTransport, httpx2.Request, httpx2.Response], httpx2.BaseTransport
+    _transports.SyncShell[httpx2.BaseTransport, httpx2.Request, httpx2.Response],
+    httpx2.BaseTransport,
 ):
     """A transport for `httpx2.Client` that sends a request if its host's circuit permits it."""
 
@@ -60,7 +61,7 @@ class CircuitBreakerTransport(
 
 
 class AsyncCircuitBreakerTransport(
-    _shells.AsyncShell[httpx2.AsyncBaseTransport, httpx2.Request, httpx2.Response],
+    _transports.AsyncShell[httpx2.AsyncBaseTransport, httpx2.Request, httpx2.Response],
     httpx2.AsyncBaseTransport,
 ):
     """A transport for `httpx2.AsyncClient` that sends a request if its circuit permits it."""

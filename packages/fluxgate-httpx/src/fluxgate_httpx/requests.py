@@ -25,8 +25,8 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from fluxgate import CallNotPermittedError
 from fluxgate.registry import Registry
 from fluxgate_httpx import HTTPPolicy, by_host, by_origin
-from fluxgate_httpx._binding import Refusal
 from fluxgate_httpx._guard import Guard, Library, Options, Settlement
+from fluxgate_httpx._library import Refusal
 
 __all__ = [
     "CircuitBreakerAdapter",

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from fluxgate import FluxgateError
-from fluxgate.cli import _diagram_command, _explain_command
+from fluxgate.cli._diagram import command as diagram
+from fluxgate.cli._explain import command as explain
 
 __all__ = ["main"]
 
@@ -46,8 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, help="show the version and leave")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _explain_command.add_to(commands)
-    _diagram_command.add_to(commands)
+    explain.add_to(commands)
+    diagram.add_to(commands)
     return parser
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fluxgate._transitions import TRANSITIONS, Event
+from fluxgate._engine.transitions import TRANSITIONS, Event
 from fluxgate.state import State
 
 SHORTLY: dict[State, str] = {

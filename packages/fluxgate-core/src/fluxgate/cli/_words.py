@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from fluxgate import _dotted, permits, trackers
-from fluxgate._advice import Advice
-from fluxgate._strategy import Binary
+from fluxgate._engine.verdicts import Verdicts
+from fluxgate._values import Binary
 from fluxgate.policy import Policy
 from fluxgate.trippers import (
     AvgLatency,
@@ -121,10 +121,10 @@ def permit(given: permits.Permit) -> str:
 
 def openings(policy: Policy) -> list[float]:
     """How long the first openings in a row last (seconds), until their length stays as it is."""
-    advice = Advice(lambda: 0.5)  # the dice at which jitter is nil
+    verdicts = Verdicts(lambda: 0.5, [])  # the dice at which jitter is nil
     found: list[float] = []
     for reopens in range(_SERIES):
-        delay = advice.delay(policy, reopens)
+        delay = verdicts.delay(policy, reopens)
         if found and delay == found[-1]:
             break
         found.append(delay)

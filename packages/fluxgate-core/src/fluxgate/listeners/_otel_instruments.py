@@ -7,7 +7,7 @@ from enum import StrEnum
 from math import inf
 from typing import Final, NamedTuple
 
-from fluxgate._reading import Reading
+from fluxgate.listeners._aggregate import Reading
 
 NAME: Final = "fluxgate.circuit.name"
 STATE: Final = "fluxgate.circuit.state"

@@ -7,9 +7,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from fluxgate._wrapping import Kind, describe, kind_of
+from fluxgate._callables import Kind, describe, kind_of
 from fluxgate.errors import CallNotPermittedError
-from fluxgate.listeners._mailbox import Mailbox
+from fluxgate.listeners._background_queue import Mailbox
 from fluxgate.listeners._options import count, seconds
 from fluxgate.signals import Listener, Signal
 

@@ -27,8 +27,8 @@ except ModuleNotFoundError as error:
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 import fluxgate
-from fluxgate._reading import Reader, Reading, Source
 from fluxgate.errors import CallNotPermittedError
+from fluxgate.listeners._aggregate import Reader, Reading, Source
 from fluxgate.listeners._otel_instruments import (
     CLAUSE,
     INSTRUMENTS,

@@ -30,9 +30,9 @@ from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
 import fluxgate
-from fluxgate._reading import Reader, Reading, Source
-from fluxgate.listeners._families import FAMILIES, UNREADABLE, Family
-from fluxgate.listeners._multiprocess import Writer, in_multiprocess_mode
+from fluxgate.listeners._aggregate import Reader, Reading, Source
+from fluxgate.listeners._prometheus_families import FAMILIES, UNREADABLE, Family
+from fluxgate.listeners._prometheus_multiprocess import Writer, in_multiprocess_mode
 from fluxgate.signals import Signal
 
 __all__ = ["PrometheusCollector", "PrometheusListener"]

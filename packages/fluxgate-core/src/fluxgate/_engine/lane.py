@@ -1,0 +1,60 @@
+"""The lane: how a healthy call is counted without a lock.
+
+A circuit opens on bad news: a failure, a slow call, or the success that completes a minimum. Any
+other fast success can't change a decision, so its shell only appends the duration to the journal
+of the current lane (`list.append` is atomic, on free-threaded builds, too). The journal is
+drained into window and totals when it holds a batch, and before anything is recorded or read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from fluxgate._engine.phase import Phase
+
+BATCH = 255
+"""A journal longer than this is drained. The fronts have it as a literal."""
+
+_FULL: Final = (None,) * (BATCH + 1)
+"""What a retired lane begins with."""
+
+
+class Lane(list[Any]):
+    """What the way in and out of a healthy call reads, and the journal that it appends to.
+
+    It is its own journal (durations in seconds of fast successes that are yet to be counted),
+    since each attribute that need not be read makes the call some hundredths cheaper.
+
+    Attributes:
+        phase: the phase that admits through it.
+        fast: seconds; a success that took less goes to the journal. -inf: the lane is down, every
+            outcome takes the lock.
+        until: clock time of the end of the window's current bucket, in which the journal's calls
+            have ended.
+        at: clock time when it was made, inside that bucket.
+    """
+
+    __slots__ = ("_skipped", "at", "fast", "phase", "until")
+
+    probe = None  # what goes through a lane holds no probe slot
+
+    def __init__(self, phase: Phase, fast: float, until: float, at: float) -> None:
+        super().__init__()
+        self.phase = phase
+        self.fast = fast
+        self.until = until
+        self.at = at
+        self._skipped = 0
+
+    def retire(self) -> None:
+        """Make it full for good: who appends from now on drains it, and nothing is left behind."""
+        self._skipped = len(_FULL)
+        self[:0] = _FULL
+
+    def take(self) -> list[float]:
+        """Take out what has been appended; never a new journal: a front may hold this one."""
+        skipped = self._skipped
+        batch: list[float] = self[skipped:]
+        del self[skipped : skipped + len(batch)]
+        return batch

@@ -1,0 +1,342 @@
+"""The rules that move a circuit through its states (`_transitions.py` has the table).
+
+The rules:
+
+1. A call is admitted (`acquire`) and settles exactly once (`settle`), as a success, a failure, or
+   as ignored. Ignored moves nothing; a cancelled call is ignored under another name.
+2. CLOSED admits everything. The tripper is asked on bad news (a failure, a slow call) and when a
+   minimum is completed. It fires: OPEN.
+3. OPEN refuses until `retry_at`. The next call after that finds it HALF_OPEN.
+4. HALF_OPEN admits probes, as many as there are slots, and of those the share that the permit
+   allows. A slot is a lease: after `probe_timeout` it is given to another.
+5. A tripper that is silent in HALF_OPEN (`Closed() & ...`) means the classic rule: a failed probe
+   re-opens, a successful one closes. Any other judges once it has its evidence: fires: OPEN,
+   else CLOSED.
+6. METRICS_ONLY is CLOSED whose verdicts are reported and never carried out. DISABLED admits and
+   counts nothing. FORCED_OPEN refuses. They are set by hand and left by hand.
+7. A shadow tripper is asked where the live one is. Its verdicts are reported as they change, and
+   never carried out.
+8. Each move begins a new phase with a new generation. What was admitted in an older one is
+   counted as stale and moves nothing.
+
+This module has no lock, no clock, no dice, no I/O and no logging: `now` is an argument, the dice
+are handed in, and what there is to tell lies in `outbox` and `verdicts.faults` for the owner.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from fluxgate._engine.counters import Counters
+from fluxgate._engine.lane import Lane
+from fluxgate._engine.phase import RECORDING, Admission, Cause, Notice, Phase
+from fluxgate._engine.transitions import CONTROLS, TRANSITIONS, Event, Outcome
+from fluxgate._engine.verdicts import Verdicts
+from fluxgate.policy import Policy
+from fluxgate.signals import Reason
+from fluxgate.state import State
+from fluxgate.trippers import Tripper
+
+CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
+DISABLED, FORCED_OPEN = State.DISABLED, State.FORCED_OPEN
+SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
+
+
+class Machine:
+    """The state of one circuit. Guarded by its owner; time is clock seconds throughout.
+
+    Args:
+        policy: the settings.
+        state: where to start.
+        now: clock time.
+        dice: a number in [0, 1) per call, uniformly drawn.
+    """
+
+    __slots__ = (
+        "_next_probe",
+        "lane",
+        "last_trip",
+        "outbox",
+        "phase",
+        "policy",
+        "reopens",
+        "totals",
+        "verdicts",
+    )
+
+    def __init__(self, policy: Policy, state: State, now: float, dice: Callable[[], float]) -> None:
+        self.policy = policy
+        self.outbox: list[Notice] = []
+        self.verdicts = Verdicts(dice, self.outbox)
+        self.reopens = 0
+        self.last_trip: Reason | None = None
+        self.lane: Lane | None = None  # not the phase's: they would keep each other alive
+        self._next_probe = 0
+        self.totals = Counters(policy.buckets)
+        reason = Reason(f"initial_state={state}")
+        retry_at = math.inf if state is FORCED_OPEN else -math.inf
+        self.phase = Phase(state, policy, now=now, retry_at=retry_at, reason=reason)
+        self._choose_lane(self.phase, now)
+
+    # -- the two verbs
+
+    def acquire(self, now: float) -> Admission | None:
+        """Admit a call, or refuse it with None."""
+        phase = self.phase
+        if phase.state is OPEN and now >= phase.retry_at:
+            phase = self._move(Event.COOLED, now, Reason("cooldown over"))
+        if phase.state is HALF_OPEN:
+            return self._acquire_probe(phase, now)
+        return None if now < phase.retry_at else Admission(phase)
+
+    def settle(
+        self,
+        phase: Phase,
+        probe: int | None,
+        outcome: Outcome,
+        elapsed: float,
+        now: float,
+        cause: Cause | None = None,
+    ) -> None:
+        """End a call of `phase`, after `elapsed` seconds, at `now`; if it failed, of `cause`."""
+        if probe is not None:
+            deadline = phase.probes.pop(probe, None)
+            if deadline is None or now >= deadline:
+                self.verdicts.warn_of_overdue(phase, elapsed)
+            if deadline is None:
+                return  # reclaimed: it was settled then, as ignored
+            if now >= deadline:
+                outcome = IGNORED  # overdue, whether or not anybody wanted its slot
+        if phase.state is DISABLED:
+            return
+        totals = self.totals
+        if phase is not self.phase:
+            totals.stale += 1
+            return
+        failed = outcome is FAILURE
+        if failed:
+            totals.failures += 1
+            phase.note(cause)
+        elif outcome is SUCCESS:
+            totals.successes += 1
+        elif outcome is IGNORED:
+            totals.ignored += 1
+            return
+        else:
+            totals.cancelled += 1
+            return
+        nanoseconds = round(elapsed * 1e9)
+        totals.nanoseconds += nanoseconds
+        if totals.histogram is not None:
+            totals.histogram.add(elapsed)
+        slow: tuple[float, ...] = ()
+        if elapsed >= phase.policy.slow:
+            slow = self._slow_at(phase, elapsed)
+        cleared = False
+        if phase.would_open or phase.shadow_open:
+            phase.tally.advance(now)  # before there is more bad news: time may have cleared it
+            cleared = phase.would_open and not self.verdicts.fires(phase.tripper, phase.tally)
+            self.verdicts.of_shadow(phase)
+        before = phase.tally.add(failed, slow, elapsed, nanoseconds, now)
+        if phase.state is HALF_OPEN:
+            self._judge(phase, failed, now)
+            return
+        if phase.shadow is not None and (
+            phase.shadow_open or failed or _is_news(phase.shadow, phase, slow, before)
+        ):
+            self.verdicts.of_shadow(phase)  # first: the live one may end the phase
+        if failed or _is_news(phase.tripper, phase, slow, before):
+            if cleared:  # by successes, silently: the next time is news again
+                phase.would_open = False
+            if (reason := self.verdicts.of_calls(phase)) is not None:
+                self._move(Event.TRIPPED, now, reason)
+        if phase is self.phase:
+            self._choose_lane(phase, now)
+
+    def absorb(self, lane: Lane, batch: list[float]) -> None:
+        """Count fast successes from the current lane's journal."""
+        phase, totals = lane.phase, self.totals
+        nanoseconds = round(sum(batch) * 1e9)
+        totals.successes += len(batch)
+        totals.nanoseconds += nanoseconds
+        if totals.histogram is not None:
+            totals.histogram.add_all(batch)
+        phase.tally.add_fast(batch, nanoseconds, lane.at)
+        if phase.shadow_open:
+            self.verdicts.of_shadow(phase)
+
+    def absorb_late(self, lane: Lane, batch: list[float], now: float) -> None:
+        """Count what came through a lane that is the current one no longer."""
+        if lane.phase is not self.phase:
+            self.totals.stale += len(batch)
+            return
+        # They were let in under other circumstances, and may be news by now.
+        for elapsed in batch:
+            self.settle(lane.phase, None, SUCCESS, elapsed, now)
+
+    # -- controls
+
+    def control(self, event: Event, now: float) -> None:
+        """Set the state by hand.
+
+        Setting the state that there is changes nothing, but `RESET` always starts afresh: window,
+        streak, reopens.
+        """
+        if event is Event.RESET:
+            self.reopens = 0
+            self.phase.tally.failure_streak = 0
+        elif self.phase.state is CONTROLS[event]:
+            return
+        self._move(event, now, Reason(f"{event}()"))
+
+    def open_for(self, seconds: float, now: float) -> None:
+        """Open for a stated time.
+
+        It never shortens an opening, and never overrides a state that was set by hand.
+        """
+        phase = self.phase
+        if Event.OPEN_FOR not in TRANSITIONS[phase.state]:
+            return
+        retry_at = now + seconds
+        if phase.state is OPEN:
+            phase.retry_at = max(phase.retry_at, retry_at)
+        else:
+            self._move(Event.OPEN_FOR, now, Reason("open_for()", seconds), retry_at)
+
+    def update(self, policy: Policy, now: float) -> None:
+        """Take other settings: at once while recording, else with the next phase."""
+        self.policy = policy
+        phase = self.phase
+        if phase.state in RECORDING:
+            if policy.shadow_closed != phase.shadow:
+                self.verdicts.withdraw(phase, Reason("update()"))
+            phase.take(policy)
+            phase.tally.retune(policy.thresholds)
+            self._choose_lane(self.phase, now)
+
+    def restart(self) -> None:
+        """Begin anew in a forked child.
+
+        State, deadline, reopens and streak stay; the counts and the probes are the parent's.
+        """
+        old = self.phase
+        phase = Phase(
+            old.state,
+            old.policy,
+            now=old.began,
+            generation=old.generation + 1,
+            streak=old.tally.failure_streak,
+            retry_at=old.retry_at,
+            reason=old.reason,
+        )
+        self.outbox.clear()
+        self.verdicts.faults.clear()
+        self.totals = Counters(old.policy.buckets)
+        self._begin(phase, old.began)
+
+    def recover(self) -> None:
+        """Put the window's numbers right after a step that an interrupt has broken off."""
+        self.phase.tally.recount()
+
+    # -- reading
+
+    def advance(self, now: float) -> None:
+        """Bring the numbers up to `now`: forget what is too old, reclaim lost probes."""
+        self.phase.tally.advance(now)
+        self._reclaim(self.phase, now)
+
+    # -- inside
+
+    def _move(
+        self, event: Event, now: float, reason: Reason, retry_at: float | None = None
+    ) -> Phase:
+        old = self.phase
+        state = TRANSITIONS[old.state][event]
+        if state is OPEN:
+            self.reopens += old.state is HALF_OPEN
+            self.last_trip = reason
+            self.totals.trip(reason.clause)
+            if retry_at is None:
+                retry_at = now + self.verdicts.delay(self.policy, self.reopens)
+        elif state is FORCED_OPEN:
+            retry_at = math.inf
+        elif state is CLOSED:
+            self.reopens = 0
+        phase = Phase(
+            state,
+            self.policy,
+            now=now,
+            generation=old.generation + 1,
+            streak=old.tally.failure_streak,
+            retry_at=-math.inf if retry_at is None else retry_at,
+            reason=reason,
+        )
+        if state is old.state:
+            self.verdicts.withdraw(old, reason)
+        else:
+            self.outbox.append(Notice(old.state, state, phase.generation, reason))
+        self._begin(phase, now)
+        return phase
+
+    def _begin(self, phase: Phase, now: float) -> None:
+        self.lane = None  # first: were this broken off here, everybody would ask the circuit
+        self.phase = phase
+        self._choose_lane(phase, now)
+
+    def _acquire_probe(self, phase: Phase, now: float) -> Admission | None:
+        self._reclaim(phase, now)
+        policy = phase.policy
+        if len(phase.probes) >= policy.max_half_open_calls:
+            return None
+        if not self.verdicts.admits(policy, now - phase.began):
+            return None
+        self._next_probe += 1
+        phase.probes[self._next_probe] = now + policy.probe_timeout
+        return Admission(phase, self._next_probe)
+
+    def _reclaim(self, phase: Phase, now: float) -> None:
+        """Take back the slots of probes that are overdue."""
+        probes = phase.probes
+        while probes:
+            probe = next(iter(probes))
+            if now < probes[probe]:
+                return
+            del probes[probe]
+            self.totals.ignored += 1
+
+    def _slow_at(self, phase: Phase, elapsed: float) -> tuple[float, ...]:
+        slow = tuple(t for t in phase.policy.thresholds if elapsed >= t)
+        for threshold in slow:
+            self.totals.slow[threshold] = self.totals.slow.get(threshold, 0) + 1
+        return slow
+
+    def _judge(self, phase: Phase, failed: bool, now: float) -> None:
+        verdict = self.verdicts.of_probes(phase, failed)
+        if verdict is not None:
+            fires, reason = verdict
+            self._move(Event.TRIPPED if fires else Event.RECOVERED, now, reason)
+
+    def _choose_lane(self, phase: Phase, now: float) -> None:
+        """Decide whether fast successes can matter now; a new lane only if that has changed."""
+        if phase.state not in RECORDING:
+            self.lane = None
+            return
+        tripper, tally = phase.watched, phase.tally
+        up = (tripper.steady and tally.total_count >= phase.minimum) or (
+            tripper.needs_bad and tally.clean
+        )
+        fast = phase.policy.fast if up else -math.inf
+        lane = self.lane
+        if lane is None or lane.phase is not phase or lane.fast != fast or now >= lane.until:
+            self.lane = Lane(phase, fast, tally.until(now), now)
+
+
+def _is_news(tripper: Tripper, phase: Phase, slow: tuple[float, ...], before: int) -> bool:
+    """Whether a success may have made `tripper` fire."""
+    after = phase.tally.total_count
+    return (
+        not tripper.steady
+        or any(threshold in slow for threshold in tripper.thresholds)
+        or any(before < minimum <= after for minimum in tripper.minimums)
+    )

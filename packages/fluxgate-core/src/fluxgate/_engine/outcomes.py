@@ -1,0 +1,75 @@
+"""What the end of a call says about the dependency. Asked outside any lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from fluxgate import _log
+from fluxgate._engine.phase import Cause, label_of
+from fluxgate._engine.transitions import Outcome
+from fluxgate.errors import FluxgateError
+from fluxgate.policy import Policy
+
+FAILURE = Outcome.FAILURE
+_IGNORED = (Outcome.IGNORED, None)
+_CANCELLED = (Outcome.CANCELLED, None)
+LONGEST: Final = 200
+"""Characters of an error's message."""
+
+
+def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outcome, Cause | None]:
+    """What an exception that left a protected call counts as, and, of a failure, the cause.
+
+    Our own errors, another circuit's refusal among them, say nothing about the dependency.
+    """
+    if not isinstance(error, Exception):
+        return _CANCELLED
+    tracks = policy.tracker.tracks
+    try:
+        if isinstance(error, BaseExceptionGroup):
+            tracked = next((leaf for leaf in _leaves(error) if tracks(leaf)), None)
+            if tracked is None:
+                return _IGNORED
+            error = tracked
+        elif isinstance(error, FluxgateError) or not tracks(error):
+            return _IGNORED
+    except Exception as fault:
+        _log.fault(circuit, f"tracker {policy.tracker!r}", fault)
+        return _IGNORED
+    return FAILURE, cause_of(error) if policy.error_messages else type(error)
+
+
+def cause_of(error: BaseException) -> str:
+    """An error's type, and as much of its message as a page can show."""
+    label, message = label_of(type(error)), words(error)
+    return f"{label}: {message}" if message else label
+
+
+def words(given: object) -> str:
+    """What something says of itself, in one line that a page can show."""
+    try:
+        said = " ".join(str(given).split())
+    except Exception:  # somebody else's __str__
+        return ""
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
+
+
+def outcome_of_result(result: object, policy: Policy, circuit: str) -> Outcome:
+    """What a returned value counts as."""
+    assert policy.result_tracker is not None
+    try:
+        return Outcome.FAILURE if policy.result_tracker(result) else Outcome.SUCCESS
+    except Exception as fault:
+        _log.fault(circuit, f"result_tracker {policy.result_tracker!r}", fault)
+        return Outcome.IGNORED
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Exception]:
+    """The exceptions in a group that a tracker may judge."""
+    errors: tuple[BaseException, ...] = group.exceptions
+    for error in errors:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(error, Exception) and not isinstance(error, FluxgateError):
+            yield error

@@ -1,0 +1,1 @@
+"""The reading of settings: expressions and values become a breaker's arguments, or clear errors."""

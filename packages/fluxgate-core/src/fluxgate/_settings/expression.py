@@ -1,0 +1,269 @@
+"""Strategies from the expressions that build them: a whitelist over `ast`, never `eval`.
+
+An expression is calls of the classes that one module of strategies exports, with numbers and
+strings as arguments, joined by `&` and `|` (and `~` for trackers). The text is cut into tokens
+first, which bounds what the parser gets to see and keeps its warnings out; what it makes of them
+is then walked node by node, and whatever is not listed here is refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from types import ModuleType
+from typing import Final, Literal, NoReturn, TypeAlias
+
+from fluxgate import _dotted, permits, retries, trackers, trippers, windows
+from fluxgate._settings.errors import Mistake, SettingError, nearest
+from fluxgate._values import Composable, Strategy
+
+StrategyKind: TypeAlias = Literal["window", "tracker", "tripper", "retry", "permit"]
+
+MAX_LENGTH: Final = 2000
+"""Characters in an expression."""
+MAX_DEPTH: Final = 50
+"""Clauses, or brackets, inside each other."""
+
+_MODULES: dict[StrategyKind, ModuleType] = {
+    "window": windows,
+    "tracker": trackers,
+    "tripper": trippers,
+    "retry": retries,
+    "permit": permits,
+}
+BASES: dict[StrategyKind, type[Strategy]] = {
+    "window": windows.Window,
+    "tracker": trackers.Tracker,
+    "tripper": trippers.Tripper,
+    "retry": retries.Retry,
+    "permit": permits.Permit,
+}
+EXAMPLES: dict[StrategyKind, str] = {
+    "window": "CountWindow(100)",
+    "tracker": 'TypeOf("ConnectionError", "TimeoutError")',
+    "tripper": "MinRequests(10) & FailureRate(0.5)",
+    "retry": "Cooldown(60)",
+    "permit": "RampUp(0.1, 1.0, 60)",
+}
+NAMES: dict[StrategyKind, dict[str, type[Strategy]]] = {
+    kind: {
+        name: getattr(module, name)
+        for name in module.__all__
+        if not inspect.isabstract(getattr(module, name))
+    }
+    for kind, module in _MODULES.items()
+}
+"""The whitelist. A strategy that its module exports is in it."""
+
+_TOKEN = re.compile(
+    r"""\s | [^\W\d]\w*                                        # space, name
+    | (?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?(?!\w)  # number
+    | "[^"\\\n]*" | '[^'\\\n]*' | [()=,.&|~+-]                  # string, sign""",
+    re.VERBOSE,
+)
+
+
+def imported(path: str) -> object:
+    """What a dotted path leads to. Raises SettingError if that is nowhere."""
+    try:
+        return _dotted.load(path, "")
+    except ValueError as error:
+        raise SettingError(str(error).removeprefix(": "), mistake=Mistake.IMPORT) from error
+    except Exception as error:
+        raise SettingError(
+            f'"{path}" can\'t be imported: that raised {type(error).__name__}: {error}',
+            mistake=Mistake.IMPORT,
+        ) from error
+
+
+def is_dotted(text: str) -> bool:
+    """Whether `text` looks like the dotted path of something importable."""
+    module, _, inner = text.partition(":")
+    parts = [*module.split("."), *(inner.split(".") if inner else [])]
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def read(kind: StrategyKind, text: str) -> Strategy:
+    """The strategy that an expression builds.
+
+    Raises:
+        SettingError: it can't be read, or builds nothing valid.
+    """
+    return _Reader(kind, text).read()
+
+
+class _Reader:
+    """Reads one expression. `depth` is how many operators or brackets surround a node."""
+
+    def __init__(self, kind: StrategyKind, text: str) -> None:
+        self.kind: StrategyKind = kind
+        self.base = BASES[kind]
+        self.names = NAMES[kind]
+        self.text = text
+
+    def read(self) -> Strategy:
+        self._scan()
+        flat = re.sub(r"\s", " ", self.text)  # a TOML string may have several lines
+        try:
+            tree = ast.parse(flat.lstrip(), mode="eval")
+        except SyntaxError as error:
+            at = (error.offset or len(flat) + 1) - 1 + self._margin
+            self._refuse(_plain(error.msg) if at < len(flat) else "it ends too soon", at)
+        except (RecursionError, MemoryError):
+            self._refuse("it is nested too deeply", 0)
+        return self._strategy(tree.body, 0)
+
+    @property
+    def _margin(self) -> int:
+        """How far the text was indented."""
+        return len(self.text) - len(self.text.lstrip())
+
+    def _scan(self) -> None:
+        text = self.text
+        if len(text) > MAX_LENGTH:
+            raise SettingError(
+                f"{_excerpt(text, 0)}: it has {len(text)} characters, at most {MAX_LENGTH} are "
+                "read; build it in code and give the dotted path of the result",
+                mistake=Mistake.SYNTAX,
+            )
+        at = depth = 0
+        while at < len(text):
+            token = _TOKEN.match(text, at)
+            if token is None:
+                self._refuse(f"{text[at]!r} can't be read", at)
+            depth += {"(": 1, ")": -1}.get(token[0], 0)
+            if depth > MAX_DEPTH:
+                self._refuse(f"brackets are nested more than {MAX_DEPTH} deep", at)
+            at = token.end()
+
+    def _strategy(self, node: ast.expr, depth: int) -> Strategy:
+        if depth > MAX_DEPTH:
+            self._refuse(
+                f"clauses are nested more than {MAX_DEPTH} deep; "
+                "build it in code and give the dotted path of the result",
+                node,
+            )
+        match node:
+            case ast.Call():
+                return self._call(node)
+            case ast.BinOp(left=left, op=ast.BitAnd() | ast.BitOr() as op, right=right):
+                first, second = self._strategy(left, depth + 1), self._strategy(right, depth + 1)
+                if not issubclass(self.base, Composable):
+                    self._refuse(f"a {self.kind} can't be combined with another: give one", node)
+                # Both are of one kind, and every composable kind has both operators.
+                joined = first & second if isinstance(op, ast.BitAnd) else first | second  # type: ignore[operator]
+                assert isinstance(joined, self.base)
+                return joined
+            case ast.UnaryOp(op=ast.Invert(), operand=operand):
+                inner = self._strategy(operand, depth + 1)
+                if not isinstance(inner, trackers.Tracker):
+                    self._refuse(f"~ turns trackers around, and this is a {self.kind}", node)
+                return ~inner
+            case ast.BoolOp(op=op):
+                word, sign = ("and", "&") if isinstance(op, ast.And) else ("or", "|")
+                self._refuse(f"write {sign} in place of `{word}`", node)
+            case ast.UnaryOp(op=ast.Not()) if self.kind == "tracker":
+                self._refuse("write ~ in place of `not`", node)
+            case ast.Name(id=name) if name in self.names:
+                self._refuse(f"write {_usage(self.names[name])}, with brackets", node)
+            case ast.Name(id=name):
+                self._unknown(name, node)
+            case ast.BinOp() | ast.UnaryOp():
+                self._refuse("only & and | (and ~ for trackers) join clauses", node)
+            case _:
+                self._refuse(f"expected a {self.kind}, such as {EXAMPLES[self.kind]}", node)
+
+    def _call(self, node: ast.Call) -> Strategy:
+        match node.func:
+            case ast.Name(id=name):
+                pass
+            case ast.Attribute(attr=name) if name in self.names:
+                self._refuse(f"write {name}(...) without its module", node)
+            case _:
+                self._refuse(f"only a {self.kind}, by its name, can be called", node)
+        if name not in self.names:
+            self._unknown(name, node)
+        strategy = self.names[name]
+        args = [self._argument(each, strategy) for each in node.args]
+        kwargs: dict[str, float | str] = {}
+        for keyword in node.keywords:
+            if keyword.arg is None or keyword.arg in kwargs:
+                self._refuse(f"{keyword.arg} is given twice", keyword)
+            kwargs[keyword.arg] = self._argument(keyword.value, strategy)
+        try:
+            inspect.signature(strategy).bind(*args, **kwargs)
+        except TypeError as error:
+            self._refuse(f"{name}: {error}; it is written {_usage(strategy)}", node)
+        try:
+            return strategy(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            mistake = Mistake.VALUE if error.__cause__ is None else Mistake.IMPORT
+            raise SettingError(str(error), mistake=mistake) from error
+        except Exception as error:  # what an import may raise
+            problem = f"{ast.unparse(node)}: importing it raised {type(error).__name__}: {error}"
+            raise SettingError(problem, mistake=Mistake.IMPORT) from error
+
+    def _argument(self, node: ast.expr, owner: type[Strategy]) -> float | str:
+        match node:
+            case ast.Constant(value=bool()):
+                pass
+            case ast.Constant(value=int() | float() | str() as value):
+                return value
+            case ast.UnaryOp(
+                op=ast.USub() | ast.UAdd() as op,
+                operand=ast.Constant(value=int() | float() as value),
+            ):
+                return -value if isinstance(op, ast.USub) else value
+            case ast.Name() | ast.Attribute() if self.kind == "tracker":
+                self._refuse(f'write the name in quotes: "{ast.unparse(node)}"', node)
+            case _:
+                pass
+        self._refuse(f"{owner.__name__} takes numbers and strings", node)
+
+    def _unknown(self, name: str, node: ast.AST) -> NoReturn:
+        for other, names in NAMES.items():
+            if name in names:
+                self._refuse(f"{name} is a {other}, and a {self.kind} is wanted", node)
+        self._refuse(
+            f"no {self.kind} is called {name}; known are {', '.join(self.names)}"
+            + nearest(name, self.names),
+            node,
+            Mistake.UNKNOWN,
+        )
+
+    def _refuse(
+        self, why: str, where: int | ast.AST, mistake: Mistake = Mistake.SYNTAX
+    ) -> NoReturn:
+        if isinstance(where, ast.AST):
+            before = self.text.lstrip().encode()[: getattr(where, "col_offset", 0)]  # in bytes
+            where = len(before.decode()) + self._margin
+        where = min(where, len(self.text))
+        raise SettingError(
+            f"{_excerpt(self.text, where)}: column {where + 1}: {why}", mistake=mistake
+        ) from None
+
+
+def _usage(strategy: type[Strategy]) -> str:
+    """How a strategy is written: `Cooldown(duration, jitter_ratio=0.0)`."""
+    parameters = inspect.signature(strategy).parameters.values()
+    return f"{strategy.__name__}({', '.join(map(_parameter, parameters))})"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+        return f"{parameter.name}..."
+    return str(parameter.replace(annotation=inspect.Parameter.empty))
+
+
+def _plain(message: str) -> str:
+    """A message of Python's parser, without its advice about Python."""
+    advice = re.search(r"[.,] (?:Perhaps|Maybe|did you)", message)
+    return message[: advice.start()] if advice else message
+
+
+def _excerpt(text: str, at: int) -> str:
+    """The text in question; of a long one, the part around the place."""
+    text = re.sub(r"\s", " ", text)
+    start, end = max(at - 60, 0), at + 60
+    return f"`{'…' * (start > 0)}{text[start:end]}{'…' * (end < len(text))}`"

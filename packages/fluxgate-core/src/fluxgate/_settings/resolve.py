@@ -1,0 +1,243 @@
+"""A breaker's settings as somebody wrote them, made into a breaker's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
+
+from fluxgate._settings.errors import Mistake, SettingError, nearest
+from fluxgate._settings.expression import (
+    BASES,
+    EXAMPLES,
+    NAMES,
+    StrategyKind,
+    imported,
+    is_dotted,
+    read,
+)
+from fluxgate._values import Strategy
+from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
+from fluxgate.policy import Settings
+from fluxgate.state import State
+
+Breaker: TypeAlias = CircuitBreaker | AsyncCircuitBreaker
+"""Either front."""
+Factory: TypeAlias = Callable[[str], Breaker]
+"""Makes a breaker of the name that it is called with."""
+
+Front = TypeVar("Front", CircuitBreaker, AsyncCircuitBreaker)
+
+KEYS: Final = (*Settings.__annotations__, "listeners", "initial_state", "clock", "dice")
+"""The settings of a breaker: its parameters but the name."""
+
+_INITIAL = [str(state) for state in State if state not in (State.OPEN, State.HALF_OPEN)]
+
+
+def strategy(kind: StrategyKind, value: object) -> Strategy:
+    """A strategy from an expression, a dotted path, or itself."""
+    base = BASES[kind]
+    if isinstance(value, str):
+        value = _written(kind, value)
+    if isinstance(value, base):
+        return value
+    if isinstance(value, type) and issubclass(value, base):
+        raise SettingError(f"{value.__name__} is the class: give an instance of it")
+    raise SettingError(
+        f"{value!r} is not a {kind}: give an expression such as {EXAMPLES[kind]}, "
+        f"the dotted path of a {base.__name__}, or the object itself"
+    )
+
+
+def _written(kind: StrategyKind, text: str) -> object:
+    stripped = text.strip()
+    if is_dotted(stripped):
+        return imported(stripped)
+    if not stripped:
+        raise SettingError(
+            f"it is empty: give an expression such as {EXAMPLES[kind]}, "
+            "or leave the key out to have the default",
+            mistake=Mistake.SYNTAX,
+        )
+    return read(kind, text)
+
+
+def resolve(settings: Mapping[str, Any], path: str, problems: list[SettingError]) -> dict[str, Any]:
+    """The keyword arguments that `settings` stand for; what can't be used goes to `problems`."""
+    arguments: dict[str, Any] = {}
+    for written, value in settings.items():
+        key = written.lower() if isinstance(written, str) else written
+        try:
+            if key not in KEYS:
+                _unknown(written, value)
+            if key in arguments:
+                raise SettingError("it is given twice, in upper and in lower case: keep one")
+            arguments[key] = _resolved(key, value)
+        except SettingError as error:
+            problems.append(error.at(f"{path}.{written}"))
+    return arguments
+
+
+def listeners_in(table: object) -> list[Any]:
+    """The listeners that a circuit's settings name; none where they can't be used."""
+    if isinstance(table, Mapping):
+        for key, value in cast("Mapping[str, Any]", table).items():
+            if isinstance(key, str) and key.lower() == "listeners":
+                try:
+                    return _listeners(value)
+                except SettingError:
+                    break
+    return []
+
+
+def made(
+    front: type[Front], name: str, arguments: Mapping[str, Any], path: str | None = None
+) -> Front:
+    """A breaker of those arguments. Raises SettingError where they don't go together."""
+    path = str(name) if path is None else path
+    try:
+        return front(name, **arguments)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        problem = str(error)
+        for key in KEYS:
+            if problem.startswith(f"{key} "):
+                problem, path = problem.removeprefix(f"{key} "), f"{path}.{key}"
+                break
+        raise SettingError(problem, path) from error
+
+
+class Called:
+    """A factory that somebody handed in or named; what it returns is made sure of."""
+
+    def __init__(self, given: object, path: str) -> None:
+        if isinstance(given, str) and is_dotted(given.strip()):
+            given = imported(given.strip())
+        if isinstance(given, (CircuitBreaker, AsyncCircuitBreaker)):  # callable, as a decorator
+            raise SettingError(
+                f"{given!r} is a breaker: give its settings, or a function (or its dotted path) "
+                "that is called with the name and returns it"
+            )
+        if not callable(given):
+            raise SettingError(
+                f"{given!r} is neither a table of settings nor a function (or its dotted path) "
+                "that is called with the name and returns a breaker"
+            )
+        self._factory = given
+        self._path = path
+
+    def __call__(self, name: str) -> Breaker:
+        breaker = self._factory(name)
+        if isinstance(breaker, (CircuitBreaker, AsyncCircuitBreaker)):
+            return breaker
+        raise SettingError(f"{self._factory!r} must return a breaker, not {breaker!r}", self._path)
+
+
+def maker_of(
+    settings: object, path: str, defaults: Mapping[str, Any], problems: list[SettingError]
+) -> Factory:
+    """What makes the breakers of an entry; what can't be used goes to `problems`."""
+    arguments: dict[str, Any] = dict(defaults)
+    if isinstance(settings, Mapping):
+        arguments |= resolve(cast("Mapping[str, Any]", settings), path, problems)
+    else:
+        try:
+            return Called(settings, path)
+        except SettingError as error:
+            problems.append(error.at(path))
+    return lambda name: made(CircuitBreaker, name, arguments, path)
+
+
+def _unknown(key: object, value: object) -> NoReturn:
+    hint = nearest(key, KEYS) if isinstance(key, str) else ""
+    if isinstance(value, Mapping):
+        hint = "; if this is part of a circuit's name, which has dots, it needs quotes in TOML"
+    raise SettingError(
+        f"unknown setting; known are {', '.join(KEYS)}{hint}", mistake=Mistake.UNKNOWN
+    )
+
+
+def _resolved(key: str, value: Any) -> Any:
+    if key in ("result_tracker", "shadow") and value is None:
+        return None
+    if value is None:
+        raise SettingError("None is no setting: leave the key out to have the default")
+    if key in BASES:
+        return strategy(key, value)
+    return _CONVERSIONS[key](value)
+
+
+def _callable(value: Any) -> Any:
+    if isinstance(value, str):
+        path = value.strip()
+        if not is_dotted(path):
+            raise SettingError(
+                f"{value!r} is not a dotted path, such as shop.metrics.listener",
+                mistake=Mistake.SYNTAX,
+            )
+        value = imported(path)
+    if isinstance(value, type):
+        raise SettingError(f"{value.__name__} is a class: give an instance of it, or a function")
+    if not callable(value):
+        raise SettingError(f"{value!r} can't be called: give a function, or its dotted path")
+    return value
+
+
+def _listeners(value: Any) -> list[Any]:
+    if not isinstance(value, (list, tuple)):
+        raise SettingError(f"{value!r} is not a list: write it in square brackets")
+    return [_callable(each) for each in cast("list[object]", value)]
+
+
+def _number(value: Any) -> Any:
+    """Environment variables are strings; what is no number, the breaker complains about."""
+    if isinstance(value, str):
+        for read_as in (int, float):
+            try:
+                return read_as(value)
+            except ValueError:
+                pass
+    return value
+
+
+def _initial_state(value: Any) -> Any:
+    if isinstance(value, str):
+        value = value.strip().lower()
+        if value not in _INITIAL:
+            raise SettingError(
+                f"must be one of {', '.join(_INITIAL)}, not {value!r}{nearest(value, _INITIAL)}"
+            )
+    return value
+
+
+def _bounds(value: Any) -> Any:
+    """Seconds, in a list, or in one string with commas (environment variables are strings)."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        raise SettingError(f"{value!r} is not a list of seconds: write it in square brackets")
+    return tuple(_number(each) for each in cast("list[object]", value))
+
+
+def _flag(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.lower(), value)
+    return value
+
+
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "result_tracker": _callable,
+    "max_half_open_calls": _number,
+    "probe_timeout": _number,
+    "shadow": lambda value: strategy("tripper", value),
+    "buckets": _bounds,
+    "error_messages": _flag,
+    "listeners": _listeners,
+    "initial_state": _initial_state,
+    "clock": _callable,
+    "dice": _callable,
+}
+assert {*_CONVERSIONS, *BASES} == {*KEYS}, "every setting is read somehow"
+
+
+def suggestion(kind: str) -> str:
+    """The kinds that `parse` knows, for whoever asked for another."""
+    return f"kinds are {', '.join(NAMES)}, not {kind!r}{nearest(kind, NAMES)}"

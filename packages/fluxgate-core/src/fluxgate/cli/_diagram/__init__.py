@@ -1,0 +1,1 @@
+"""The command `diagram`: the state table, drawn as SVG or as text."""

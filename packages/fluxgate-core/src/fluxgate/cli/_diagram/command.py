@@ -1,0 +1,42 @@
+"""`python -m fluxgate diagram`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from fluxgate.cli._diagram.svg import drawn
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Make the command known."""
+    parser = commands.add_parser(
+        "diagram",
+        help="draw the states of a circuit as SVG",
+        description="Draw the states of a circuit as SVG, from the machine's own table.",
+    )
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="write it there; by default it is printed"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; fail if FILE is not up to date"
+    )
+    parser.set_defaults(run=_run, complain=parser.error)
+
+
+def _run(words: argparse.Namespace) -> int:
+    if words.check and words.output is None:
+        words.complain("--check needs --output FILE, to look at")
+    svg = drawn()
+    if words.output is None:
+        sys.stdout.write(svg)
+    elif not words.check:
+        words.output.write_text(svg, encoding="utf-8", newline="\n")
+    elif not words.output.exists() or words.output.read_text(encoding="utf-8") != svg:
+        print(
+            f"{words.output} is not up to date: python -m fluxgate diagram --output {words.output}",
+            file=sys.stderr,
+        )
+        return 1
+    return 0

@@ -1,0 +1,35 @@
+"""What the events of a diagram mean: in general, or for one policy."""
+
+from __future__ import annotations
+
+import math
+
+from fluxgate._engine.transitions import Event
+from fluxgate.cli import _words as words
+from fluxgate.cli._states import OPEN_FOR, OWN
+from fluxgate.policy import Policy
+from fluxgate.trippers import NEVER
+
+
+def legend(policy: Policy | None) -> dict[Event, str]:
+    """What makes each event that is not set by hand."""
+    if policy is None:
+        return {**OWN, Event.OPEN_FOR: OPEN_FOR}
+    if policy.half_open is NEVER:
+        tripped = f"{policy.closed!r} fires; half-open: a probe fails"
+        recovered = "a probe succeeds"
+    else:
+        tripped, recovered = f"{policy.tripper!r} fires", OWN[Event.RECOVERED]
+    delay = words.opening(policy)
+    cooled = "never" if never_cools(policy) else f"the first call after {delay}"
+    return {
+        Event.TRIPPED: tripped,
+        Event.COOLED: cooled,
+        Event.RECOVERED: recovered,
+        Event.OPEN_FOR: OPEN_FOR,
+    }
+
+
+def never_cools(policy: Policy | None) -> bool:
+    """Whether an open circuit of that policy never probes."""
+    return policy is not None and words.openings(policy)[0] == math.inf

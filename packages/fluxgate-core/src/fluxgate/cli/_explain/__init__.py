@@ -1,0 +1,1 @@
+"""The command `explain`: a policy in words, and in numbers that are played on a real circuit."""

@@ -1,0 +1,186 @@
+"""A policy, explained: what it says in words, and what the machine makes of it in numbers."""
+
+from __future__ import annotations
+
+import math
+from itertools import chain, repeat
+
+from fluxgate.cli import _words as words
+from fluxgate.cli._explain import trials
+from fluxgate.cli._explain.blind_spots import blind_spots
+from fluxgate.cli._explain.overheard import overheard
+from fluxgate.cli._explain.recovery import half_open, while_open
+from fluxgate.cli._explain.report import Report, Section, Table
+from fluxgate.cli._explain.suspects import suspects
+from fluxgate.cli._explain.trials import BAD, GOOD, Call
+from fluxgate.cli._states import BY_HAND, SHORTLY
+from fluxgate.policy import DEFAULT, Policy
+from fluxgate.state import State
+
+SHARES = ((1, 1), (3, 4), (1, 2), (1, 4), (1, 10), (1, 100))
+"""How many calls of how many fail, in the trials."""
+
+RATES = (1 / 60, 0.1, 1.0, 10.0, 100.0)
+"""Traffic of the trials, in calls per second."""
+
+
+def explained(
+    policy: Policy,
+    *,
+    name: str = "",
+    starts: State = State.CLOSED,
+    state: State | None = None,
+) -> Report:
+    """The explanation of a policy.
+
+    Args:
+        policy: the settings.
+        name: whose they are.
+        starts: the state that its circuits begin in.
+        state: what to speak of alone; None: everything.
+    """
+    with overheard() as heard:
+        sections = _sections(policy, state)
+        warnings = suspects(policy)
+    warnings += [f"While this was tried out, the circuit logged: {each}." for each in heard]
+    if starts is not State.CLOSED:
+        sections.insert(0, Section("Where it starts", [f"{starts}: {BY_HAND[starts]}"], []))
+    return Report(name or "This policy", _settings(policy), sections, warnings)
+
+
+def _settings(policy: Policy) -> list[tuple[str, str]]:
+    """The settings that say something: the core four, and what is not at its default."""
+    always = ("window", "tripper", "retry", "permit")
+    return [
+        (key, repr(value))
+        for key in policy.__match_args__
+        if (value := getattr(policy, key)) != getattr(DEFAULT, key) or key in always
+    ]
+
+
+def _sections(policy: Policy, state: State | None) -> list[Section]:
+    found: list[Section] = []
+    if state in (None, State.CLOSED):
+        found.append(_when_it_opens(policy))
+        found.append(Section("What it can't see", blind_spots(policy, SHARES), []))
+    if state in (None, State.OPEN):
+        found.append(while_open(policy))
+    if state in (None, State.HALF_OPEN):
+        found.append(half_open(policy, RATES))
+    if state is None:
+        by_hand = [f"{each}: {BY_HAND[each]}" for each in BY_HAND]
+        found.append(Section("Set by hand", by_hand, []))
+    elif state in BY_HAND:
+        found.append(Section(SHORTLY[state], [BY_HAND[state]], []))
+    return found
+
+
+def _when_it_opens(policy: Policy) -> Section:
+    points = [
+        f"It judges {words.window(policy.window)}: it opens when {words.condition(policy.closed)}.",
+        *_worked(policy),
+    ]
+    if policy.closed.needs_bad:
+        points.append("As long as all calls succeed in time, it stays closed.")
+    points.append("Each recovery begins with an empty window.")
+    if policy.result_tracker is not None:
+        points.append("A call is also a failure if result_tracker says so of its result.")
+    if _asked_each_time(policy):
+        points.append(
+            "Every call is looked at under the circuit's lock, since any of them may decide: "
+            "a healthy call costs more than under FailureRate, SlowRate and FailureStreak."
+        )
+    if policy.shadow_closed is not None:
+        points.append(
+            "Beside it, a shadow is tried on the same calls and never acted on: it would open "
+            f"when {words.condition(policy.shadow_closed)}."
+        )
+    return Section("When it opens", points, [_what_opens_it(policy), *_how_soon(policy)])
+
+
+def _asked_each_time(policy: Policy) -> bool:
+    tripper = policy.closed
+    return policy.result_tracker is not None or not (tripper.steady or tripper.needs_bad)
+
+
+def _worked(policy: Policy) -> list[str]:
+    """Examples in numbers, each of them played."""
+    points: list[str] = []
+    cold = trials.opens_after(policy, repeat(BAD))
+    if cold is not None:
+        points.append(
+            f"Just started, it opens after {words.number(cold, 'call')} if all of them fail."
+            if cold > 1
+            else "Just started, it opens on the first call, if that fails."
+        )
+        if (
+            cold > 1
+            and trials.opens_after(policy, chain(repeat(BAD, cold - 1), repeat(GOOD))) == cold
+        ):
+            points.append(
+                "The last of these may be a good one, since it completes the minimum: "
+                f"{words.number(cold - 1, 'failure')} and a success open it, too."
+            )
+    capacity = policy.window.capacity
+    sizes = {cold or 0, capacity or 10 * (cold or 0)}
+    for size in sorted(each for each in sizes if 1 < each <= trials.MOST):
+        failures = trials.failures_that_open(policy, size)
+        if failures is not None:
+            fewer = f"; {failures - 1:,} don't" if failures > 1 else ""
+            points.append(
+                f"Of {words.number(size, 'call')}, {words.number(failures, 'failure')} "
+                f"open it, if they are the last{fewer}."
+            )
+    return points
+
+
+def _what_opens_it(policy: Policy) -> Table:
+    """Trouble of several kinds, and after how many calls it opens the circuit."""
+    capacity = policy.window.capacity
+    kinds = [("every call fails at once", BAD, (1, 1))]
+    for limit in trials.slow_limits(policy):
+        what = f"every call succeeds, after {words.seconds(limit)}"
+        kinds.append((what, Call(failed=False, elapsed=limit), (1, 1)))
+    for some, of in SHARES[1:]:
+        kinds.append((f"{some} in {of} calls fail{'s' * (some == 1)}", BAD, (some, of)))
+    rows: list[tuple[str, ...]] = []
+    for what, bad, share in kinds:
+        row = [what, _after(trials.opens_after(policy, trials.mixed(bad, share)))]
+        if capacity is not None:
+            warm = min(capacity, trials.MOST)
+            row.append(_after(trials.opens_after(policy, trials.mixed(bad, share), warm=warm)))
+        rows.append(tuple(row))
+    head: tuple[str, ...] = ("trouble", "just started")
+    if capacity is not None:
+        head = (*head, f"after {min(capacity, trials.MOST):,} good calls")
+    much = f"up to {trials.enough(policy):,} calls each"
+    note = f"After how many calls it opens; played on the real machine, {much}:"
+    return Table(note, head, rows)
+
+
+def _after(calls: int | None) -> str:
+    return "stays closed" if calls is None else words.number(calls, "call")
+
+
+def _how_soon(policy: Policy) -> list[Table]:
+    """How long a total outage lasts before it opens, by traffic."""
+    bad = trials.outage(policy)
+    if bad is None:
+        return []
+    rows: list[tuple[str, ...]] = []
+    for rate in RATES:
+        cold = trials.outage_lasts(policy, bad, rate, warm=False)
+        warm = trials.outage_lasts(policy, bad, rate, warm=True)
+        if cold is not None and warm is not None:
+            rows.append((words.traffic(rate), _opened(cold), _opened(warm)))
+    after = f" after {words.seconds(bad.elapsed)}" if bad.elapsed else ""
+    trouble = f"{'fails' if bad.failed else 'succeeds'}{after}"
+    note = f"How long after the first bad call it opens, if every call {trouble} from then on:"
+    head = ("traffic", "just started", "after a window of good calls")
+    return [Table(note, head, rows)] if rows else []
+
+
+def _opened(after: float) -> str:
+    if after == math.inf:
+        return "never"
+    return words.seconds(after) if after else "at once"
