@@ -117,3 +117,11 @@ def test_blocks_share_names_and_may_await() -> None:
     page = "```python\nimport asyncio\nx = 1\n```\n```console\n$ no\n```\n```python\n"
     page += "await asyncio.sleep(0)\nx += 1\n```\n"
     assert execute(blocks(page), "a page")["x"] == 2
+
+
+def test_readme_shows_what_it_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    execute(blocks(text)[:1], "README.md")
+    assert capsys.readouterr().out == shown[1]
