@@ -4,6 +4,7 @@ import importlib
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,11 +21,11 @@ def as_ruff_sorts(name: str) -> tuple[bool, bool, str]:
     return not name.isupper(), not name[0].isupper(), name
 
 
-def project(folder: Path) -> dict:
+def project(folder: Path) -> dict[str, Any]:
     return tomllib.loads((folder / "pyproject.toml").read_text())["project"]
 
 
-def test_the_four_packages_are_there():
+def test_the_four_packages_are_there() -> None:
     assert [folder.name for folder in FOLDERS] == [
         "fluxgate-core",
         "fluxgate-django",
@@ -34,7 +35,7 @@ def test_the_four_packages_are_there():
 
 
 @packages
-def test_all_share_one_version_and_pin_their_siblings_to_it(folder):
+def test_all_share_one_version_and_pin_their_siblings_to_it(folder: Path) -> None:
     described = project(folder)
     assert described["name"] == folder.name
     assert described["version"] == VERSION
@@ -43,18 +44,18 @@ def test_all_share_one_version_and_pin_their_siblings_to_it(folder):
 
 
 @packages
-def test_ships_types_and_the_licence(folder):
+def test_ships_types_and_the_licence(folder: Path) -> None:
     (module,) = (folder / "src").iterdir()
     assert (module / "py.typed").is_file()
     assert (folder / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
-def test_the_core_depends_on_nothing():
+def test_the_core_depends_on_nothing() -> None:
     assert project(ROOT / "packages" / "fluxgate-core")["dependencies"] == []
 
 
 @pytest.mark.parametrize("name", INTEGRATIONS)
-def test_an_integration_imports_and_knows_its_version(name):
+def test_an_integration_imports_and_knows_its_version(name: str) -> None:
     module = importlib.import_module(name)
     assert module.__version__ == metadata.version(name.replace("_", "-")) == VERSION
     assert list(module.__all__) == sorted(module.__all__, key=as_ruff_sorts)

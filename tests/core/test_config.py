@@ -5,7 +5,10 @@ import operator
 import pickle
 import re
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -84,9 +87,10 @@ written = st.one_of(
 
 
 @pytest.fixture
-def rules(monkeypatch):
+def rules(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """An importable module `shop.rules` with one of everything."""
-    shop, module = ModuleType("shop"), ModuleType("shop.rules")
+    shop: Any = ModuleType("shop")
+    module: Any = ModuleType("shop.rules")
     module.TRIPPER = FailureStreak(3)
     module.heard = []
     module.listener = module.heard.append
@@ -100,7 +104,7 @@ def rules(monkeypatch):
     return module
 
 
-def complaint(call, *args, **kwargs):
+def complaint(call: Callable[..., object], *args: object, **kwargs: object) -> str:
     with pytest.raises(ConfigError) as caught:
         call(*args, **kwargs)
     return str(caught.value)
@@ -110,7 +114,7 @@ def complaint(call, *args, **kwargs):
 
 
 @given(written)
-def test_the_repr_of_a_strategy_builds_an_equal_one(pair):
+def test_the_repr_of_a_strategy_builds_an_equal_one(pair: tuple[Any, object]) -> None:
     kind, strategy = pair
     read_back = parse(kind, repr(strategy))
     assert read_back == strategy
@@ -118,7 +122,7 @@ def test_the_repr_of_a_strategy_builds_an_equal_one(pair):
     assert hash(read_back) == hash(strategy)
 
 
-def test_an_expression_groups_as_python_does():
+def test_an_expression_groups_as_python_does() -> None:
     assert parse("tripper", "MinRequests(10) & (FailureRate(0.5) | SlowRate(0.3, 1.0))") == (
         MinRequests(10) & (FailureRate(0.5) | SlowRate(0.3, 1.0))
     )
@@ -130,12 +134,12 @@ def test_an_expression_groups_as_python_does():
     )
 
 
-def test_the_kind_says_what_a_name_means():
+def test_the_kind_says_what_a_name_means() -> None:
     assert parse("tracker", "All()") == All()
     assert parse("permit", "All()") == AllCalls()
 
 
-def test_an_expression_may_have_several_lines_as_in_toml():
+def test_an_expression_may_have_several_lines_as_in_toml() -> None:
     assert parse("tripper", "\n  MinRequests(5)\n  & FailureRate(0.5)\n") == (
         MinRequests(5) & FailureRate(0.5)
     )
@@ -182,7 +186,7 @@ def test_an_expression_may_have_several_lines_as_in_toml():
         ("retry", 30, "parse() reads expression strings, not 30"),
     ],
 )
-def test_a_mistake_gets_a_sentence_that_says_what_to_do(kind, text, says):
+def test_a_mistake_gets_a_sentence_that_says_what_to_do(kind: Any, text: str, says: str) -> None:
     assert says in complaint(parse, kind, text)
 
 
@@ -207,7 +211,7 @@ def test_a_mistake_gets_a_sentence_that_says_what_to_do(kind, text, says):
         "Custom('print')",
     ],
 )
-def test_nothing_is_evaluated(text):
+def test_nothing_is_evaluated(text: str) -> None:
     assert complaint(parse, "tripper", text)
 
 
@@ -229,11 +233,11 @@ def test_nothing_is_evaluated(text):
     ids=range(11),
 )
 @pytest.mark.parametrize("kind", ["tripper", "tracker"])
-def test_hostile_text_is_refused_in_a_short_message(kind, text):
+def test_hostile_text_is_refused_in_a_short_message(kind: Any, text: str) -> None:
     assert len(complaint(parse, kind, text)) < 400
 
 
-def test_where_a_long_expression_is_wrong_is_shown():
+def test_where_a_long_expression_is_wrong_is_shown() -> None:
     text = " | ".join(f"FailureStreak({n})" for n in range(1, 30)) + " | Nothing()"
     said = complaint(parse, "tripper", text)
     assert f"column {text.index('Nothing') + 1}: no tripper is called Nothing" in said
@@ -244,12 +248,12 @@ def test_where_a_long_expression_is_wrong_is_shown():
 # -- one breaker
 
 
-def test_every_parameter_of_a_breaker_is_a_setting():
+def test_every_parameter_of_a_breaker_is_a_setting() -> None:
     own = CircuitBreaker.__init__.__annotations__.keys() - {"name", "settings", "return"}
     assert set(KEYS) == own | Settings.__annotations__.keys()
 
 
-def test_build_makes_a_breaker_of_strings_numbers_paths_and_objects(rules):
+def test_build_makes_a_breaker_of_strings_numbers_paths_and_objects(rules: ModuleType) -> None:
     breaker = build(
         "payments",
         {
@@ -291,7 +295,7 @@ def test_build_makes_a_breaker_of_strings_numbers_paths_and_objects(rules):
     assert len(rules.heard) == 2
 
 
-def test_build_takes_upper_case_and_makes_async_breakers():
+def test_build_takes_upper_case_and_makes_async_breakers() -> None:
     breaker = build("search", {"RETRY": "Never()"}, asynchronous=True)
     assert type(breaker) is AsyncCircuitBreaker
     assert breaker.policy.retry == Never()
@@ -337,11 +341,13 @@ def test_build_takes_upper_case_and_makes_async_breakers():
     ],
 )
 @pytest.mark.usefixtures("rules")
-def test_a_wrong_setting_is_named_by_its_path(settings, says):
+def test_a_wrong_setting_is_named_by_its_path(settings: Any, says: str) -> None:
     assert says in complaint(build, "payments", settings)
 
 
-def test_a_module_that_breaks_when_imported_is_a_config_error(tmp_path, monkeypatch):
+def test_a_module_that_breaks_when_imported_is_a_config_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "broken_rules.py").write_text("1 / 0")
     monkeypatch.syspath_prepend(tmp_path)
     for settings in ({"retry": "broken_rules.R"}, {"tracker": 'TypeOf("broken_rules.E")'}):
@@ -350,7 +356,7 @@ def test_a_module_that_breaks_when_imported_is_a_config_error(tmp_path, monkeypa
         assert "raised ZeroDivisionError: division by zero" in said
 
 
-def test_all_mistakes_are_told_at_once():
+def test_all_mistakes_are_told_at_once() -> None:
     said = complaint(build, "payments", {"retry": "Nevr()", "tripper": "FailureRate(2)", "x": 1})
     assert said.startswith("3 settings can't be used:\n")
     assert [line.split(":")[0].strip() for line in said.splitlines()[1:]] == [
@@ -360,7 +366,7 @@ def test_all_mistakes_are_told_at_once():
     ]
 
 
-def test_a_name_that_is_no_name_is_a_config_error():
+def test_a_name_that_is_no_name_is_a_config_error() -> None:
     assert "name must be a str" in complaint(build, 3, {})
     assert "name must not be empty" in complaint(build, "", {})
 
@@ -376,7 +382,7 @@ def test_a_name_that_is_no_name_is_a_config_error():
         ({"retry": "Cooldown(-1)"}, Mistake.VALUE),
     ],
 )
-def test_an_error_says_what_kind_of_mistake_it_is(settings, mistake):
+def test_an_error_says_what_kind_of_mistake_it_is(settings: Any, mistake: Mistake) -> None:
     with pytest.raises(SettingError) as caught:
         build("payments", settings)
     error = caught.value
@@ -406,8 +412,8 @@ search = "shop.rules.make"
 
 
 @pytest.fixture
-def toml(tmp_path):
-    def write(text):
+def toml(tmp_path: Path) -> Callable[[str | bytes], Path]:
+    def write(text: str | bytes) -> Path:
         path = tmp_path / "fluxgate.toml"
         path.write_bytes(text.encode() if isinstance(text, str) else text)
         return path
@@ -415,7 +421,9 @@ def toml(tmp_path):
     return write
 
 
-def test_load_reads_defaults_breakers_patterns_and_factories(toml, rules):
+def test_load_reads_defaults_breakers_patterns_and_factories(
+    toml: Callable[[str | bytes], Path], rules: ModuleType
+) -> None:
     config = load(toml(SHOP))
     assert config.names == ("payments", "search")
     payments = config.make("payments")
@@ -435,7 +443,7 @@ def test_load_reads_defaults_breakers_patterns_and_factories(toml, rules):
 
 
 @pytest.mark.usefixtures("rules")
-def test_the_same_as_a_mapping_in_upper_case_as_django_writes_it():
+def test_the_same_as_a_mapping_in_upper_case_as_django_writes_it() -> None:
     config = read(
         {
             "DEFAULTS": {"RETRY": "Cooldown(30)"},
@@ -468,12 +476,14 @@ def test_the_same_as_a_mapping_in_upper_case_as_django_writes_it():
         ("ab", None),
     ],
 )
-def test_a_name_finds_its_own_settings_or_the_first_pattern_that_fits(name, entry):
+def test_a_name_finds_its_own_settings_or_the_first_pattern_that_fits(
+    name: str, entry: str | None
+) -> None:
     breakers = {"*.stripe.com": {}, "api.stripe.com": {}, "a*b*c": {}, "ab*a": {}}
     assert Config(breakers).entry(name) == entry
 
 
-def test_a_pattern_is_matched_in_linear_time():
+def test_a_pattern_is_matched_in_linear_time() -> None:
     config = Config({"*a" * 30 + "b": {}})
     assert config.entry("a" * 100_000) is None
 
@@ -505,19 +515,21 @@ def test_a_pattern_is_matched_in_linear_time():
         ("x = " + "[" * 100_000, "it is not valid TOML"),
     ],
 )
-def test_what_is_wrong_in_a_file_is_found_when_it_is_loaded(toml, text, says):
+def test_what_is_wrong_in_a_file_is_found_when_it_is_loaded(
+    toml: Callable[[str | bytes], Path], text: str | bytes, says: str
+) -> None:
     said = complaint(load, toml(text))
     assert says in said
     assert "fluxgate.toml" in said
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     said = complaint(load, tmp_path / "missing.toml")
     assert "missing.toml: it can't be read (No such file or directory)" in said
     assert "it can't be read" in complaint(load, tmp_path)
 
 
-def test_problems_finds_everything_and_calls_no_factory():
+def test_problems_finds_everything_and_calls_no_factory() -> None:
     config = read(
         {
             "defaults": {"permit": "Random(2)"},
@@ -527,30 +539,30 @@ def test_problems_finds_everything_and_calls_no_factory():
     assert [problem.path for problem in config.problems()] == ["defaults.permit", "a.x", "b.retry"]
 
 
-def test_reading_imports_nothing_until_a_circuit_is_made(rules):
+def test_reading_imports_nothing_until_a_circuit_is_made(rules: ModuleType) -> None:
     config = read({"breakers": {"a": {"retry": "shop.rules.LATER"}}})
     rules.LATER = Cooldown(7)
     assert config.make("a").policy.retry == Cooldown(7)
 
 
-def test_a_mistake_is_told_each_time_and_not_kept():
+def test_a_mistake_is_told_each_time_and_not_kept() -> None:
     config = read({"breakers": {"a": {"retry": "Nevr()"}}})
     for _ in range(2):
         assert "a.retry" in complaint(config.make, "a")
 
 
 @pytest.mark.usefixtures("rules")
-def test_a_factory_must_return_a_breaker():
+def test_a_factory_must_return_a_breaker() -> None:
     config = read({"breakers": {"a": "shop.rules.make_nothing"}})
     assert "must return a breaker, not None" in complaint(config.make, "a")
 
 
-def test_defaults_may_be_put_under_those_that_are_written():
+def test_defaults_may_be_put_under_those_that_are_written() -> None:
     config = read({"defaults": {"RETRY": "Never()"}}).under({"retry": Always(), "permit": "All()"})
     assert config.make("a").policy.retry == Never()
     assert config.make("a").policy.permit == AllCalls()
 
 
 @pytest.mark.parametrize("wrong", [3, None, ["payments"]])
-def test_what_is_no_mapping_is_a_config_error(wrong):
+def test_what_is_no_mapping_is_a_config_error(wrong: Any) -> None:
     assert "is not a mapping" in complaint(read, wrong)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fluxgate._engine.circuit import inside_a_circuit
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fluxgate import CallNotPermittedError, CircuitBreaker, Reason, SignalKind, State
+from fluxgate._engine.circuit import inside_a_circuit
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
 from fluxgate.testing import ManualClock, RecordedSignals

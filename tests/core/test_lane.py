@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fluxgate import State
@@ -13,24 +15,24 @@ from fluxgate.trippers import FailureStreak, SlowRate
 
 
 @pytest.fixture
-def clock():
+def clock() -> ManualClock:
     return ManualClock()
 
 
-def known(**settings):
+def known(**settings: Any) -> Registry:
     """A registry whose circuit `a` has been asked for often enough to be entered."""
     registry = Registry(**{"tripper": FailureStreak(2), **settings})
     assert registry["a"] is registry["a"]
     return registry
 
 
-def test_an_unknown_circuit_is_not_made_by_asking():
+def test_an_unknown_circuit_is_not_made_by_asking() -> None:
     registry = Registry()
     assert enter(registry, "a") is None
     assert "a" not in registry
 
 
-def test_a_ticket_counts_as_a_success_with_its_duration(clock):
+def test_a_ticket_counts_as_a_success_with_its_duration(clock: ManualClock) -> None:
     registry = known(clock=clock)
     ticket = enter(registry, "a")
     clock.advance(0.25)
@@ -40,7 +42,7 @@ def test_a_ticket_counts_as_a_success_with_its_duration(clock):
     assert info.metrics.avg_duration == 0.25
 
 
-def test_a_slow_call_is_judged_at_once(clock):
+def test_a_slow_call_is_judged_at_once(clock: ManualClock) -> None:
     registry = known(clock=clock, tripper=SlowRate(0.5, 1.0))
     ticket = enter(registry, "a")
     clock.advance(1.5)
@@ -48,7 +50,7 @@ def test_a_slow_call_is_judged_at_once(clock):
     assert registry["a"].state is State.OPEN
 
 
-def test_the_result_tracker_sees_the_result():
+def test_the_result_tracker_sees_the_result() -> None:
     registry = known(result_tracker=lambda result: result == "bad")
     leave(enter(registry, "a"), "good")
     leave(enter(registry, "a"), "bad")
@@ -56,7 +58,7 @@ def test_the_result_tracker_sees_the_result():
     assert (totals.successes, totals.failures) == (1, 1)
 
 
-def test_a_ticket_becomes_an_attempt_that_began_with_it(clock):
+def test_a_ticket_becomes_an_attempt_that_began_with_it(clock: ManualClock) -> None:
     registry = known(clock=clock)
     ticket = enter(registry, "a")
     clock.advance(3)
@@ -68,7 +70,7 @@ def test_a_ticket_becomes_an_attempt_that_began_with_it(clock):
     assert info.metrics.avg_duration == 3
 
 
-def test_a_ticket_of_an_older_phase_moves_nothing():
+def test_a_ticket_of_an_older_phase_moves_nothing() -> None:
     registry = known()
     old = [enter(registry, "a") for _ in range(3)]
     registry["a"].reset()
@@ -80,7 +82,7 @@ def test_a_ticket_of_an_older_phase_moves_nothing():
     assert (info.totals.stale, info.totals.successes, info.totals.failures) == (3, 0, 0)
 
 
-def test_a_full_journal_is_drained():
+def test_a_full_journal_is_drained() -> None:
     registry = known()
     for _ in range(1000):
         leave(enter(registry, "a"))
@@ -88,20 +90,20 @@ def test_a_full_journal_is_drained():
     assert registry["a"].info().totals.successes == 1000
 
 
-def test_a_dropped_ticket_is_not_counted():
+def test_a_dropped_ticket_is_not_counted() -> None:
     registry = known()
     enter(registry, "a")
     assert registry["a"].info().totals.settled == 0
 
 
 @pytest.mark.parametrize("state", ["open_for", "force_open", "disable"])
-def test_there_is_no_lane_where_every_call_is_asked_for(state):
+def test_there_is_no_lane_where_every_call_is_asked_for(state: str) -> None:
     registry = known()
     getattr(registry["a"], state)(*([30] if state == "open_for" else []))
     assert enter(registry, "a") is None
 
 
-def test_half_open_asks_for_every_call(clock):
+def test_half_open_asks_for_every_call(clock: ManualClock) -> None:
     registry = known(clock=clock, permit=All())
     registry["a"].open_for(30)
     clock.advance(30)
@@ -109,14 +111,14 @@ def test_half_open_asks_for_every_call(clock):
     assert registry["a"].attempt().probe
 
 
-def test_a_forgotten_circuit_is_not_entered_any_more():
+def test_a_forgotten_circuit_is_not_entered_any_more() -> None:
     registry = known()
     assert enter(registry, "a") is not None
     del registry["a"]
     assert enter(registry, "a") is None
 
 
-def test_entering_keeps_a_circuit_from_being_let_go():
+def test_entering_keeps_a_circuit_from_being_let_go() -> None:
     """What is entered is looked up: of the others, those go first that nobody came back to."""
     registry = Registry(max_circuits=2)
     used = registry["used"]
@@ -129,7 +131,7 @@ def test_entering_keeps_a_circuit_from_being_let_go():
 
 
 @pytest.mark.parametrize("late", [1, 300])
-def test_what_is_appended_to_a_retired_lane_is_counted(late):
+def test_what_is_appended_to_a_retired_lane_is_counted(late: Any) -> None:
     """By whoever appends: it finds the lane full."""
     registry = known()
     registry["a"].call(int)

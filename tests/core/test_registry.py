@@ -9,6 +9,9 @@ import pickle
 import sys
 import threading
 import weakref
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, TypeVar
 
 import pytest
 
@@ -20,34 +23,36 @@ from fluxgate.retries import Always, Cooldown, Never
 from fluxgate.testing import ManualClock, tripped
 from fluxgate.trippers import FailureStreak
 
+T = TypeVar("T")
+
 NOT_AN_ERROR = "ignore:.*multi-threaded.*fork:DeprecationWarning"
 
 
 @pytest.fixture
-def clock():
+def clock() -> ManualClock:
     return ManualClock()
 
 
 @pytest.fixture
-def small(clock):
+def small(clock: ManualClock) -> Registry:
     """Keeps two circuits; they open after one failure, for 30 s."""
     return Registry(
         max_circuits=2, clock=clock, tripper=FailureStreak(1), retry=Cooldown(30), permit=All()
     )
 
 
-def crowd(registry, count=20):
+def crowd(registry: Registry | AsyncCircuits, count: int = 20) -> None:
     """Make circuits that nobody comes back to."""
     for number in range(count):
         registry[f"crowd {number}"]
 
 
-def kept(registry):
+def kept(registry: Registry | AsyncCircuits) -> list[str]:
     """Those that have been kept beside the crowd."""
     return [name for name in registry if not name.startswith("crowd")]
 
 
-def complaint(call, *args, **kwargs):
+def complaint(call: Callable[..., object], *args: object, **kwargs: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         call(*args, **kwargs)
     return str(caught.value)
@@ -56,7 +61,7 @@ def complaint(call, *args, **kwargs):
 # -- finding and making
 
 
-def test_a_circuit_is_made_on_first_use_and_found_again():
+def test_a_circuit_is_made_on_first_use_and_found_again() -> None:
     registry = Registry()
     breaker = registry["payments"]
     assert type(breaker) is CircuitBreaker
@@ -65,7 +70,7 @@ def test_a_circuit_is_made_on_first_use_and_found_again():
     assert registry["search"] is not breaker
 
 
-def test_both_views_have_the_same_circuits():
+def test_both_views_have_the_same_circuits() -> None:
     registry = Registry()
     breaker = registry.asynchronous["payments"]
     assert type(breaker) is AsyncCircuitBreaker
@@ -77,7 +82,7 @@ def test_both_views_have_the_same_circuits():
     assert list(registry.asynchronous) == list(registry) == ["payments", "search"]
 
 
-def test_reading_makes_nothing():
+def test_reading_makes_nothing() -> None:
     registry = Registry()
     assert "payments" not in registry
     assert ["a list"] not in registry
@@ -88,7 +93,7 @@ def test_reading_makes_nothing():
 
 
 @pytest.mark.parametrize("view", ["sync", "asynchronous"])
-def test_a_registry_is_iterated_like_a_mapping(view):
+def test_a_registry_is_iterated_like_a_mapping(view: str) -> None:
     registry = Registry()
     shown = registry if view == "sync" else registry.asynchronous
     payments, search = shown["payments"], shown["search"]
@@ -100,7 +105,7 @@ def test_a_registry_is_iterated_like_a_mapping(view):
     assert shown.get("search") is search
 
 
-def test_iteration_survives_what_it_does():
+def test_iteration_survives_what_it_does() -> None:
     registry = Registry()
     registry["a"], registry["b"]
     for name in registry:
@@ -109,7 +114,7 @@ def test_iteration_survives_what_it_does():
     assert list(registry) == ["a2", "b2"]
 
 
-def test_a_removed_name_finds_a_new_circuit():
+def test_a_removed_name_finds_a_new_circuit() -> None:
     registry = Registry()
     old = registry["payments"]
     del registry["payments"]
@@ -124,7 +129,7 @@ def test_a_removed_name_finds_a_new_circuit():
 
 
 @pytest.mark.parametrize("key", [3, None, b"payments"])
-def test_names_are_strings(key):
+def test_names_are_strings(key: Any) -> None:
     with pytest.raises(TypeError, match="a circuit's name is a string"):
         Registry()[key]
     assert "name must not be empty" in complaint(Registry().__getitem__, "")
@@ -133,7 +138,7 @@ def test_names_are_strings(key):
 # -- settings
 
 
-def test_settings_go_by_name_and_defaults_by_the_rest():
+def test_settings_go_by_name_and_defaults_by_the_rest() -> None:
     settings = read(
         {
             "defaults": {"permit": "All()"},
@@ -154,7 +159,7 @@ def test_settings_go_by_name_and_defaults_by_the_rest():
     assert registry["search"].policy.retry == Always()
 
 
-def test_settings_may_be_a_plain_mapping_of_names():
+def test_settings_may_be_a_plain_mapping_of_names() -> None:
     registry = Registry({"payments": {"RETRY": Never()}}, max_circuits=5)
     assert registry["payments"].policy.retry == Never()
     assert registry["search"].policy.retry == Cooldown(60.0)
@@ -162,10 +167,10 @@ def test_settings_may_be_a_plain_mapping_of_names():
 
 
 @pytest.mark.parametrize("front", [CircuitBreaker, AsyncCircuitBreaker])
-def test_a_factory_may_make_either_front(front):
+def test_a_factory_may_make_either_front(front: type[CircuitBreaker | AsyncCircuitBreaker]) -> None:
     made = []
 
-    def make(name):
+    def make(name: str) -> CircuitBreaker | AsyncCircuitBreaker:
         made.append(name)
         return front(name, retry=Never())
 
@@ -176,7 +181,7 @@ def test_a_factory_may_make_either_front(front):
     assert made == ["payments"]
 
 
-def test_a_strict_registry_knows_its_names():
+def test_a_strict_registry_knows_its_names() -> None:
     registry = Registry({"payments": {}, "*.internal": {}}, strict=True)
     registry["payments"], registry["stock.internal"]
     with pytest.raises(UnknownCircuitError) as caught:
@@ -206,11 +211,11 @@ def test_a_strict_registry_knows_its_names():
         ({"settings": {"": {}}}, "breakers: names are strings that are not empty"),
     ],
 )
-def test_a_registry_that_can_not_work_is_refused(arguments, says):
+def test_a_registry_that_can_not_work_is_refused(arguments: dict[str, Any], says: str) -> None:
     assert says in complaint(Registry, **arguments)
 
 
-def test_a_wrong_setting_is_told_at_first_use_and_leaves_nothing():
+def test_a_wrong_setting_is_told_at_first_use_and_leaves_nothing() -> None:
     registry = Registry({"payments": {"tripper": "FailureRate(1.5)"}})
     for _ in range(2):
         said = complaint(registry.__getitem__, "payments")
@@ -219,7 +224,7 @@ def test_a_wrong_setting_is_told_at_first_use_and_leaves_nothing():
     registry["search"]
 
 
-def test_code_may_declare_a_circuit_before_its_first_use():
+def test_code_may_declare_a_circuit_before_its_first_use() -> None:
     registry = Registry(retry="Never()", strict=True)
     registry.declare("payments", tripper="FailureStreak(3)")
     registry.declare("payments", tripper=FailureStreak(3))
@@ -231,7 +236,7 @@ def test_code_may_declare_a_circuit_before_its_first_use():
     assert registry["payments"].policy.tripper == FailureStreak(3)
 
 
-def test_a_declaration_contradicts_nothing():
+def test_a_declaration_contradicts_nothing() -> None:
     registry = Registry({"search": {}})
     registry["used"]
     registry.declare("payments", retry="Never()")
@@ -248,7 +253,7 @@ def test_a_declaration_contradicts_nothing():
 # -- letting go
 
 
-def test_the_bound_holds_and_what_is_let_go_is_gone():
+def test_the_bound_holds_and_what_is_let_go_is_gone() -> None:
     registry = Registry(max_circuits=10)
     first = weakref.ref(registry["first"]._circuit)
     crowd(registry, 1000)
@@ -258,7 +263,7 @@ def test_the_bound_holds_and_what_is_let_go_is_gone():
     assert len(registry._cache.known) <= 11
 
 
-def test_what_is_looked_up_stays():
+def test_what_is_looked_up_stays() -> None:
     registry = Registry(max_circuits=10)
     registry["payments"]
     for number in range(100):
@@ -267,7 +272,7 @@ def test_what_is_looked_up_stays():
     assert kept(registry) == ["payments"]
 
 
-def test_what_is_looked_up_through_the_other_view_stays():
+def test_what_is_looked_up_through_the_other_view_stays() -> None:
     registry = Registry(max_circuits=10)
     for number in range(100):
         registry.asynchronous["payments"]
@@ -276,7 +281,7 @@ def test_what_is_looked_up_through_the_other_view_stays():
 
 
 @pytest.mark.parametrize("control", ["force_open", "disable", "metrics_only"])
-def test_what_was_set_by_hand_stays(small, control):
+def test_what_was_set_by_hand_stays(small: Registry, control: str) -> None:
     getattr(small["payments"], control)()
     crowd(small)
     assert kept(small) == ["payments"]
@@ -285,13 +290,13 @@ def test_what_was_set_by_hand_stays(small, control):
     assert kept(small) == []
 
 
-def test_what_was_updated_by_hand_stays(small):
+def test_what_was_updated_by_hand_stays(small: Registry) -> None:
     small["payments"].update(retry=Never())
     crowd(small)
     assert small["payments"].policy.retry == Never()
 
 
-def test_what_began_in_another_state_goes_in_it_and_stays_when_closed_by_hand():
+def test_what_began_in_another_state_goes_in_it_and_stays_when_closed_by_hand() -> None:
     registry = Registry(max_circuits=2, initial_state="metrics_only")
     registry["payments"].reset()
     registry["search"]
@@ -300,7 +305,7 @@ def test_what_began_in_another_state_goes_in_it_and_stays_when_closed_by_hand():
     assert registry["payments"].state is State.CLOSED
 
 
-def test_what_is_open_stays_until_nobody_waits_for_it(small, clock):
+def test_what_is_open_stays_until_nobody_waits_for_it(small: Registry, clock: ManualClock) -> None:
     tripped(small["payments"])
     crowd(small)
     clock.advance(59)
@@ -312,7 +317,7 @@ def test_what_is_open_stays_until_nobody_waits_for_it(small, clock):
     assert kept(small) == []
 
 
-def test_what_stays_open_for_good_stays(clock):
+def test_what_stays_open_for_good_stays(clock: ManualClock) -> None:
     registry = Registry(max_circuits=2, clock=clock, tripper="FailureStreak(1)", retry="Never()")
     tripped(registry["payments"])
     clock.advance(1e6)
@@ -320,7 +325,7 @@ def test_what_stays_open_for_good_stays(clock):
     assert kept(registry) == ["payments"]
 
 
-def test_what_is_half_open_stays_while_it_probes(small, clock):
+def test_what_is_half_open_stays_while_it_probes(small: Registry, clock: ManualClock) -> None:
     tripped(small["payments"])
     clock.advance(30)
     probe = small["payments"].attempt()
@@ -337,7 +342,7 @@ def test_what_is_half_open_stays_while_it_probes(small, clock):
     assert kept(small) == []
 
 
-def test_closed_ones_go_before_those_that_were_open(clock, small):
+def test_closed_ones_go_before_those_that_were_open(clock: ManualClock, small: Registry) -> None:
     small["closed"]
     tripped(small["opened"])
     clock.advance(1000)
@@ -356,7 +361,9 @@ def test_closed_ones_go_before_those_that_were_open(clock, small):
     ],
     ids=["breaker", "front", "wrapper", "attempt", "call"],
 )
-def test_what_is_held_elsewhere_is_found_again(small, hold):
+def test_what_is_held_elsewhere_is_found_again(
+    small: Registry, hold: Callable[[CircuitBreaker], Any]
+) -> None:
     held = hold(small["payments"])
     circuit = weakref.ref(small["payments"]._circuit)
     crowd(small)
@@ -372,7 +379,7 @@ def test_what_is_held_elsewhere_is_found_again(small, hold):
     assert kept(small) == []
 
 
-def test_what_was_let_go_and_opens_is_shown(small):
+def test_what_was_let_go_and_opens_is_shown(small: Registry) -> None:
     protected = small["payments"](lambda: 1 / 0)
     crowd(small)
     with pytest.raises(ZeroDivisionError):
@@ -380,7 +387,9 @@ def test_what_was_let_go_and_opens_is_shown(small):
     assert {name: breaker.state for name, breaker in small.items()}["payments"] is State.OPEN
 
 
-def test_with_nothing_to_let_go_the_bound_is_exceeded_and_logged_once(small, caplog):
+def test_with_nothing_to_let_go_the_bound_is_exceeded_and_logged_once(
+    small: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING, "fluxgate"):
         for number in range(10):
             small[f"open {number}"].force_open()
@@ -395,7 +404,9 @@ def test_with_nothing_to_let_go_the_bound_is_exceeded_and_logged_once(small, cap
 
 
 @pytest.mark.parametrize("pinned", [0, 500])
-def test_making_one_looks_at_few_others_however_many_there_are(monkeypatch, pinned):
+def test_making_one_looks_at_few_others_however_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, pinned: int
+) -> None:
     looks = []
     can_go = _circuit_cache.Entry.can_go
     monkeypatch.setattr(
@@ -411,7 +422,7 @@ def test_making_one_looks_at_few_others_however_many_there_are(monkeypatch, pinn
     assert len(looks) <= 5000 * 10
 
 
-def test_a_lookup_takes_no_lock(monkeypatch):
+def test_a_lookup_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry()
     registry["payments"]
     monkeypatch.setattr(registry._cache, "_lock", None)
@@ -423,11 +434,11 @@ def test_a_lookup_takes_no_lock(monkeypatch):
 # -- threads, finalisers, forks
 
 
-def together(count, work):
+def together(count: int, work: Callable[[int], T]) -> list[T]:
     barrier = threading.Barrier(count)
-    results = [None] * count
+    results: list[Any] = [None] * count
 
-    def run(number):
+    def run(number: int) -> None:
         barrier.wait()
         results[number] = work(number)
 
@@ -440,7 +451,7 @@ def together(count, work):
 
 
 @pytest.fixture
-def switching():
+def switching() -> Iterator[None]:
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -448,10 +459,10 @@ def switching():
 
 
 @pytest.mark.usefixtures("switching")
-def test_threads_that_ask_at_once_get_one_circuit_made_once():
+def test_threads_that_ask_at_once_get_one_circuit_made_once() -> None:
     made = []
 
-    def make(name):
+    def make(name: str) -> CircuitBreaker:
         made.append(name)
         return CircuitBreaker(name)
 
@@ -462,10 +473,10 @@ def test_threads_that_ask_at_once_get_one_circuit_made_once():
 
 
 @pytest.mark.usefixtures("switching")
-def test_threads_that_hold_a_circuit_always_find_that_one():
+def test_threads_that_hold_a_circuit_always_find_that_one() -> None:
     registry = Registry(max_circuits=3)
 
-    def work(number):
+    def work(number: int) -> int:
         wrong = 0
         for turn in range(300):
             name = f"{(number + turn) % 12}"
@@ -481,8 +492,8 @@ def test_threads_that_hold_a_circuit_always_find_that_one():
     assert registry._cache.kept.keys() == set(registry)
 
 
-def test_a_factory_may_use_its_registry():
-    def make(name):
+def test_a_factory_may_use_its_registry() -> None:
+    def make(name: str) -> CircuitBreaker:
         if name == "payments":
             registry["gateway"].force_open()
         return CircuitBreaker(name)
@@ -492,10 +503,10 @@ def test_a_factory_may_use_its_registry():
     assert registry["gateway"].state is State.FORCED_OPEN
 
 
-def test_what_is_made_while_it_is_being_made_is_the_one():
+def test_what_is_made_while_it_is_being_made_is_the_one() -> None:
     inner = []
 
-    def make(name):
+    def make(name: str) -> CircuitBreaker:
         if not inner:
             inner.append(None)
             inner[0] = registry[name]  # as a finaliser could
@@ -506,16 +517,16 @@ def test_what_is_made_while_it_is_being_made_is_the_one():
     assert len(registry) == 1
 
 
-def test_finalisers_may_use_the_registry_anywhere():
+def test_finalisers_may_use_the_registry_anywhere() -> None:
     registry = Registry(max_circuits=5)
     used = []
 
     class Orphan:
-        def __init__(self, number):
+        def __init__(self, number: int) -> None:
             self.itself = self  # for the collector
             self.number = number
 
-        def __del__(self):
+        def __del__(self) -> None:
             used.append(registry[f"{self.number % 7}"])
             registry[f"orphan {self.number}"].attempt().fail()
             if self.number % 50 == 0:
@@ -538,12 +549,12 @@ def test_finalisers_may_use_the_registry_anywhere():
     assert len(registry._cache.kept) <= 5
 
 
-def test_a_signal_handler_may_use_the_registry_after_any_line():
+def test_a_signal_handler_may_use_the_registry_after_any_line() -> None:
     registry = Registry(max_circuits=3)
     fresh = itertools.count()
     inside = []
 
-    def handler(frame, event, _):
+    def handler(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
         if (
             "_circuit_cache" not in frame.f_code.co_filename
             and frame.f_code.co_filename != __file__
@@ -573,11 +584,13 @@ def test_a_signal_handler_may_use_the_registry_after_any_line():
     assert len(registry) == 3
 
 
-def test_who_waits_too_long_for_the_lock_goes_on_without_it(monkeypatch):
+def test_who_waits_too_long_for_the_lock_goes_on_without_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(_circuit_cache, "_PATIENCE", 0.01)
     entered, done = threading.Event(), threading.Event()
 
-    def make(name):
+    def make(name: str) -> CircuitBreaker:
         if name == "slow" and not entered.is_set():
             entered.set()
             assert done.wait(10)
@@ -597,12 +610,12 @@ def test_who_waits_too_long_for_the_lock_goes_on_without_it(monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings(NOT_AN_ERROR)
-def test_a_forked_child_has_the_circuits_and_a_lock_of_its_own():
+def test_a_forked_child_has_the_circuits_and_a_lock_of_its_own() -> None:
     registry = Registry()
     registry["payments"].force_open()
     inside, leave = threading.Event(), threading.Event()
 
-    def make(name):
+    def make(name: str) -> CircuitBreaker:
         inside.set()
         leave.wait(10)
         return CircuitBreaker(name)
@@ -623,7 +636,7 @@ def test_a_forked_child_has_the_circuits_and_a_lock_of_its_own():
     assert "search" not in registry
 
 
-def test_a_registry_and_its_settings_show_what_they_are():
+def test_a_registry_and_its_settings_show_what_they_are() -> None:
     registry = Registry({"payments": {}})
     assert isinstance(registry.config, Config)
     assert repr(registry.config) == "<Config of payments>"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +16,7 @@ from fluxgate.testing import LoadedDice, ManualClock, RecordedSignals, tripped
 from fluxgate.trippers import FailureStreak, MinRequests, SlowRate
 
 
-def test_a_clock_goes_on_when_told_to_and_never_back():
+def test_a_clock_goes_on_when_told_to_and_never_back() -> None:
     clock = ManualClock(5)
     assert clock() == clock() == 5
     clock.advance(1.5)
@@ -30,7 +31,7 @@ def test_a_clock_goes_on_when_told_to_and_never_back():
         ManualClock(math.nan)
 
 
-def test_dice_give_one_number_or_those_in_turn():
+def test_dice_give_one_number_or_those_in_turn() -> None:
     always = LoadedDice(0.25)
     assert [always(), always(), always.thrown] == [0.25, 0.25, 2]
     dice = LoadedDice([0.1, 0.9])
@@ -41,12 +42,12 @@ def test_dice_give_one_number_or_those_in_turn():
 
 
 @pytest.mark.parametrize("numbers", [1.0, -0.1, [0.5, 1], math.nan])
-def test_dice_give_nothing_outside_their_range(numbers):
+def test_dice_give_nothing_outside_their_range(numbers: float | list[float]) -> None:
     with pytest.raises(ValueError, match=r"dice give numbers in \[0, 1\)"):
         LoadedDice(numbers)
 
 
-def test_a_breaker_lives_by_the_clock_and_the_dice():
+def test_a_breaker_lives_by_the_clock_and_the_dice() -> None:
     clock, signals = ManualClock(), RecordedSignals()
     breaker = CircuitBreaker(
         "payments",
@@ -67,7 +68,7 @@ def test_a_breaker_lives_by_the_clock_and_the_dice():
     assert signals.moves == [("closed", "open"), ("open", "half_open"), ("half_open", "closed")]
 
 
-def test_signals_are_a_sequence():
+def test_signals_are_a_sequence() -> None:
     signals = RecordedSignals()
     breaker = CircuitBreaker("payments", listeners=[signals], tripper=FailureStreak(1))
     assert len(signals) == 0
@@ -89,21 +90,21 @@ def test_signals_are_a_sequence():
     assert signals.moves == list(signals) == []
 
 
-def test_tripped_leaves_a_breaker_as_an_outage_would():
+def test_tripped_leaves_a_breaker_as_an_outage_would() -> None:
     breaker = tripped(CircuitBreaker("payments", tripper=MinRequests(7) & FailureStreak(3)))
     assert breaker.state is State.OPEN
     assert breaker.info().totals.failures == 7
     assert breaker.info().last_trip.clause == "FailureStreak(3)"
 
 
-def test_tripped_says_why_it_can_not_be_done():
+def test_tripped_says_why_it_can_not_be_done() -> None:
     with pytest.raises(AssertionError, match=r"5 failures did not open .* tripper is SlowRate"):
         tripped(CircuitBreaker("payments", tripper=SlowRate(0.5, 1e6)), most=5)
     with pytest.raises(AssertionError, match="is not closed"):
         tripped(CircuitBreaker("payments", initial_state="metrics_only"))
 
 
-def test_the_helpers_need_no_pytest():
+def test_the_helpers_need_no_pytest() -> None:
     code = "import fluxgate.testing, sys; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -146,12 +147,12 @@ TESTS = """
 """
 
 
-def test_the_fixtures_are_there_for_whoever_opts_in(tmp_path):
+def test_the_fixtures_are_there_for_whoever_opts_in(tmp_path: Path) -> None:
     (tmp_path / "test_shop.py").write_text(textwrap.dedent(TESTS))
     alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     pytest_here = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
 
-    def run(*options):
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*pytest_here, *options],
             cwd=tmp_path,

@@ -27,14 +27,14 @@ def make_search(name: str) -> CircuitBreaker:
     return CircuitBreaker(name, retry=Cooldown(3))
 
 
-def test_no_settings_at_all():
+def test_no_settings_at_all() -> None:
     assert conf.problems() == []
     assert conf.settings().response == conf.ResponseSettings()
     assert conf.settings().response.type == TYPE
     assert breakers["anything"].policy.retry == Cooldown(60)
 
 
-def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.MonkeyPatch):
+def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "shop_rules", sys.modules[__name__])
     made.clear()
     settings = {
@@ -124,7 +124,7 @@ def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.Monk
         ),
     ],
 )
-def test_what_does_not_have_the_shape(settings: Any, expected: str):
+def test_what_does_not_have_the_shape(settings: Any, expected: str) -> None:
     with override_settings(FLUXGATE=settings):
         assert [str(problem) for problem in conf.problems()] == [expected]
         with pytest.raises(ConfigError) as caught:
@@ -135,7 +135,7 @@ def test_what_does_not_have_the_shape(settings: Any, expected: str):
     assert breakers["payments"].state is State.CLOSED
 
 
-def test_mistakes_of_a_circuit_are_told_by_its_first_use_and_by_a_check():
+def test_mistakes_of_a_circuit_are_told_by_its_first_use_and_by_a_check() -> None:
     settings = {
         "DEFAULTS": {"RETRY": "Cooldown(30)"},
         "BREAKERS": {
@@ -155,7 +155,7 @@ def test_mistakes_of_a_circuit_are_told_by_its_first_use_and_by_a_check():
     ]
 
 
-def test_several_mistakes_are_told_at_once():
+def test_several_mistakes_are_told_at_once() -> None:
     with (
         override_settings(FLUXGATE={"STRICT": 1, "MAX_CIRCUITS": -1, "OTHER": 2}),
         pytest.raises(ConfigError) as caught,
@@ -166,7 +166,7 @@ def test_several_mistakes_are_told_at_once():
         assert f"\n  FLUXGATE: {key}: " in str(caught.value)
 
 
-def test_settings_are_read_once_and_again_when_they_change():
+def test_settings_are_read_once_and_again_when_they_change() -> None:
     first = conf.settings()
     assert conf.settings() is first
     with override_settings(FLUXGATE={"RESPONSE": {"SHOW_NAME": True}}):
@@ -180,7 +180,7 @@ def test_settings_are_read_once_and_again_when_they_change():
     assert not conf.settings().response.show_name
 
 
-def test_threads_that_come_first_get_the_same():
+def test_threads_that_come_first_get_the_same() -> None:
     gate, found = threading.Barrier(8), []
 
     def ask() -> None:
@@ -197,7 +197,7 @@ def test_threads_that_come_first_get_the_same():
     assert len(set(map(id, found))) == 1
 
 
-def test_importing_reads_no_settings_and_needs_no_package_but_django():
+def test_importing_reads_no_settings_and_needs_no_package_but_django() -> None:
     code = """
 import sys
 import fluxgate_django

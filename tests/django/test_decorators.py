@@ -53,7 +53,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 # -- on any function
 
 
-def test_a_function_gives_what_it_gives():
+def test_a_function_gives_what_it_gives() -> None:
     @circuit("search")
     def add(a: int, *, b: int) -> int:
         """Add two numbers."""
@@ -65,7 +65,7 @@ def test_a_function_gives_what_it_gives():
     assert counts() == (1, 0, 0)
 
 
-def test_it_opens_refuses_and_closes_again(clock: ManualClock):
+def test_it_opens_refuses_and_closes_again(clock: ManualClock) -> None:
     @circuit("search")
     def divide(by: int) -> float:
         return 1 / by
@@ -81,7 +81,7 @@ def test_it_opens_refuses_and_closes_again(clock: ManualClock):
     assert counts() == (2, 2, 0)
 
 
-def test_the_circuit_is_that_of_the_settings_at_the_call():
+def test_the_circuit_is_that_of_the_settings_at_the_call() -> None:
     @circuit("search")
     def find() -> str:
         return "found"
@@ -94,7 +94,7 @@ def test_the_circuit_is_that_of_the_settings_at_the_call():
         find()
 
 
-def test_settings_that_can_not_be_used_are_no_refusal():
+def test_settings_that_can_not_be_used_are_no_refusal() -> None:
     @circuit("search", fallback=lambda _: "stale", on_open=lambda: "closed for today")
     def find() -> str:
         return "found"
@@ -103,7 +103,7 @@ def test_settings_that_can_not_be_used_are_no_refusal():
         find()
 
 
-def test_what_is_a_method_of_any_kind():
+def test_what_is_a_method_of_any_kind() -> None:
     class Search:
         @circuit("search")
         def find(self, what: str) -> str:
@@ -125,7 +125,7 @@ def test_what_is_a_method_of_any_kind():
     assert counts() == (3, 0, 0)
 
 
-def test_what_is_no_function_at_all():
+def test_what_is_no_function_at_all() -> None:
     class Callable_:
         def __call__(self, word: str) -> str:
             return f"called with {word}"
@@ -136,7 +136,7 @@ def test_what_is_no_function_at_all():
     assert counts() == (3, 0, 0)
 
 
-def test_a_task():
+def test_a_task() -> None:
     app = Celery("tests", broker="memory://", set_as_current=False)
     app.conf.task_always_eager = True
 
@@ -153,7 +153,7 @@ def test_a_task():
     assert counts() == (1, 1, 0)
 
 
-def test_a_command(opened: Callable[[str], CircuitBreaker]):
+def test_a_command(opened: Callable[[str], CircuitBreaker]) -> None:
     class Command(BaseCommand):
         requires_system_checks = ()
 
@@ -167,7 +167,7 @@ def test_a_command(opened: Callable[[str], CircuitBreaker]):
         call_command(Command())
 
 
-def test_annotations_that_stand_for_nothing_stay_as_they_are():
+def test_annotations_that_stand_for_nothing_stay_as_they_are() -> None:
     @circuit("search")
     def find(a: Nowhere, b: int) -> Nowhere: ...  # noqa: F821
 
@@ -179,7 +179,7 @@ def one(item: int) -> Iterator[int]:
     yield item
 
 
-def test_generators_are_admitted_at_their_first_item():
+def test_generators_are_admitted_at_their_first_item() -> None:
     @circuit("search")
     def items() -> Iterator[int]:
         yield 1
@@ -206,7 +206,7 @@ def test_generators_are_admitted_at_their_first_item():
     assert counts() == (2, 1, 0)
 
 
-def test_a_returned_response_of_an_http_library_is_no_answer_of_ours():
+def test_a_returned_response_of_an_http_library_is_no_answer_of_ours() -> None:
     class Response:
         status_code = 503
 
@@ -218,13 +218,13 @@ def test_a_returned_response_of_an_http_library_is_no_answer_of_ours():
 
 
 @pytest.mark.parametrize("status", [200, 302, 404, 429, 501])
-def test_other_statuses_are_successes(status: int):
+def test_other_statuses_are_successes(status: int) -> None:
     circuit("search")(lambda _: HttpResponse(status=status))(GET)
     assert counts() == (1, 0, 0)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_some_returned_statuses_are_failures(status: int):
+def test_some_returned_statuses_are_failures(status: int) -> None:
     view = circuit("search")(lambda _: HttpResponse(status=status))
     assert [view(GET).status_code for _ in range(2)] == [status, status]
     assert counts() == (0, 2, 0)
@@ -233,7 +233,7 @@ def test_some_returned_statuses_are_failures(status: int):
     assert reason.errors == ((f"HTTP {status}", 2),)
 
 
-def test_which_statuses_can_be_said():
+def test_which_statuses_can_be_said() -> None:
     view = circuit("search", statuses={404, 429})
     view(lambda _: HttpResponse(status=429))(GET)
     with pytest.raises(Http404):
@@ -245,7 +245,7 @@ def test_which_statuses_can_be_said():
 
 
 @pytest.mark.parametrize("error", [Http404("no such thing"), PermissionDenied()])
-def test_exceptions_that_are_answers_count_by_status(error: Exception):
+def test_exceptions_that_are_answers_count_by_status(error: Exception) -> None:
     with pytest.raises(type(error)):
         circuit("search")(raising(error))(GET)
     assert counts() == (1, 0, 0)
@@ -261,13 +261,13 @@ def test_exceptions_that_are_answers_count_by_status(error: Exception):
         RequestAborted(),
     ],
 )
-def test_what_the_client_did_wrong_says_nothing(error: Exception):
+def test_what_the_client_did_wrong_says_nothing(error: Exception) -> None:
     with pytest.raises(type(error)):
         circuit("search")(raising(error))(GET)
     assert counts() == (0, 0, 1)
 
 
-def test_the_tracker_judges_other_exceptions(policy: dict[str, Any]):
+def test_the_tracker_judges_other_exceptions(policy: dict[str, Any]) -> None:
     with override_settings(FLUXGATE={"DEFAULTS": {**policy, "TRACKER": 'TypeOf("LookupError")'}}):
         for error in (KeyError("x"), ValueError("y")):
             with pytest.raises(type(error)):
@@ -275,7 +275,7 @@ def test_the_tracker_judges_other_exceptions(policy: dict[str, Any]):
         assert counts() == (0, 1, 1)
 
 
-def test_the_result_tracker_judges_other_responses(policy: dict[str, Any]):
+def test_the_result_tracker_judges_other_responses(policy: dict[str, Any]) -> None:
     is_empty = lambda response: response.content == b""  # noqa: E731
     with override_settings(FLUXGATE={"DEFAULTS": {**policy, "RESULT_TRACKER": is_empty}}):
         circuit("search")(lambda _: HttpResponse())(GET)
@@ -283,7 +283,7 @@ def test_the_result_tracker_judges_other_responses(policy: dict[str, Any]):
         assert counts() == (1, 1, 0)
 
 
-def test_a_refusal_from_further_in_is_ignored(opened: Callable[[str], CircuitBreaker]):
+def test_a_refusal_from_further_in_is_ignored(opened: Callable[[str], CircuitBreaker]) -> None:
     opened("payments")
     with pytest.raises(CallNotPermittedError):
         circuit("search")(circuit("payments")(lambda _: HttpResponse()))(GET)
@@ -291,7 +291,7 @@ def test_a_refusal_from_further_in_is_ignored(opened: Callable[[str], CircuitBre
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), GeneratorExit()])
-def test_what_ends_the_program_is_a_cancellation(error: BaseException):
+def test_what_ends_the_program_is_a_cancellation(error: BaseException) -> None:
     asked: list[Exception] = []
     with pytest.raises(type(error)):
         circuit("search", fallback=asked.append)(raising(error))(GET)
@@ -302,7 +302,7 @@ def test_what_ends_the_program_is_a_cancellation(error: BaseException):
 # -- fallbacks
 
 
-def test_the_fallback_gets_every_exception(opened: Callable[[str], CircuitBreaker]):
+def test_the_fallback_gets_every_exception(opened: Callable[[str], CircuitBreaker]) -> None:
     asked: list[Exception] = []
 
     def stale(error: Exception) -> HttpResponse:
@@ -319,7 +319,7 @@ def test_the_fallback_gets_every_exception(opened: Callable[[str], CircuitBreake
     assert counts() == (1, 1, 0)
 
 
-def test_a_fallback_may_raise_what_it_has_no_answer_to():
+def test_a_fallback_may_raise_what_it_has_no_answer_to() -> None:
     def picky(error: Exception) -> HttpResponse:
         raise error
 
@@ -330,11 +330,11 @@ def test_a_fallback_may_raise_what_it_has_no_answer_to():
     assert counts() == (0, 1, 0)
 
 
-def test_a_fallback_is_not_asked_after_a_good_result():
+def test_a_fallback_is_not_asked_after_a_good_result() -> None:
     assert circuit("search", fallback=lambda _: "stale")(lambda: "fresh")() == "fresh"
 
 
-def test_an_async_fallback_needs_an_async_function():
+def test_an_async_fallback_needs_an_async_function() -> None:
     async def stale(_: Exception) -> str:
         return "stale"
 
@@ -352,7 +352,7 @@ def test_an_async_fallback_needs_an_async_function():
         circuit("search", fallback=Hidden())(lambda: "fresh")()
 
 
-def test_a_fallback_hides_no_mistake_about_what_is_async():
+def test_a_fallback_hides_no_mistake_about_what_is_async() -> None:
     async def search() -> None: ...
 
     asked: list[Exception] = []
@@ -381,7 +381,7 @@ class ClosedToday(View):
 )
 def test_on_open_answers_with_the_arguments_of_the_view(
     on_open: Any, opened: Callable[[str], CircuitBreaker], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     opened("search")
     view = circuit("search", on_open=on_open, fallback=lambda _: HttpResponse("stale"))
@@ -389,7 +389,7 @@ def test_on_open_answers_with_the_arguments_of_the_view(
     assert response.content == b"no results for tea, search is open"
 
 
-def test_on_open_answers_only_for_its_own_circuit(opened: Callable[[str], CircuitBreaker]):
+def test_on_open_answers_only_for_its_own_circuit(opened: Callable[[str], CircuitBreaker]) -> None:
     opened("payments")
     inner = circuit("payments")(lambda _: HttpResponse())
     with pytest.raises(CallNotPermittedError):
@@ -398,7 +398,7 @@ def test_on_open_answers_only_for_its_own_circuit(opened: Callable[[str], Circui
         circuit("search", on_open=closed_today)(raising(ValueError("mine")))(GET)
 
 
-def test_on_open_of_a_method_gets_no_self(opened: Callable[[str], CircuitBreaker]):
+def test_on_open_of_a_method_gets_no_self(opened: Callable[[str], CircuitBreaker]) -> None:
     class Search:
         @circuit("search", on_open=closed_today)
         def find(self, request: HttpRequest, word: str) -> HttpResponse:
@@ -408,7 +408,9 @@ def test_on_open_of_a_method_gets_no_self(opened: Callable[[str], CircuitBreaker
     assert Search().find(GET, "tea").content == b"no results for tea, search is open"
 
 
-def test_on_open_of_what_is_no_view_gets_the_arguments(opened: Callable[[str], CircuitBreaker]):
+def test_on_open_of_what_is_no_view_gets_the_arguments(
+    opened: Callable[[str], CircuitBreaker],
+) -> None:
     opened("search")
     assert circuit("search", on_open=lambda a, b: a + b)(lambda a, b: 0)(1, b=2) == 3
 
@@ -423,7 +425,7 @@ def test_on_open_of_what_is_no_view_gets_the_arguments(opened: Callable[[str], C
 )
 def test_an_on_open_that_is_nowhere_is_told(
     on_open: str, told: str, opened: Callable[[str], CircuitBreaker]
-):
+) -> None:
     opened("search")
     with pytest.raises(ConfigError) as caught:
         circuit("search", on_open=on_open)(lambda _: HttpResponse())(GET)
@@ -433,7 +435,7 @@ def test_an_on_open_that_is_nowhere_is_told(
 # -- what it is put on
 
 
-def test_attributes_of_views_are_kept():
+def test_attributes_of_views_are_kept() -> None:
     @circuit("search")
     @csrf_exempt
     def view(request: HttpRequest) -> HttpResponse:
@@ -450,7 +452,7 @@ def test_attributes_of_views_are_kept():
         (("",), ValueError, "must not be empty"),
     ],
 )
-def test_a_name_is_needed(arguments: Any, kind: type[Exception], told: str):
+def test_a_name_is_needed(arguments: Any, kind: type[Exception], told: str) -> None:
     with pytest.raises(kind, match=told):
         circuit(*arguments)
 
@@ -464,12 +466,12 @@ def test_a_name_is_needed(arguments: Any, kind: type[Exception], told: str):
         ({"statuses": {53}}, ValueError, "statuses lie between 100 and 599: 53"),
     ],
 )
-def test_arguments_are_checked(keywords: Any, kind: type[Exception], told: str):
+def test_arguments_are_checked(keywords: Any, kind: type[Exception], told: str) -> None:
     with pytest.raises(kind, match=told):
         circuit("search", **keywords)
 
 
-def test_what_it_can_not_be_put_on_is_told():
+def test_what_it_can_not_be_put_on_is_told() -> None:
     with pytest.raises(TypeError, match=r"ClosedToday is a class: inherit from CircuitMixin"):
         circuit("search")(ClosedToday)
     with pytest.raises(TypeError, match="can't be called: 5"):
@@ -488,7 +490,7 @@ def test_what_it_can_not_be_put_on_is_told():
         circuit("search", fallback=also_items)
 
 
-def test_uses_are_known_as_long_as_they_last():
+def test_uses_are_known_as_long_as_they_last() -> None:
     @circuit("a name that only this test has")
     def find() -> None: ...
 
@@ -506,7 +508,7 @@ def search(request: HttpRequest) -> HttpResponse:
 urlpatterns = [path("search", circuit("search")(search))]
 
 
-def test_in_an_application(client: Any, settings: Any):
+def test_in_an_application(client: Any, settings: Any) -> None:
     settings.ROOT_URLCONF = __name__
     assert client.get("/search").content == b"found"
     assert counts() == (1, 0, 0)

@@ -97,7 +97,7 @@ def _application(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_async_request_stays_on_the_loop():
+async def test_an_async_request_stays_on_the_loop() -> None:
     """Middleware outside, middleware inside, and the view: all on the loop's own thread."""
     assert (await AsyncClient().get("/async")).content == b"found"
     assert seen == [threading.get_ident()] * 5
@@ -107,7 +107,7 @@ async def test_an_async_request_stays_on_the_loop():
 @pytest.mark.parametrize("where", ["/async", "/sync"])
 async def test_nothing_asks_for_a_thread(
     where: str, settings: Any, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     """But Django itself: for a sync view, and what the test client does."""
     hops: list[object] = []
     hop = SyncToAsync.__call__
@@ -126,7 +126,7 @@ async def test_nothing_asks_for_a_thread(
 
 
 @pytest.mark.asyncio
-async def test_what_the_loop_waits_for_is_nothing_of_ours():
+async def test_what_the_loop_waits_for_is_nothing_of_ours() -> None:
     """Each step of the coroutine that a request is finishes at once: nothing is handed out."""
     handler = ASGIHandler()
     request = AsyncRequestFactory().get("/async")
@@ -136,13 +136,13 @@ async def test_what_the_loop_waits_for_is_nothing_of_ours():
     assert done.value.value.content == b"found"
 
 
-def test_a_sync_request_stays_on_its_thread():
+def test_a_sync_request_stays_on_its_thread() -> None:
     assert Client().get("/sync").content == b"found"
     assert seen == [threading.get_ident()] * 5
 
 
 @pytest.mark.asyncio
-async def test_an_async_refusal_is_answered(opened: Callable[[str], CircuitBreaker]):
+async def test_an_async_refusal_is_answered(opened: Callable[[str], CircuitBreaker]) -> None:
     opened("payments")
     response = await AsyncClient().get("/refused")
     assert (response.status_code, response["Retry-After"]) == (503, "30")
@@ -152,14 +152,14 @@ async def test_an_async_refusal_is_answered(opened: Callable[[str], CircuitBreak
 
 
 @pytest.mark.asyncio
-async def test_it_is_async_as_what_it_decorates():
+async def test_it_is_async_as_what_it_decorates() -> None:
     assert is_async(search)
     assert not is_async(sync_search)
     assert is_async(circuit("search")(functools.partial(search)))
 
 
 @pytest.mark.asyncio
-async def test_failures_open_it_and_good_calls_close_it(clock: ManualClock):
+async def test_failures_open_it_and_good_calls_close_it(clock: ManualClock) -> None:
     @circuit("search")
     async def divide(by: int) -> float:
         await asyncio.sleep(0)
@@ -176,7 +176,7 @@ async def test_failures_open_it_and_good_calls_close_it(clock: ManualClock):
 
 
 @pytest.mark.asyncio
-async def test_it_counts_when_the_call_ends(clock: ManualClock):
+async def test_it_counts_when_the_call_ends(clock: ManualClock) -> None:
     going = asyncio.Event()
 
     @circuit("search")
@@ -195,7 +195,7 @@ async def test_it_counts_when_the_call_ends(clock: ManualClock):
 
 
 @pytest.mark.asyncio
-async def test_a_cancelled_request_proves_nothing():
+async def test_a_cancelled_request_proves_nothing() -> None:
     @circuit("search", fallback=lambda _: "stale")
     async def forever() -> None:
         await asyncio.Event().wait()
@@ -209,7 +209,7 @@ async def test_a_cancelled_request_proves_nothing():
 
 
 @pytest.mark.asyncio
-async def test_answers_count_by_status_here_too():
+async def test_answers_count_by_status_here_too() -> None:
     @circuit("search")
     async def missing(request: HttpRequest) -> HttpResponse:
         raise Http404
@@ -231,7 +231,9 @@ async def stale(error: Exception) -> str:
 
 @pytest.mark.parametrize("fallback", [stale, lambda error: f"stale: {error!r}"])
 @pytest.mark.asyncio
-async def test_a_fallback_may_be_either(fallback: Any, opened: Callable[[str], CircuitBreaker]):
+async def test_a_fallback_may_be_either(
+    fallback: Any, opened: Callable[[str], CircuitBreaker]
+) -> None:
     @circuit("search", fallback=fallback)
     async def failing() -> str:
         await asyncio.sleep(0)
@@ -253,7 +255,7 @@ def closed_sync(request: HttpRequest) -> HttpResponse:
 
 
 @pytest.mark.asyncio
-async def test_on_open_runs_as_django_runs_views(opened: Callable[[str], CircuitBreaker]):
+async def test_on_open_runs_as_django_runs_views(opened: Callable[[str], CircuitBreaker]) -> None:
     """An async one on the loop; a sync one, which may ask a database, in a thread."""
     opened("search")
     here = await circuit("search", on_open=closed)(search)(GET)
@@ -262,14 +264,14 @@ async def test_on_open_runs_as_django_runs_views(opened: Callable[[str], Circuit
     assert there.content == b"closed elsewhere"
 
 
-def test_on_open_of_a_sync_view_may_be_async(opened: Callable[[str], CircuitBreaker]):
+def test_on_open_of_a_sync_view_may_be_async(opened: Callable[[str], CircuitBreaker]) -> None:
     opened("search")
     answer = circuit("search", on_open=closed)(sync_search)(GET)
     assert answer.content.startswith(b"closed ")
 
 
 @pytest.mark.asyncio
-async def test_whatever_can_be_awaited_is_awaited():
+async def test_whatever_can_be_awaited_is_awaited() -> None:
     class Marked:
         """As `as_view()` gives it: marked as async, and gives something to await."""
 
@@ -287,7 +289,7 @@ async def test_whatever_can_be_awaited_is_awaited():
 
 
 @pytest.mark.asyncio
-async def test_an_async_generator_that_is_closed_early_proves_nothing():
+async def test_an_async_generator_that_is_closed_early_proves_nothing() -> None:
     @circuit("search")
     async def items() -> AsyncIterator[int]:
         yield 1
@@ -299,13 +301,13 @@ async def test_an_async_generator_that_is_closed_early_proves_nothing():
 
 
 @pytest.mark.asyncio
-async def test_many_requests_at_once_count_exactly():
+async def test_many_requests_at_once_count_exactly() -> None:
     client = AsyncClient()
     await asyncio.gather(*(client.get("/async") for _ in range(200)))
     assert counts() == (200, 0, 0, 0)
 
 
-def test_one_circuit_for_sync_and_async():
+def test_one_circuit_for_sync_and_async() -> None:
     Client().get("/sync")
     async_to_sync(AsyncClient().get)("/async")
     assert counts() == (2, 0, 0, 0)

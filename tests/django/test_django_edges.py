@@ -41,7 +41,7 @@ def counted(name: str) -> tuple[int, int, int]:
     return totals.successes, totals.failures, totals.ignored
 
 
-def test_a_list_view_counts_when_it_is_rendered(templates: dict[str, str]):
+def test_a_list_view_counts_when_it_is_rendered(templates: dict[str, str]) -> None:
     templates["rows.html"] = "{% for row in object_list %}{{ row }}{% endfor %}"
 
     class Listed(CircuitMixin, ListView):
@@ -65,7 +65,7 @@ def test_a_list_view_counts_when_it_is_rendered(templates: dict[str, str]):
 
 
 @pytest.mark.anyio
-async def test_of_two_circuits_both_count_the_rendering(templates: dict[str, str]):
+async def test_of_two_circuits_both_count_the_rendering(templates: dict[str, str]) -> None:
     templates["rows.html"] = "{% for row in rows %}{{ row }}{% endfor %}"
 
     @circuit("outer")
@@ -80,7 +80,7 @@ async def test_of_two_circuits_both_count_the_rendering(templates: dict[str, str
     assert counted("outer") == counted("inner") == (1, 1, 0)
 
 
-def test_what_is_never_rendered_is_ignored():
+def test_what_is_never_rendered_is_ignored() -> None:
     @circuit("dropped")
     def view(request: Any) -> Any:
         return TemplateResponse(request, "rows.html", {})
@@ -91,7 +91,7 @@ def test_what_is_never_rendered_is_ignored():
 
 
 @pytest.mark.parametrize("accept", ["text/html;a*=bogus''%41", "text/html;" + "a" * 20_000])
-def test_a_header_that_django_cannot_read_is_no_error(settings: Any, accept: str):
+def test_a_header_that_django_cannot_read_is_no_error(settings: Any, accept: str) -> None:
     settings.FLUXGATE = {"RESPONSE": {"TEMPLATE": "503.html"}}
     breakers["x"].force_open()
     with pytest.raises(CallNotPermittedError) as caught:
@@ -102,7 +102,7 @@ def test_a_header_that_django_cannot_read_is_no_error(settings: Any, accept: str
     assert response.headers["Content-Type"] == "application/problem+json"
 
 
-def test_what_is_lazy_stays_so():
+def test_what_is_lazy_stays_so() -> None:
     def ask() -> Any:
         raise OSError("it was evaluated")
 
@@ -126,7 +126,7 @@ def raising(monkeypatch: Any, tmp_path: Any) -> None:
 
 @pytest.mark.parametrize("path", [".thing", "..thing", "raises_at_import.thing"])
 @pytest.mark.usefixtures("raising")
-def test_a_path_that_raises_is_told_not_raised(path: str):
+def test_a_path_that_raises_is_told_not_raised(path: str) -> None:
     found = {"RESPONSE": {"EXCEPTION_HANDLER": path}}
     with override_settings(FLUXGATE=found, MIDDLEWARE=[path]):
         ids = [each.id for each in run_checks(tags=["fluxgate"])]
@@ -139,7 +139,7 @@ def test_a_path_that_raises_is_told_not_raised(path: str):
         del decorated
 
 
-def test_an_exception_handler_of_rest_framework_that_is_nowhere():
+def test_an_exception_handler_of_rest_framework_that_is_nowhere() -> None:
     pytest.importorskip("rest_framework")
     wrong = {"EXCEPTION_HANDLER": "fluxgate_django.drf.exception_handlr"}
     with override_settings(REST_FRAMEWORK=wrong):
@@ -148,7 +148,7 @@ def test_an_exception_handler_of_rest_framework_that_is_nowhere():
     assert "exception_handlr" in told[0].msg
 
 
-def test_a_name_that_is_known_at_the_call_alone(settings: Any):
+def test_a_name_that_is_known_at_the_call_alone(settings: Any) -> None:
     class Tenant(CircuitMixin, View):
         @property
         def circuit(self) -> str:  # type: ignore[override]
@@ -163,7 +163,7 @@ def test_a_name_that_is_known_at_the_call_alone(settings: Any):
     assert [*breakers] == ["tenant.a"]
 
 
-def test_strict_settings_know_what_is_declared_and_hear_of_methods(settings: Any):
+def test_strict_settings_know_what_is_declared_and_hear_of_methods(settings: Any) -> None:
     settings.FLUXGATE = {"STRICT": True}
     breakers.declare("declared", retry="Cooldown(5)")
     declared = circuit("declared")(lambda: 1)
@@ -180,7 +180,7 @@ def test_strict_settings_know_what_is_declared_and_hear_of_methods(settings: Any
     assert Decorated.__name__
 
 
-def test_a_breaker_is_no_factory(settings: Any):
+def test_a_breaker_is_no_factory(settings: Any) -> None:
     settings.FLUXGATE = {"BREAKERS": {"payments": CircuitBreaker("payments")}}
     assert "fluxgate.E004" in [each.id for each in run_checks(tags=["fluxgate"])]
     with pytest.raises(ConfigError, match="is a breaker: give its settings, or a function"):
@@ -189,7 +189,7 @@ def test_a_breaker_is_no_factory(settings: Any):
 
 def test_a_page_of_the_projects_own_for_errors_does_not_hide_a_refusal(
     client: Any, monkeypatch: Any
-):
+) -> None:
     urls: Any = ModuleType("own_error_page")
     urls.urlpatterns = []
     urls.handler500 = lambda request: HttpResponse(request.path, status=503)

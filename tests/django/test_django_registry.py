@@ -18,7 +18,7 @@ from fluxgate_django import breakers
 from fluxgate_httpx import CircuitBreakerTransport, CircuitOpenError
 
 
-def test_both_fronts_of_one_circuit(fluxgate: dict[str, Any]):
+def test_both_fronts_of_one_circuit(fluxgate: dict[str, Any]) -> None:
     del fluxgate
     sync, asynchronous = breakers["payments"], breakers.asynchronous["payments"]
     assert type(sync) is CircuitBreaker
@@ -32,7 +32,7 @@ def test_both_fronts_of_one_circuit(fluxgate: dict[str, Any]):
     assert sync.info().totals.successes == asynchronous.info().totals.successes == 2
 
 
-def test_it_speaks_of_the_circuits_that_there_are():
+def test_it_speaks_of_the_circuits_that_there_are() -> None:
     with override_settings(FLUXGATE={"BREAKERS": {"payments": {}}}):
         assert (list(breakers), len(breakers), "payments" in breakers) == ([], 0, False)
         assert breakers.get("payments") is None
@@ -48,7 +48,7 @@ def test_it_speaks_of_the_circuits_that_there_are():
         assert breakers.config.names == ("payments",)
 
 
-def test_all_threads_have_the_same_circuit():
+def test_all_threads_have_the_same_circuit() -> None:
     found: list[CircuitBreaker] = []
     with override_settings(FLUXGATE={}):
         here = breakers["payments"]
@@ -58,7 +58,7 @@ def test_all_threads_have_the_same_circuit():
     assert found == [here]
 
 
-def test_changed_settings_begin_with_no_circuits(signals: RecordedSignals):
+def test_changed_settings_begin_with_no_circuits(signals: RecordedSignals) -> None:
     before = breakers["payments"]
     with override_settings(FLUXGATE={"DEFAULTS": {"RETRY": "Cooldown(5)", "LISTENERS": [signals]}}):
         inside = tripped(breakers["payments"])
@@ -69,13 +69,13 @@ def test_changed_settings_begin_with_no_circuits(signals: RecordedSignals):
     assert inside.info().state == "open", "whoever holds it keeps it"
 
 
-def test_each_circuit_has_its_own_window():
+def test_each_circuit_has_its_own_window() -> None:
     with override_settings(FLUXGATE={"DEFAULTS": {"TRIPPER": "FailureStreak(1)"}}):
         tripped(breakers["payments"])
         assert breakers["stock"].info().metrics.total_count == 0
 
 
-def test_strict_settings_refuse_names_they_do_not_have():
+def test_strict_settings_refuse_names_they_do_not_have() -> None:
     settings = {"STRICT": True, "BREAKERS": {"payments": {}, "*.internal": {}}}
     with override_settings(FLUXGATE=settings):
         assert breakers["payments"].name == "payments"
@@ -86,12 +86,12 @@ def test_strict_settings_refuse_names_they_do_not_have():
             breakers.asynchronous["paymnets"]
 
 
-def test_names_without_settings_have_the_defaults():
+def test_names_without_settings_have_the_defaults() -> None:
     with override_settings(FLUXGATE={"DEFAULTS": {"RETRY": "Cooldown(5)"}}):
         assert breakers["search"].policy.retry == Cooldown(5)
 
 
-def test_the_bound_is_a_setting():
+def test_the_bound_is_a_setting() -> None:
     with override_settings(FLUXGATE={"MAX_CIRCUITS": 2}):
         for name in ("a", "b", "c"):
             breakers[name].call(int)
@@ -99,7 +99,7 @@ def test_the_bound_is_a_setting():
         assert len(breakers) == 2
 
 
-def test_it_is_a_registry_for_whatever_takes_one():
+def test_it_is_a_registry_for_whatever_takes_one() -> None:
     assert isinstance(breakers, Registry)
     assert isinstance(breakers.asynchronous, AsyncCircuits)
     upstream = httpx.MockTransport(lambda _: httpx.Response(500))
@@ -114,7 +114,7 @@ def test_it_is_a_registry_for_whatever_takes_one():
     assert client.get("https://pay.example/").status_code == 500
 
 
-def test_everything_a_registry_does_reaches_the_current_one():
+def test_everything_a_registry_does_reaches_the_current_one() -> None:
     with override_settings(FLUXGATE={}):
         breakers.declare("payments", retry="Cooldown(5)")
         assert breakers["payments"].policy.retry == Cooldown(5)

@@ -167,7 +167,7 @@ def get(where: str, **headers: str) -> Any:
 # -- the handler
 
 
-def test_a_refusal_in_what_the_view_renders(opened: Callable[[str], CircuitBreaker]):
+def test_a_refusal_in_what_the_view_renders(opened: Callable[[str], CircuitBreaker]) -> None:
     opened("payments")
     response = get("/pay")
     assert (response.status_code, response["Retry-After"]) == (503, "30")
@@ -184,7 +184,7 @@ def test_a_refusal_in_what_the_view_renders(opened: Callable[[str], CircuitBreak
 
 def test_a_refusal_is_told_once_and_is_a_warning(
     opened: Callable[[str], CircuitBreaker], caplog: pytest.LogCaptureFixture, settings: Any
-):
+) -> None:
     settings.MIDDLEWARE = ["fluxgate_django.middleware.CircuitBreakerMiddleware"]
     opened("search")
     told: list[str] = []
@@ -203,7 +203,7 @@ def test_a_refusal_is_told_once_and_is_a_warning(
     ]
 
 
-def test_other_exceptions_go_to_the_handler_of_rest_framework():
+def test_other_exceptions_go_to_the_handler_of_rest_framework() -> None:
     assert get("/search?outcome=404").status_code == 404
     assert get("/search?outcome=other").status_code == 500
 
@@ -218,7 +218,7 @@ def test_or_to_the_one_that_the_settings_name(
     settings: Any,
     policy: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     monkeypatch.setitem(sys.modules, "handlers_of_theirs", sys.modules[__name__])
     settings.FLUXGATE = {"DEFAULTS": policy, "RESPONSE": {"EXCEPTION_HANDLER": handler}}
     response = get("/search?outcome=other")
@@ -234,7 +234,7 @@ def test_or_to_the_one_that_the_settings_name(
         (HANDLER, "this handler itself: name the one for the other exceptions, or none"),
     ],
 )
-def test_a_handler_that_can_not_be(handler: str, told: str, settings: Any):
+def test_a_handler_that_can_not_be(handler: str, told: str, settings: Any) -> None:
     settings.FLUXGATE = {"RESPONSE": {"EXCEPTION_HANDLER": handler}}
     with pytest.raises(ConfigError) as caught:
         exception_handler(ValueError(), {})
@@ -243,7 +243,7 @@ def test_a_handler_that_can_not_be(handler: str, told: str, settings: Any):
 
 def test_a_transaction_of_the_request_is_rolled_back(
     atomic: Callable[[], int], opened: Callable[[str], CircuitBreaker]
-):
+) -> None:
     """REST framework makes a response of the exception, which Django's `atomic` never sees."""
     assert get("/writing").status_code == 200
     assert atomic() == 1
@@ -267,18 +267,18 @@ def test_a_transaction_of_the_request_is_rolled_back(
         ("other", (0, 1, 0)),
     ],
 )
-def test_what_counts(outcome: str, expected: tuple[int, int, int]):
+def test_what_counts(outcome: str, expected: tuple[int, int, int]) -> None:
     get(f"/search?outcome={outcome}")
     assert counts("search") == expected
 
 
-def test_invalid_data_says_nothing():
+def test_invalid_data_says_nothing() -> None:
     response = Client().post("/search", {"amount": "many"})
     assert response.status_code == 400
     assert counts("search") == (0, 0, 1)
 
 
-def test_who_may_not_ask_does_not_reach_the_circuit():
+def test_who_may_not_ask_does_not_reach_the_circuit() -> None:
     assert get("/private").status_code == 403
     assert get("/search?format=xml").status_code == 404
     assert Client().put("/search").status_code == 405
@@ -286,20 +286,20 @@ def test_who_may_not_ask_does_not_reach_the_circuit():
     assert counts("search") == (0, 0, 0)
 
 
-def test_the_mixins_answers(opened: Callable[[str], CircuitBreaker]):
+def test_the_mixins_answers(opened: Callable[[str], CircuitBreaker]) -> None:
     opened("search")
     assert get("/friendly").json() == {"results": [], "why": "open"}
     assert get("/search")["Content-Type"] == "application/problem+json"
 
 
-def test_a_function_view(opened: Callable[[str], CircuitBreaker]):
+def test_a_function_view(opened: Callable[[str], CircuitBreaker]) -> None:
     assert get("/function?word=tea").json() == "tea"
     assert counts("search") == (1, 0, 0)
     opened("search")
     assert get("/function").status_code == 503
 
 
-def test_actions_of_a_viewset(opened: Callable[[str], CircuitBreaker]):
+def test_actions_of_a_viewset(opened: Callable[[str], CircuitBreaker]) -> None:
     assert get("/orders/").json() == ["order"]
     assert Client().post("/orders/7/ship/").json() == "shipped 7"
     assert get("/orders/7/track/").json() == "tracked 7"
@@ -309,7 +309,7 @@ def test_actions_of_a_viewset(opened: Callable[[str], CircuitBreaker]):
     assert get("/orders/7/track/").status_code == 200
 
 
-def test_a_viewset_behind_the_mixin(opened: Callable[[str], CircuitBreaker]):
+def test_a_viewset_behind_the_mixin(opened: Callable[[str], CircuitBreaker]) -> None:
     assert get("/carts/").json() == ["list"]
     assert Client().post("/carts/clear/").json() == "clear"
     assert counts("carts") == (2, 0, 0)
@@ -318,7 +318,7 @@ def test_a_viewset_behind_the_mixin(opened: Callable[[str], CircuitBreaker]):
     assert Client().post("/carts/clear/").status_code == 503
 
 
-def test_without_rest_framework_the_import_says_what_to_install():
+def test_without_rest_framework_the_import_says_what_to_install() -> None:
     code = """
 import sys
 sys.modules["rest_framework"] = None

@@ -142,7 +142,7 @@ def told() -> Iterator[list[tuple[str, Any]]]:
 @pytest.mark.parametrize("where", ["/pay", "/pay-async", "/pay-circuit", "/rendering"])
 def test_a_refusal_is_a_503(
     where: str, get: Callable[..., HttpResponse], opened: Callable[[str], CircuitBreaker]
-):
+) -> None:
     assert get(where).status_code == 200
     opened("payments")
     response = get(where)
@@ -161,7 +161,7 @@ def test_a_refusal_is_a_503(
 
 def test_seconds_are_rounded_up(
     get: Callable[..., HttpResponse], opened: Callable[[str], CircuitBreaker], clock: ManualClock
-):
+) -> None:
     opened("payments")
     clock.advance(29.5)
     assert get("/pay")["Retry-After"] == "1"
@@ -169,7 +169,7 @@ def test_seconds_are_rounded_up(
 
 def test_no_retry_after_where_nobody_knows(
     get: Callable[..., HttpResponse], fluxgate: dict[str, Any]
-):
+) -> None:
     del fluxgate
     breakers["payments"].force_open()
     response = get("/pay")
@@ -179,7 +179,7 @@ def test_no_retry_after_where_nobody_knows(
 
 def test_names_and_a_type_of_ones_own(
     get: Callable[..., HttpResponse], policy: dict[str, Any], settings: Any
-):
+) -> None:
     settings.FLUXGATE = {
         "DEFAULTS": policy,
         "RESPONSE": {"SHOW_NAME": True, "TYPE": "https://shop.example/problems/503"},
@@ -193,7 +193,7 @@ def test_names_and_a_type_of_ones_own(
 
 def test_other_errors_are_none_of_ours(
     get: Callable[..., HttpResponse], told: list[tuple[str, Any]], fluxgate: dict[str, Any]
-):
+) -> None:
     del fluxgate
     assert get("/broken").status_code == 500
     assert get("/nowhere").status_code == 404
@@ -204,7 +204,7 @@ def test_a_refusal_in_a_group(
     get: Callable[..., HttpResponse],
     opened: Callable[[str], CircuitBreaker],
     caplog: pytest.LogCaptureFixture,
-):
+) -> None:
     opened("payments")
     assert get("/grouped")["Retry-After"] == "30"
     beside = [record.exc_info for record in caplog.records if record.name == "fluxgate"]
@@ -214,7 +214,7 @@ def test_a_refusal_in_a_group(
 
 def test_head_has_the_headers_alone(
     get: Callable[..., HttpResponse], opened: Callable[[str], CircuitBreaker]
-):
+) -> None:
     opened("payments")
     whole, head = get("/pay"), get("/pay", method="head")
     assert (head.status_code, head.content) == (503, b"")
@@ -222,7 +222,9 @@ def test_head_has_the_headers_alone(
     assert head["Retry-After"] == "30"
 
 
-def test_once_a_stream_has_begun_nothing_else_can_be_said(opened: Callable[[str], CircuitBreaker]):
+def test_once_a_stream_has_begun_nothing_else_can_be_said(
+    opened: Callable[[str], CircuitBreaker],
+) -> None:
     opened("payments")
     response = Client().get("/streaming")
     assert response.status_code == 200
@@ -238,7 +240,7 @@ def test_a_refusal_is_no_error(
     opened: Callable[[str], CircuitBreaker],
     told: list[tuple[str, Any]],
     caplog: pytest.LogCaptureFixture,
-):
+) -> None:
     opened("payments")
     for where in ("/pay", "/pay-circuit", "/rendering"):
         get(where)
@@ -254,7 +256,7 @@ def test_a_refusal_is_no_error(
 
 def test_in_debug_there_is_no_page_with_a_traceback(
     get: Callable[..., HttpResponse], opened: Callable[[str], CircuitBreaker], settings: Any
-):
+) -> None:
     settings.DEBUG = True
     opened("payments")
     assert get("/pay")["Content-Type"] == "application/problem+json"
@@ -292,7 +294,7 @@ def page(settings: Any, policy: dict[str, Any], templates: dict[str, str]) -> di
 )
 def test_html_for_those_who_prefer_it(
     accept: str | None, is_html: bool, get: Callable[..., HttpResponse], page: dict[str, str]
-):
+) -> None:
     del page
     breakers["payments"].open_for(30)
     response = get("/pay", **({} if accept is None else {"accept": accept}))
@@ -310,7 +312,7 @@ def test_html_for_those_who_prefer_it(
 
 def test_without_a_template_everybody_gets_the_same(
     get: Callable[..., HttpResponse], opened: Callable[[str], CircuitBreaker]
-):
+) -> None:
     opened("payments")
     response = get("/pay", accept=BROWSER)
     assert response["Content-Type"] == "application/problem+json"
@@ -327,7 +329,7 @@ def test_a_template_that_fails_is_logged_and_replaced(
     get: Callable[..., HttpResponse],
     page: dict[str, str],
     caplog: pytest.LogCaptureFixture,
-):
+) -> None:
     del page["503.html"]
     if template is not None:
         page["503.html"] = template
@@ -348,7 +350,7 @@ def test_a_template_that_fails_is_logged_and_replaced(
     ]
 
 
-def test_the_page_runs_no_context_processors_and_so_asks_no_database(page: dict[str, str]):
+def test_the_page_runs_no_context_processors_and_so_asks_no_database(page: dict[str, str]) -> None:
     """pytest-django forbids the database here: a query would raise, and be logged."""
     page["503.html"] = "{{ user }}{{ perms }}{{ csrf_token }}down"
     options = {"context_processors": ["django.contrib.auth.context_processors.auth"]}
@@ -361,7 +363,7 @@ def test_the_page_runs_no_context_processors_and_so_asks_no_database(page: dict[
     assert response.content == b"down"
 
 
-def test_the_database_is_not_asked(opened: Callable[[str], CircuitBreaker]):
+def test_the_database_is_not_asked(opened: Callable[[str], CircuitBreaker]) -> None:
     opened("payments")
     asked: list[object] = []
     with connection.execute_wrapper(lambda *query: asked.append(query)):
@@ -371,7 +373,7 @@ def test_the_database_is_not_asked(opened: Callable[[str], CircuitBreaker]):
 
 def test_a_transaction_of_the_request_is_rolled_back(
     atomic: Callable[[], int], opened: Callable[[str], CircuitBreaker]
-):
+) -> None:
     assert Client().get("/writing").status_code == 200
     assert atomic() == 1
     opened("payments")
@@ -430,7 +432,7 @@ def test_what_middleware_below_raises_is_answered(
     told: list[tuple[str, Any]],
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     monkeypatch.setitem(sys.modules, "middleware_of_theirs", sys.modules[__name__])
     settings.MIDDLEWARE = [OURS, f"middleware_of_theirs.{middleware.__name__}"]
     assert get("/fine").content == b"fine"
@@ -465,7 +467,7 @@ def test_the_last_middleware_is_asked_first(
     opened: Callable[[str], CircuitBreaker],
     settings: Any,
     monkeypatch: pytest.MonkeyPatch,
-):
+) -> None:
     monkeypatch.setitem(sys.modules, "middleware_of_theirs", sys.modules[__name__])
     opened("payments")
     settings.MIDDLEWARE = ["middleware_of_theirs.Fallible", OURS]
@@ -477,7 +479,7 @@ def test_the_last_middleware_is_asked_first(
 
 def test_without_the_middleware_a_refusal_is_a_500(
     get: Callable[..., HttpResponse], opened: Callable[[str], CircuitBreaker], settings: Any
-):
+) -> None:
     settings.MIDDLEWARE = []
     opened("payments")
     assert get("/pay").status_code == 500
@@ -501,7 +503,7 @@ def trying(get_response: Any) -> Any:
 
 def test_a_try_around_get_response_would_see_nothing(
     opened: Callable[[str], CircuitBreaker], settings: Any, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setitem(sys.modules, "middleware_of_theirs", sys.modules[__name__])
     opened("payments")
     settings.MIDDLEWARE = ["middleware_of_theirs.trying"]
@@ -514,7 +516,7 @@ def test_a_try_around_get_response_would_see_nothing(
 # -- by hand
 
 
-def test_the_response_for_ones_own_handlers(opened: Callable[[str], CircuitBreaker]):
+def test_the_response_for_ones_own_handlers(opened: Callable[[str], CircuitBreaker]) -> None:
     request = RequestFactory().get("/")
     with pytest.raises(CallNotPermittedError) as caught:
         opened("payments").call(int)
@@ -523,7 +525,7 @@ def test_the_response_for_ones_own_handlers(opened: Callable[[str], CircuitBreak
         refusal_response(request, ValueError())
 
 
-def test_the_log_of_the_package_is_that_of_django(tmp_path: Path):
+def test_the_log_of_the_package_is_that_of_django(tmp_path: Path) -> None:
     file = tmp_path / "log"
     handler = {"class": "logging.FileHandler", "filename": str(file), "delay": True}
     configure_logging(

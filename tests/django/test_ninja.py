@@ -114,7 +114,7 @@ def get(where: str, **query: Any) -> Any:
     return Client(raise_request_exception=False).get(where, query)
 
 
-def test_a_refusal_is_answered(opened: Callable[[str], CircuitBreaker]):
+def test_a_refusal_is_answered(opened: Callable[[str], CircuitBreaker]) -> None:
     assert get("/api/pay").json() == "paid"
     opened("payments")
     response = get("/api/pay")
@@ -123,7 +123,7 @@ def test_a_refusal_is_answered(opened: Callable[[str], CircuitBreaker]):
     assert json.loads(response.content)["type"] == "urn:fluxgate:problem:circuit-open"
 
 
-def test_in_debug_too(opened: Callable[[str], CircuitBreaker], settings: Any):
+def test_in_debug_too(opened: Callable[[str], CircuitBreaker], settings: Any) -> None:
     settings.DEBUG = True
     opened("payments")
     assert get("/api/pay").status_code == 503
@@ -133,13 +133,13 @@ def test_in_debug_too(opened: Callable[[str], CircuitBreaker], settings: Any):
 
 def test_without_the_hook_the_middleware_answers(
     opened: Callable[[str], CircuitBreaker], settings: Any
-):
+) -> None:
     settings.MIDDLEWARE = ["fluxgate_django.middleware.CircuitBreakerMiddleware"]
     opened("payments")
     assert get("/bare/pay").status_code == 503
 
 
-def test_a_refusal_in_a_group(opened: Callable[[str], CircuitBreaker]):
+def test_a_refusal_in_a_group(opened: Callable[[str], CircuitBreaker]) -> None:
     opened("payments")
     assert get("/api/grouped").status_code == 503
     assert get("/api/grouped", refused=False).status_code == 500
@@ -149,13 +149,13 @@ def test_a_refusal_in_a_group(opened: Callable[[str], CircuitBreaker]):
     ("outcome", "expected"),
     [(200, (1, 0, 0)), (404, (1, 0, 0)), (503, (0, 1, 0)), (502, (0, 1, 0))],
 )
-def test_what_counts(outcome: int, expected: tuple[int, int, int]):
+def test_what_counts(outcome: int, expected: tuple[int, int, int]) -> None:
     assert get("/api/search", word="tea", outcome=outcome).status_code == outcome
     assert counts("search") == expected
 
 
 @pytest.mark.filterwarnings("ignore:Returning tuple:DeprecationWarning")
-def test_a_status_and_a_body_count_too():
+def test_a_status_and_a_body_count_too() -> None:
     assert get("/bare/pair", outcome=400).status_code == 422
     assert counts("search") == (0, 0, 1)
     assert get("/bare/pair", outcome=200).status_code == 200
@@ -163,17 +163,19 @@ def test_a_status_and_a_body_count_too():
     assert counts("search") == (1, 1, 1)
 
 
-def test_a_pair_that_another_function_returns_is_no_status():
+def test_a_pair_that_another_function_returns_is_no_status() -> None:
     assert circuit("search")(lambda: (503, "busy"))() == (503, "busy")
     assert counts("search") == (1, 0, 0)
 
 
-def test_invalid_parameters_do_not_reach_the_circuit():
+def test_invalid_parameters_do_not_reach_the_circuit() -> None:
     assert get("/api/search").status_code == 422
     assert counts("search") == (0, 0, 0)
 
 
-def test_on_open_answers_in_the_operations_own_terms(opened: Callable[[str], CircuitBreaker]):
+def test_on_open_answers_in_the_operations_own_terms(
+    opened: Callable[[str], CircuitBreaker],
+) -> None:
     send = Client().post
     body = {"word": "tea"}
     assert send("/api/items", body, content_type="application/json").json() == "tea"
@@ -183,7 +185,7 @@ def test_on_open_answers_in_the_operations_own_terms(opened: Callable[[str], Cir
 
 def test_a_transaction_of_the_request_is_rolled_back(
     atomic: Callable[[], int], opened: Callable[[str], CircuitBreaker]
-):
+) -> None:
     """Ninja makes a response of the exception, which Django's `atomic` never sees."""
     assert get("/api/writing").status_code == 200
     assert atomic() == 1
@@ -192,7 +194,7 @@ def test_a_transaction_of_the_request_is_rolled_back(
     assert atomic() == 1
 
 
-def test_an_async_operation(opened: Callable[[str], CircuitBreaker]):
+def test_an_async_operation(opened: Callable[[str], CircuitBreaker]) -> None:
     ask = async_to_sync(AsyncClient().get)
     assert ask("/api/async", {"word": "tea"}).json() == "tea"
     assert ask("/api/async", {"word": "fail"}).json() == "stale: ValueError"
@@ -201,7 +203,7 @@ def test_an_async_operation(opened: Callable[[str], CircuitBreaker]):
     assert ask("/api/async", {"word": "tea"}).json() == "stale: CallNotPermittedError"
 
 
-def test_installing_again_changes_nothing(opened: Callable[[str], CircuitBreaker]):
+def test_installing_again_changes_nothing(opened: Callable[[str], CircuitBreaker]) -> None:
     assert install(api) is api
     opened("payments")
     assert get("/api/pay").status_code == 503
@@ -209,7 +211,7 @@ def test_installing_again_changes_nothing(opened: Callable[[str], CircuitBreaker
         install(5)  # type: ignore[type-var]
 
 
-def test_without_ninja_the_import_says_what_to_install():
+def test_without_ninja_the_import_says_what_to_install() -> None:
     code = """
 import sys
 sys.modules["ninja"] = None

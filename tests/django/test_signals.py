@@ -55,7 +55,7 @@ def connected(signal: Any, receiver: Callable[..., object]) -> Iterator[None]:
         signal.disconnect(receiver)
 
 
-def test_a_whole_outage(heard: Heard, fluxgate: dict[str, Any], clock: ManualClock):
+def test_a_whole_outage(heard: Heard, fluxgate: dict[str, Any], clock: ManualClock) -> None:
     del fluxgate
     payments = tripped(breakers["payments"])
     clock.advance(30)
@@ -72,7 +72,9 @@ def test_a_whole_outage(heard: Heard, fluxgate: dict[str, Any], clock: ManualClo
     assert "FailureRate(0.5)" in str(first["transition"].reason)
 
 
-def test_a_failed_probe_opens_it_again(heard: Heard, fluxgate: dict[str, Any], clock: ManualClock):
+def test_a_failed_probe_opens_it_again(
+    heard: Heard, fluxgate: dict[str, Any], clock: ManualClock
+) -> None:
     del fluxgate
     payments = tripped(breakers["payments"])
     clock.advance(30)
@@ -83,7 +85,7 @@ def test_a_failed_probe_opens_it_again(heard: Heard, fluxgate: dict[str, Any], c
     assert heard[-1][1]["transition"].old_state is State.HALF_OPEN
 
 
-def test_what_is_done_by_hand(heard: Heard, fluxgate: dict[str, Any]):
+def test_what_is_done_by_hand(heard: Heard, fluxgate: dict[str, Any]) -> None:
     del fluxgate
     payments = breakers["payments"]
     payments.force_open()
@@ -96,7 +98,7 @@ def test_what_is_done_by_hand(heard: Heard, fluxgate: dict[str, Any]):
     assert [what for what, _ in heard] == ["opened", "closed"]
 
 
-def test_what_would_be_is_for_listeners_alone(heard: Heard, signals: RecordedSignals):
+def test_what_would_be_is_for_listeners_alone(heard: Heard, signals: RecordedSignals) -> None:
     settings = {"DEFAULTS": {"SHADOW": "FailureStreak(1)", "LISTENERS": [signals]}}
     with override_settings(FLUXGATE=settings), pytest.raises(ZeroDivisionError):
         breakers["payments"].call(lambda: 1 / 0)
@@ -104,7 +106,7 @@ def test_what_would_be_is_for_listeners_alone(heard: Heard, signals: RecordedSig
     assert heard == []
 
 
-def test_whatever_listeners_the_settings_have(heard: Heard, signals: RecordedSignals):
+def test_whatever_listeners_the_settings_have(heard: Heard, signals: RecordedSignals) -> None:
     settings = {
         "DEFAULTS": {"LISTENERS": [signals]},
         "BREAKERS": {
@@ -123,19 +125,19 @@ def test_whatever_listeners_the_settings_have(heard: Heard, signals: RecordedSig
 
 
 @pytest.mark.parametrize("settings", [{}, {"DEFAULTS": {"RETRY": "Never()"}}])
-def test_without_listeners_in_the_settings(settings: dict[str, Any], heard: Heard):
+def test_without_listeners_in_the_settings(settings: dict[str, Any], heard: Heard) -> None:
     with override_settings(FLUXGATE=settings):
         breakers["payments"].force_open()
     assert [what for what, _ in heard] == ["opened"]
 
 
-def test_keys_in_lower_case_are_listeners_too(heard: Heard, signals: RecordedSignals):
+def test_keys_in_lower_case_are_listeners_too(heard: Heard, signals: RecordedSignals) -> None:
     with override_settings(FLUXGATE={"DEFAULTS": {"listeners": [signals]}}):
         breakers["payments"].force_open()
     assert len(heard) == len(list(signals)) == 1
 
 
-def test_a_refusal_is_told_once(heard: Heard, opened: Callable[[str], CircuitBreaker]):
+def test_a_refusal_is_told_once(heard: Heard, opened: Callable[[str], CircuitBreaker]) -> None:
     opened("search")
     heard.clear()
 
@@ -165,7 +167,7 @@ def test_a_refusal_is_told_once(heard: Heard, opened: Callable[[str], CircuitBre
 
 def test_a_receiver_that_raises_spoils_nothing(
     heard: Heard, fluxgate: dict[str, Any], caplog: pytest.LogCaptureFixture
-):
+) -> None:
     del fluxgate
 
     def broken(**_: object) -> None:
@@ -179,7 +181,7 @@ def test_a_receiver_that_raises_spoils_nothing(
     ]
 
 
-def test_a_receiver_may_call_back(fluxgate: dict[str, Any], heard: Heard):
+def test_a_receiver_may_call_back(fluxgate: dict[str, Any], heard: Heard) -> None:
     del fluxgate
 
     def undo(name: str, **_: object) -> None:
@@ -191,7 +193,7 @@ def test_a_receiver_may_call_back(fluxgate: dict[str, Any], heard: Heard):
     assert [what for what, _ in heard] == ["opened", "closed"]
 
 
-def test_an_async_receiver_is_refused_where_it_is_connected():
+def test_an_async_receiver_is_refused_where_it_is_connected() -> None:
     async def slow(**_: object) -> None: ...
 
     with pytest.raises(TypeError, match=r"receiver .*slow is async.*a function that is not"):

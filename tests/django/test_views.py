@@ -57,7 +57,7 @@ class AsyncSearch(CircuitMixin, View):
         return HttpResponse(f"found {word} in {threading.get_ident()}")
 
 
-def test_the_mixin_guards_each_handler(opened: Callable[[str], CircuitBreaker]):
+def test_the_mixin_guards_each_handler(opened: Callable[[str], CircuitBreaker]) -> None:
     view = Search.as_view()
     assert view(requests.get("/"), word="tea").content == b"found tea"
     assert view(requests.head("/"), word="tea").status_code == 200
@@ -72,7 +72,7 @@ def test_the_mixin_guards_each_handler(opened: Callable[[str], CircuitBreaker]):
         view(requests.get("/"), word="tea")
 
 
-def test_what_reaches_no_handler_says_nothing(opened: Callable[[str], CircuitBreaker]):
+def test_what_reaches_no_handler_says_nothing(opened: Callable[[str], CircuitBreaker]) -> None:
     class Private(LoginRequiredMixin, Search):
         raise_exception = False
         login_url = "/login"
@@ -94,7 +94,7 @@ async def dispatched(view: Any, **kwargs: Any) -> HttpResponse:
 
 
 @pytest.mark.asyncio
-async def test_the_mixin_on_an_async_view(opened: Callable[[str], CircuitBreaker]):
+async def test_the_mixin_on_an_async_view(opened: Callable[[str], CircuitBreaker]) -> None:
     view = AsyncSearch.as_view()
     assert is_async(view)
     response = await dispatched(view, word="tea")
@@ -125,7 +125,7 @@ class AsyncAnswering(AsyncSearch):
         return HttpResponse(f"no results for {word}")
 
 
-def test_the_mixins_answers_are_methods(opened: Callable[[str], CircuitBreaker]):
+def test_the_mixins_answers_are_methods(opened: Callable[[str], CircuitBreaker]) -> None:
     view = Answering.as_view()
     assert view(requests.get("/"), word="fail").content == b"fail: failed"
     with pytest.raises(Http404):
@@ -136,20 +136,20 @@ def test_the_mixins_answers_are_methods(opened: Callable[[str], CircuitBreaker])
 
 
 @pytest.mark.asyncio
-async def test_the_mixins_answers_on_an_async_view(opened: Callable[[str], CircuitBreaker]):
+async def test_the_mixins_answers_on_an_async_view(opened: Callable[[str], CircuitBreaker]) -> None:
     view = AsyncAnswering.as_view()
     assert (await dispatched(view, word="fail")).content == b"fail: failed"
     opened("search")
     assert (await dispatched(view, word="tea")).content == b"no results for tea"
 
 
-def test_the_circuit_can_be_named_in_the_urls():
+def test_the_circuit_can_be_named_in_the_urls() -> None:
     Search.as_view(circuit="other")(requests.get("/"))
     assert counts("other") == (1, 0, 0)
     assert counts() == (0, 0, 0)
 
 
-def test_the_statuses_can_be_named():
+def test_the_statuses_can_be_named() -> None:
     class Picky(Search):
         circuit_statuses = (404,)
 
@@ -163,7 +163,7 @@ def test_the_statuses_can_be_named():
             circuit_statuses = (4040,)
 
 
-def test_a_mixin_in_the_wrong_place_would_never_be_asked():
+def test_a_mixin_in_the_wrong_place_would_never_be_asked() -> None:
     with pytest.raises(TypeError, match=r"class Late\(CircuitMixin, \.\.\.\)"):
 
         class Late(View, CircuitMixin):
@@ -176,7 +176,7 @@ def test_a_mixin_in_the_wrong_place_would_never_be_asked():
         WithoutName.as_view()(requests.get("/"))
 
 
-def test_mixins_are_uses():
+def test_mixins_are_uses() -> None:
     assert ("search", f"{__name__}.Search") in uses()
 
 
@@ -216,7 +216,7 @@ class OwnDispatch(View):
         return HttpResponse(status=503)
 
 
-def test_method_decorator_on_dispatch(opened: Callable[[str], CircuitBreaker]):
+def test_method_decorator_on_dispatch(opened: Callable[[str], CircuitBreaker]) -> None:
     view = Decorated.as_view()
     assert view(requests.get("/")).content == b"found"
     assert counts() == (1, 0, 0)
@@ -225,7 +225,9 @@ def test_method_decorator_on_dispatch(opened: Callable[[str], CircuitBreaker]):
 
 
 @pytest.mark.asyncio
-async def test_method_decorator_on_an_async_dispatch(opened: Callable[[str], CircuitBreaker]):
+async def test_method_decorator_on_an_async_dispatch(
+    opened: Callable[[str], CircuitBreaker],
+) -> None:
     view = AsyncDecorated.as_view()
     found = await view(async_requests.get("/"))
     assert found.content.decode() == f"found in {threading.get_ident()}"
@@ -238,7 +240,7 @@ async def test_method_decorator_on_an_async_dispatch(opened: Callable[[str], Cir
 
 
 @pytest.mark.asyncio
-async def test_a_dispatch_of_ones_own(opened: Callable[[str], CircuitBreaker]):
+async def test_a_dispatch_of_ones_own(opened: Callable[[str], CircuitBreaker]) -> None:
     view = OwnDispatch.as_view()
     assert (await view(async_requests.get("/"))).status_code == 503
     assert counts() == (0, 1, 0)
@@ -248,7 +250,7 @@ async def test_a_dispatch_of_ones_own(opened: Callable[[str], CircuitBreaker]):
 
 
 @pytest.mark.asyncio
-async def test_a_sync_method_of_an_async_view(opened: Callable[[str], CircuitBreaker]):
+async def test_a_sync_method_of_an_async_view(opened: Callable[[str], CircuitBreaker]) -> None:
     class Helped(View):
         @circuit("search", on_open=lambda _, word: f"no {word}")
         def find(self, request: HttpRequest, word: str) -> str:
@@ -261,7 +263,7 @@ async def test_a_sync_method_of_an_async_view(opened: Callable[[str], CircuitBre
     assert (await dispatched(Helped.as_view())).content == b"no tea"
 
 
-def test_method_decorator_on_a_handler():
+def test_method_decorator_on_a_handler() -> None:
     class Handler(View):
         @method_decorator(circuit("search"))
         def get(self, request: HttpRequest) -> HttpResponse:
@@ -277,12 +279,12 @@ def test_method_decorator_on_a_handler():
     assert counts() == (2, 0, 0)
 
 
-def test_the_decorator_on_what_as_view_gives():
+def test_the_decorator_on_what_as_view_gives() -> None:
     assert circuit("search")(Search.as_view())(requests.get("/"), word="a").content == b"found a"
     assert counts() == (2, 0, 0)  # the decorator's, and the mixin's
 
 
-def test_changed_settings_hold_for_classes():
+def test_changed_settings_hold_for_classes() -> None:
     view = Search.as_view()
     settings = {"DEFAULTS": {"INITIAL_STATE": "forced_open"}}
     with override_settings(FLUXGATE=settings), pytest.raises(CallNotPermittedError):
