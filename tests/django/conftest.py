@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -44,6 +45,8 @@ if not django_settings.configured:
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     )
     django.setup()
+
+from django.utils.log import configure_logging
 
 from fluxgate import CircuitBreaker
 from fluxgate.testing import LoadedDice, ManualClock, RecordedSignals, tripped
@@ -91,6 +94,19 @@ def opened(fluxgate: dict[str, Any]) -> Callable[[str], CircuitBreaker]:  # noqa
         return tripped(breaker)
 
     return trip
+
+
+@pytest.fixture
+def set_up_logging() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Sets logging up as Django does it, from what `LOGGING` holds; undone after the test."""
+    loggers = [logging.getLogger(name) for name in ("fluxgate", "django", "django.server")]
+    before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
+    yield lambda settings: configure_logging("logging.config.dictConfig", settings)
+    for logger, handlers, level, propagate in before:
+        for added in set(logger.handlers) - set(handlers):
+            added.close()
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture

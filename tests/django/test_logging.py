@@ -5,16 +5,14 @@ from __future__ import annotations
 import ast
 import io
 import logging
-import logging.config
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
 from django.test import override_settings
-from django.utils.log import configure_logging
 
 from fluxgate.listeners import LogListener
 from fluxgate.testing import tripped
@@ -32,25 +30,14 @@ def page_logging() -> dict[str, Any]:
 
 
 @pytest.fixture
-def console(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """Logging set up as Django does it, with the page's settings; what it writes."""
+def console(
+    monkeypatch: pytest.MonkeyPatch, set_up_logging: Callable[[dict[str, Any]], None]
+) -> io.StringIO:
+    """What logging writes, set up with the page's settings."""
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)
-    names = ("fluxgate", "django", "django.server")
-    before = {
-        name: (
-            (logger := logging.getLogger(name)).handlers[:],
-            logger.level,
-            logger.propagate,
-        )
-        for name in names
-    }
-    configure_logging("logging.config.dictConfig", page_logging())
-    yield stream
-    for name, (handlers, level, propagate) in before.items():
-        logger = logging.getLogger(name)
-        logger.handlers[:], logger.propagate = handlers, propagate
-        logger.setLevel(level)
+    set_up_logging(page_logging())
+    return stream
 
 
 @pytest.fixture

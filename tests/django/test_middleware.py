@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,6 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
-from django.utils.log import configure_logging
 
 from fluxgate import CallNotPermittedError, CircuitBreaker
 from fluxgate.testing import ManualClock
@@ -525,27 +523,24 @@ def test_the_response_for_ones_own_handlers(opened: Callable[[str], CircuitBreak
         refusal_response(request, ValueError())
 
 
-def test_the_log_of_the_package_is_that_of_django(tmp_path: Path) -> None:
+def test_the_log_of_the_package_is_that_of_django(
+    tmp_path: Path, set_up_logging: Callable[[dict[str, Any]], None]
+) -> None:
     file = tmp_path / "log"
-    handler = {"class": "logging.FileHandler", "filename": str(file), "delay": True}
-    configure_logging(
-        "logging.config.dictConfig",
+    set_up_logging(
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "handlers": {"file": handler},
+            "handlers": {
+                "file": {"class": "logging.FileHandler", "filename": str(file), "delay": True}
+            },
             "loggers": {"fluxgate": {"handlers": ["file"], "level": "WARNING"}},
-        },
+        }
     )
-    try:
 
-        def broken_listener(_: object) -> None:
-            raise ValueError("listener broke")
+    def broken_listener(_: object) -> None:
+        raise ValueError("listener broke")
 
-        with override_settings(FLUXGATE={"DEFAULTS": {"LISTENERS": [broken_listener]}}):
-            breakers["payments"].force_open()
-        assert "ValueError: listener broke" in file.read_text()
-    finally:
-        for each in logging.getLogger("fluxgate").handlers[:]:
-            logging.getLogger("fluxgate").removeHandler(each)
-            each.close()
+    with override_settings(FLUXGATE={"DEFAULTS": {"LISTENERS": [broken_listener]}}):
+        breakers["payments"].force_open()
+    assert "ValueError: listener broke" in file.read_text()

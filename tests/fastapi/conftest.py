@@ -68,8 +68,9 @@ class Served(uvicorn.Server):
     def tell(self) -> None:
         """Ask it to shut down, as SIGTERM does."""
         self.should_exit = True
-        if self.started and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._told.set)
+        if self.started:
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                self._loop.call_soon_threadsafe(self._told.set)
 
     def stop(self) -> None:
         """Shut down, the lifespan included, and wait for it."""
