@@ -1,6 +1,6 @@
 """What the tests of the core share.
 
-A clock set by hand, loaded dice, and one way to drive a breaker through each of its doors, sync and
+One way to drive a breaker through each of its doors, sync and
 async alike.
 """
 
@@ -21,36 +21,9 @@ from fluxgate import (
     State,
     Totals,
 )
+from fluxgate.testing import LoadedDice, ManualClock
 
 T = TypeVar("T")
-
-
-class Clock:
-    """Seconds that pass only when told to. All steps in the tests are sums of powers of two."""
-
-    def __init__(self) -> None:
-        self.now = 1024.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
-
-
-class Dice:
-    """Dice that show what was loaded, in order, then 0.0 (which every permit admits)."""
-
-    def __init__(self) -> None:
-        self.loaded: list[float] = []
-        self.throws = 0
-
-    def load(self, *values: float) -> None:
-        self.loaded.extend(values)
-
-    def __call__(self) -> float:
-        self.throws += 1
-        return self.loaded.pop(0) if self.loaded else 0.0
 
 
 def finish(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -107,7 +80,7 @@ DOORS: dict[str, tuple[type, Callable[[Any, Callable[[], Any]], Any]]] = {
 class Protected:
     """A breaker, and calls to a dependency that does what it is told to."""
 
-    def __init__(self, door: str, clock: Clock, dice: Dice, **settings: Any) -> None:
+    def __init__(self, door: str, clock: ManualClock, dice: LoadedDice, **settings: Any) -> None:
         self.clock = clock
         self.dice = dice
         self.signals: list[Signal] = []
@@ -181,13 +154,13 @@ def _must_not_run() -> None:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock(1024.0)
 
 
 @pytest.fixture
-def dice() -> Dice:
-    return Dice()
+def dice() -> LoadedDice:
+    return LoadedDice()
 
 
 @pytest.fixture
@@ -197,7 +170,9 @@ def run_coroutine() -> Callable[[Coroutine[Any, Any, T]], T]:
 
 
 @pytest.fixture(params=[door.replace(" ", "-") for door in DOORS])
-def protect(request: pytest.FixtureRequest, clock: Clock, dice: Dice) -> Callable[..., Protected]:
+def protect(
+    request: pytest.FixtureRequest, clock: ManualClock, dice: LoadedDice
+) -> Callable[..., Protected]:
     """Makes breakers with the given settings; each test runs through every door."""
 
     def make(**settings: Any) -> Protected:
@@ -207,7 +182,7 @@ def protect(request: pytest.FixtureRequest, clock: Clock, dice: Dice) -> Callabl
 
 
 @pytest.fixture
-def breaker(clock: Clock, dice: Dice) -> Callable[..., Protected]:
+def breaker(clock: ManualClock, dice: LoadedDice) -> Callable[..., Protected]:
     """As `protect`, but through one door: for what the doors have no part in."""
 
     def make(**settings: Any) -> Protected:

@@ -16,6 +16,7 @@ import trio
 
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker, State, Totals
 from fluxgate.permits import All
+from fluxgate.testing import ManualClock
 from fluxgate.trackers import TypeOf
 from fluxgate.trippers import Closed, FailureRate, FailureStreak, MinRequests
 
@@ -28,14 +29,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def counts(totals: Totals) -> dict[str, int]:
@@ -118,7 +111,7 @@ DOORS = [
 ]
 
 
-def half_open(clock: Clock) -> AsyncCircuitBreaker:
+def half_open(clock: ManualClock) -> AsyncCircuitBreaker:
     """A half-open circuit with one probe slot, on which one failure would re-open."""
     breaker = AsyncCircuitBreaker(
         "probed",
@@ -128,7 +121,7 @@ def half_open(clock: Clock) -> AsyncCircuitBreaker:
         clock=clock,
     )
     breaker.open_for(1.0)
-    clock.now += 1.0
+    clock.advance(1.0)
     return breaker
 
 
@@ -162,7 +155,7 @@ async def test_a_cancelled_probe_gives_its_slot_back(
     door: Callable[[AsyncCircuitBreaker, Work], Awaitable[None]], at: int
 ) -> None:
     """It neither closes the circuit nor opens it."""
-    breaker = half_open(Clock())
+    breaker = half_open(ManualClock())
     with anyio.CancelScope() as scope:
 
         async def work() -> str:
@@ -305,7 +298,9 @@ def test_thrown_in_at_every_suspension(ending: type[BaseException], state: State
 
     error = ending._create() if ending is trio.Cancelled else ending()
     for stops in range(1, AWAITS + 1):
-        breaker = half_open(Clock()) if state is State.HALF_OPEN else AsyncCircuitBreaker("hand")
+        breaker = (
+            half_open(ManualClock()) if state is State.HALF_OPEN else AsyncCircuitBreaker("hand")
+        )
         coroutine = breaker(work)()
         for _ in range(stops):
             coroutine.send(None)
@@ -328,7 +323,9 @@ def test_a_coroutine_that_is_closed_or_dropped(state: State) -> None:
         await Stop()
 
     for end in ("close", "drop"):
-        breaker = half_open(Clock()) if state is State.HALF_OPEN else AsyncCircuitBreaker("left")
+        breaker = (
+            half_open(ManualClock()) if state is State.HALF_OPEN else AsyncCircuitBreaker("left")
+        )
         coroutine = breaker(work)()
         coroutine.send(None)
         if end == "close":
@@ -368,7 +365,7 @@ async def test_an_async_generator_read_to_its_end_is_one_success() -> None:
 
 
 async def test_an_async_generator_closed_early_is_ignored() -> None:
-    for breaker in (AsyncCircuitBreaker("items"), half_open(Clock())):
+    for breaker in (AsyncCircuitBreaker("items"), half_open(ManualClock())):
         state = State.CLOSED if breaker.name == "items" else State.HALF_OPEN
         closed: list[str] = []
         stream = items_of(breaker, closed)()
@@ -380,7 +377,7 @@ async def test_an_async_generator_closed_early_is_ignored() -> None:
 
 
 async def test_an_async_generator_cancelled_between_and_inside_items() -> None:
-    breaker = half_open(Clock())
+    breaker = half_open(ManualClock())
     closed: list[str] = []
     with anyio.CancelScope() as scope:
         stream = items_of(breaker, closed)()

@@ -30,12 +30,13 @@ from fluxgate import (
 from fluxgate.permits import All
 from fluxgate.retries import Always, Cooldown, Never
 from fluxgate.signals import Reason
+from fluxgate.testing import ManualClock
 from fluxgate.trackers import TypeOf
 from fluxgate.trippers import Closed, FailureRate, FailureStreak, MinRequests, SlowRate
 from fluxgate.windows import CountWindow, TimeWindow
 
 if TYPE_CHECKING:
-    from conftest import Clock, Protected
+    from conftest import Protected
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 METRICS_ONLY, DISABLED, FORCED_OPEN = State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN
@@ -46,12 +47,12 @@ ONE_FAILURE = FailureRate(0.5)
 
 
 @pytest.fixture
-def sync(clock: Clock) -> CircuitBreaker:
+def sync(clock: ManualClock) -> CircuitBreaker:
     return CircuitBreaker("api", tripper=NEVER_TRIPS, clock=clock)
 
 
 @pytest.fixture
-def asynchronous(clock: Clock) -> AsyncCircuitBreaker:
+def asynchronous(clock: ManualClock) -> AsyncCircuitBreaker:
     return AsyncCircuitBreaker("api", tripper=NEVER_TRIPS, clock=clock)
 
 
@@ -252,7 +253,7 @@ def test_an_async_breaker_refuses_sync_code_and_names_the_class_to_use(
 
 @pytest.mark.parametrize("state", [CLOSED, HALF_OPEN, METRICS_ONLY, DISABLED])
 def test_a_coroutine_handed_to_a_sync_call_is_refused_in_every_state(
-    clock: Clock, state: State
+    clock: ManualClock, state: State
 ) -> None:
     """It would count as a success at its creation; and nothing may hang on the state."""
     for handed in ("called", "decorated"):
@@ -417,7 +418,7 @@ def test_a_group_of_errors_is_judged_by_its_leaves(protect: Callable[..., Protec
     assert counts(protected.breaker) == {"failures": 3, "ignored": 2, "cancelled": 1}
 
 
-def test_refusals_do_not_cascade_through_nested_breakers(clock: Clock) -> None:
+def test_refusals_do_not_cascade_through_nested_breakers(clock: ManualClock) -> None:
     """The inner circuit is open; the outer one sees no failure of its own dependency."""
     inner = CircuitBreaker("inner", initial_state="forced_open", clock=clock)
     outer = CircuitBreaker("outer", tripper=ONE_FAILURE, clock=clock)
@@ -446,7 +447,7 @@ def test_whatever_is_no_exception_counts_as_cancelled(
 
 @pytest.mark.parametrize("window", [CountWindow(100), TimeWindow(64.0)], ids=repr)
 def test_a_result_tracker_makes_failures_of_results(
-    clock: Clock, run_coroutine: Run, window: Any
+    clock: ManualClock, run_coroutine: Run, window: Any
 ) -> None:
     """The caller gets its result all the same."""
     breaker = CircuitBreaker(
@@ -489,7 +490,7 @@ def test_durations_of_all_recorded_calls_are_counted(protect: Callable[..., Prot
 
 
 def test_a_late_success_that_completes_the_minimum_opens_for_the_whole_cooldown(
-    clock: Clock,
+    clock: ManualClock,
 ) -> None:
     """It was let in before the first failure; the cooldown begins when it ends, not before."""
     breaker = CircuitBreaker(
@@ -511,7 +512,7 @@ def test_a_late_success_that_completes_the_minimum_opens_for_the_whole_cooldown(
         guarded()
 
 
-def test_a_call_that_spans_an_update_is_measured_by_the_new_threshold(clock: Clock) -> None:
+def test_a_call_that_spans_an_update_is_measured_by_the_new_threshold(clock: ManualClock) -> None:
     """It was let in when nothing was slow, and ends when it is."""
     breaker = CircuitBreaker("api", tripper=ONE_FAILURE, clock=clock)
 
@@ -543,7 +544,7 @@ def test_an_attempt_settles_once_and_the_first_verdict_wins(
 
 
 def test_an_attempt_is_timed_from_admission_unless_told_otherwise(
-    clock: Clock,
+    clock: ManualClock,
 ) -> None:
     breaker = CircuitBreaker("api", tripper=MinRequests(9) & SlowRate(1.0, 2.0), clock=clock)
     timed, told, failed = breaker.attempt(), breaker.attempt(), breaker.attempt()
@@ -569,7 +570,7 @@ def test_an_attempt_refuses_a_duration_that_is_none(
     assert counts(sync) == {"ignored": 1}
 
 
-def test_fail_is_final_and_asks_no_tracker(clock: Clock) -> None:
+def test_fail_is_final_and_asks_no_tracker(clock: ManualClock) -> None:
     breaker = CircuitBreaker("api", tracker=~TypeOf(Exception), tripper=ONE_FAILURE, clock=clock)
     breaker.attempt().fail(ValueError())
     assert breaker.state is OPEN
@@ -587,7 +588,7 @@ def test_a_dropped_attempt_is_ignored(sync: CircuitBreaker) -> None:
     "error", [None, ConnectionError(), ValueError(), KeyboardInterrupt()], ids=repr
 )
 def test_an_attempt_is_a_context_manager_whose_errors_go_to_the_tracker(
-    clock: Clock, run_coroutine: Run, error: BaseException | None
+    clock: ManualClock, run_coroutine: Run, error: BaseException | None
 ) -> None:
     breaker = CircuitBreaker(
         "api", tracker=TypeOf(ConnectionError), tripper=NEVER_TRIPS, clock=clock
@@ -638,7 +639,7 @@ def test_an_attempt_says_what_it_is(sync: CircuitBreaker) -> None:
 # -- blocks
 
 
-def test_blocks_nest_in_one_another(sync: CircuitBreaker, clock: Clock) -> None:
+def test_blocks_nest_in_one_another(sync: CircuitBreaker, clock: ManualClock) -> None:
     """The innermost entry is the one that is left first, of the same breaker and of others."""
     other = CircuitBreaker("other", clock=clock)
     with sync as outer, other, sync as inner:
@@ -697,7 +698,7 @@ def test_a_generator_is_admitted_at_its_first_item_and_settles_at_its_end(
 
 
 def test_the_duration_of_a_generator_is_the_time_to_its_first_item(
-    sync: CircuitBreaker, asynchronous: AsyncCircuitBreaker, clock: Clock, run_coroutine: Run
+    sync: CircuitBreaker, asynchronous: AsyncCircuitBreaker, clock: ManualClock, run_coroutine: Run
 ) -> None:
     @sync
     def slow() -> Iterator[int]:
@@ -887,7 +888,7 @@ def test_generators_take_no_fallback(
 # -- two fronts, one circuit
 
 
-def test_both_fronts_share_one_circuit(clock: Clock, run_coroutine: Run) -> None:
+def test_both_fronts_share_one_circuit(clock: ManualClock, run_coroutine: Run) -> None:
     breaker = CircuitBreaker("api", tripper=FailureStreak(2), retry=Never(), clock=clock)
     asynchronous = breaker.to_async()
     with pytest.raises(ConnectionError):
@@ -901,7 +902,7 @@ def test_both_fronts_share_one_circuit(clock: Clock, run_coroutine: Run) -> None
     assert breaker.state is CLOSED
 
 
-def test_every_circuit_is_listed_while_it_lives(clock: Clock) -> None:
+def test_every_circuit_is_listed_while_it_lives(clock: ManualClock) -> None:
     """Equal names are separate circuits; fronts and decorated functions are none."""
     gc.collect()
     before = len(circuits())
@@ -1194,7 +1195,7 @@ def test_a_half_open_circuit_takes_an_update_with_its_next_phase(
     assert protected.state is OPEN
 
 
-def test_a_result_tracker_can_be_added_at_run_time(clock: Clock) -> None:
+def test_a_result_tracker_can_be_added_at_run_time(clock: ManualClock) -> None:
     breaker = CircuitBreaker("api", tripper=NEVER_TRIPS, clock=clock)
     guarded = breaker(str)
     guarded("x")
@@ -1265,7 +1266,7 @@ def test_an_info_does_not_change_afterwards(breaker: Callable[..., Protected]) -
 # -- listeners
 
 
-def test_listeners_are_told_in_order_and_all_of_them(clock: Clock) -> None:
+def test_listeners_are_told_in_order_and_all_of_them(clock: ManualClock) -> None:
     heard: list[tuple[str, str]] = []
     breaker = CircuitBreaker(
         "api",
@@ -1298,7 +1299,7 @@ def test_a_listener_that_raises_is_logged_and_the_others_are_told(
     assert "RuntimeError" in record.getMessage()
 
 
-def test_a_listener_may_reset_the_circuit_and_the_order_is_kept(clock: Clock) -> None:
+def test_a_listener_may_reset_the_circuit_and_the_order_is_kept(clock: ManualClock) -> None:
     """What its own call causes is told after what it was called for, to everybody."""
     heard: list[tuple[str, State]] = []
 
@@ -1325,7 +1326,7 @@ def test_a_listener_may_reset_the_circuit_and_the_order_is_kept(clock: Clock) ->
     ]
 
 
-def test_a_listener_may_call_through_the_breaker(clock: Clock) -> None:
+def test_a_listener_may_call_through_the_breaker(clock: ManualClock) -> None:
     results: list[object] = []
 
     def calling(signal: Signal) -> None:
@@ -1342,7 +1343,7 @@ def test_a_listener_may_call_through_the_breaker(clock: Clock) -> None:
     assert counts(breaker) == {"successes": 1, "failures": 1, "rejected": 1}
 
 
-def test_an_interrupt_in_a_listener_goes_on_once_all_are_told(clock: Clock) -> None:
+def test_an_interrupt_in_a_listener_goes_on_once_all_are_told(clock: ManualClock) -> None:
     heard: list[Signal] = []
 
     def interrupted(_signal: Signal) -> None:
@@ -1357,7 +1358,9 @@ def test_an_interrupt_in_a_listener_goes_on_once_all_are_told(clock: Clock) -> N
     assert [signal.new_state for signal in heard] == [FORCED_OPEN]
 
 
-def test_an_interrupt_in_a_listener_does_not_lose_the_probe_that_it_hits(clock: Clock) -> None:
+def test_an_interrupt_in_a_listener_does_not_lose_the_probe_that_it_hits(
+    clock: ManualClock,
+) -> None:
     """The signal of HALF_OPEN is told on the path of the first probe: its slot comes back."""
 
     def interrupted(signal: Signal) -> None:

@@ -10,11 +10,12 @@ import pytest
 from fluxgate import CircuitBreaker, State
 from fluxgate.permits import All, Permit, Random
 from fluxgate.retries import Always, Cooldown, Retry
+from fluxgate.testing import ManualClock
 from fluxgate.trackers import Custom, Tracker
 from fluxgate.trippers import Closed, FailureRate, Tripper
 
 if TYPE_CHECKING:
-    from conftest import Clock, Protected
+    from conftest import Protected
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 CLASSIC = Closed() & FailureRate(0.5)
@@ -100,7 +101,7 @@ def test_a_raising_tracker_gives_the_probe_slot_back(
 
 @pytest.mark.parametrize("half_open", [False, True])
 def test_a_raising_result_tracker_makes_the_call_ignored(
-    clock: Clock, caplog: pytest.LogCaptureFixture, half_open: bool
+    clock: ManualClock, caplog: pytest.LogCaptureFixture, half_open: bool
 ) -> None:
     """A good result is never lost to it."""
     breaker = CircuitBreaker(
@@ -203,7 +204,7 @@ def test_a_raising_permit_leaves_it_to_the_slots(
 
 
 def test_raising_dice_are_a_fault_like_any_other(
-    clock: Clock, caplog: pytest.LogCaptureFixture
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     breaker = CircuitBreaker(
         "api",

@@ -29,6 +29,7 @@ from fluxgate import (
 )
 from fluxgate.permits import All
 from fluxgate.retries import Backoff
+from fluxgate.testing import ManualClock
 from fluxgate.trippers import FailureRate, FailureStreak, MinRequests, Tripper
 
 T = TypeVar("T")
@@ -106,14 +107,6 @@ def meanwhile(work: Callable[[], object]) -> Iterator[None]:
         raise errors[0]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def fine() -> str:
     return "fine"
 
@@ -179,7 +172,7 @@ def test_the_child_starts_with_new_counts() -> None:
 
 @needs_fork
 def test_the_child_keeps_state_deadline_and_reopens() -> None:
-    clock = Clock()
+    clock = ManualClock()
     breaker = CircuitBreaker(
         "open",
         tripper=FailureStreak(1),
@@ -189,9 +182,9 @@ def test_the_child_keeps_state_deadline_and_reopens() -> None:
     )
     fail_through(breaker)
     for delay in (8.0, 16.0):  # two recoveries that fail
-        clock.now += delay
+        clock.advance(delay)
         fail_through(breaker)
-    clock.now += 2.0
+    clock.advance(2.0)
     before = breaker.info()
     assert (before.state, before.reopens, before.retry_after) == (State.OPEN, 2, 30.0)
 
@@ -199,7 +192,7 @@ def test_the_child_keeps_state_deadline_and_reopens() -> None:
         info = breaker.info()
         with pytest.raises(CallNotPermittedError) as refusal:
             breaker.call(fine)
-        clock.now += 30.0
+        clock.advance(30.0)
         recovered = breaker.call(fine)
         return (
             info.state,
@@ -219,10 +212,10 @@ def test_the_child_keeps_state_deadline_and_reopens() -> None:
 @needs_fork
 def test_the_parents_probes_take_no_slots_in_the_child() -> None:
     """And what the parent had in flight moves nothing there."""
-    clock = Clock()
+    clock = ManualClock()
     breaker = CircuitBreaker("probed", permit=All(), max_half_open_calls=2, clock=clock)
     breaker.open_for(1.0)
-    clock.now += 1.0
+    clock.advance(1.0)
     probes = [breaker.attempt(), breaker.attempt()]
     with pytest.raises(CallNotPermittedError):
         breaker.attempt()
@@ -366,7 +359,7 @@ def test_the_index_of_circuits_lives_on_in_the_child() -> None:
 @needs_fork
 def test_a_refusal_crosses_processes_whole() -> None:
     """As from a process pool: the error, its reason and its message."""
-    clock = Clock()
+    clock = ManualClock()
     breaker = CircuitBreaker("far away", tripper=FailureStreak(1), clock=clock)
 
     def child() -> tuple[CallNotPermittedError, str]:

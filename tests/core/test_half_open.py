@@ -11,6 +11,7 @@ import pytest
 from fluxgate import State
 from fluxgate.permits import All, Permit, RampUp, Random
 from fluxgate.retries import Always, Backoff, Cooldown, Never
+from fluxgate.testing import LoadedDice
 from fluxgate.trackers import TypeOf
 from fluxgate.trippers import (
     AvgLatency,
@@ -24,7 +25,7 @@ from fluxgate.trippers import (
 from fluxgate.windows import CountWindow, TimeWindow
 
 if TYPE_CHECKING:
-    from conftest import Dice, Protected
+    from conftest import Protected
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 COOLDOWN = 64.0
@@ -352,12 +353,12 @@ def test_a_ramp_grows_with_the_time_since_half_open_began(
 
 
 def test_a_permit_that_admits_all_throws_no_dice(
-    breaker: Callable[..., Protected], dice: Dice
+    breaker: Callable[..., Protected], dice: LoadedDice
 ) -> None:
     """Chance is asked only where it decides."""
     protected = opened(breaker)
     protected.succeed()
-    assert dice.throws == 0
+    assert dice.thrown == 0
 
 
 # -- leases
@@ -491,22 +492,24 @@ def test_backoff_grows_with_each_failed_recovery_and_starts_over_after_a_success
     assert protected.info.retry_after == 8.0
 
 
-def test_jitter_is_drawn_once_per_opening(breaker: Callable[..., Protected], dice: Dice) -> None:
+def test_jitter_is_drawn_once_per_opening(
+    breaker: Callable[..., Protected], dice: LoadedDice
+) -> None:
     """Asking often can't tighten the herd: the deadline is known from the moment it opens."""
     protected = breaker(tripper=CLASSIC, retry=Cooldown(64.0, jitter_ratio=0.5), permit=All())
     dice.load(0.25)
     protected.fail()
-    assert dice.throws == 1
+    assert dice.thrown == 1
     assert protected.info.retry_after == 48.0
     for _ in range(40):
         protected.clock.advance(1.0)
         protected.refused()
-    assert dice.throws == 1
+    assert dice.thrown == 1
     protected.clock.advance(8.0)
     dice.load(1 - 2**-10)
     protected.fail()
     assert protected.info.retry_after == pytest.approx(96.0, abs=0.1)
-    assert dice.throws == 2
+    assert dice.thrown == 2
 
 
 def test_always_probes_with_the_very_next_call(protect: Callable[..., Protected]) -> None:

@@ -41,6 +41,19 @@ def test_dice_give_one_number_or_those_in_turn() -> None:
     assert dice.thrown == 2
 
 
+def test_dice_are_loaded_between_throws() -> None:
+    always, dice = LoadedDice(0.25), LoadedDice([0.1])
+    always.load(0.5, 0.75)
+    dice.load(0.9)
+    assert [always() for _ in range(3)] == [0.5, 0.75, 0.25]
+    assert [dice(), dice(), dice.thrown] == [0.1, 0.9, 2]
+    assert repr(dice) == "LoadedDice([0.1, 0.9])"
+    with pytest.raises(ValueError, match=r"dice give numbers in \[0, 1\)"):
+        dice.load(0.5, 1.0)
+    with pytest.raises(AssertionError, match="thrown once more"):
+        dice()
+
+
 @pytest.mark.parametrize("numbers", [1.0, -0.1, [0.5, 1], math.nan])
 def test_dice_give_nothing_outside_their_range(numbers: float | list[float]) -> None:
     with pytest.raises(ValueError, match=r"dice give numbers in \[0, 1\)"):

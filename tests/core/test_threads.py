@@ -25,6 +25,7 @@ from fluxgate import (
 )
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
+from fluxgate.testing import ManualClock
 from fluxgate.trackers import TypeOf
 from fluxgate.trippers import FailureRate, FailureStreak, MinRequests, SlowRate, Tripper
 from fluxgate.windows import CountWindow, TimeWindow, Window
@@ -68,16 +69,6 @@ def at_once(*targets: Callable[[], object]) -> None:
             faulthandler.dump_traceback(stacks)
             stacks.seek(0)
             pytest.fail(f"threads hang:\n{stacks.read()}")
-
-
-class Clock:
-    """A clock that stands still until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class OwnClock(threading.local):
@@ -333,7 +324,7 @@ def fail() -> None:
 def test_never_more_probes_than_slots() -> None:
     """8 threads ask at once, 300 times; exactly `max_half_open_calls` of them get in."""
     rounds, slots = 300, 3
-    clock = Clock()
+    clock = ManualClock()
     breaker = CircuitBreaker(
         "probed",
         tripper=MinRequests(slots) & FailureRate(0.5),
@@ -342,7 +333,7 @@ def test_never_more_probes_than_slots() -> None:
         clock=clock,
     )
     breaker.open_for(5.0)
-    clock.now += 5.0
+    clock.advance(5.0)
     admitted = [0] * rounds
     refusals: list[CallNotPermittedError] = []
     meet = threading.Barrier(THREADS)

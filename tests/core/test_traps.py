@@ -18,6 +18,7 @@ import pytest
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker, Signal, State
 from fluxgate.permits import All, Permit, RampUp, Random
 from fluxgate.retries import Backoff, Cooldown
+from fluxgate.testing import ManualClock
 from fluxgate.trackers import Custom, TypeOf
 from fluxgate.trippers import (
     Closed,
@@ -33,17 +34,9 @@ from fluxgate.windows import CountWindow, TimeWindow
 PATIENCE = 30.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 class Ignored(Exception):
@@ -63,11 +56,11 @@ def fail_through(breaker: CircuitBreaker) -> None:
         breaker.call(fail)
 
 
-def half_open(clock: Clock, **settings: Any) -> CircuitBreaker:
+def half_open(clock: ManualClock, **settings: Any) -> CircuitBreaker:
     """A circuit that takes probes now."""
     breaker = CircuitBreaker("api", clock=clock, **{"permit": All(), **settings})
     breaker.open_for(1.0)
-    clock.now += 1.0
+    clock.advance(1.0)
     return breaker
 
 
@@ -105,7 +98,7 @@ def _raise(error: BaseException) -> None:
 
 @pytest.mark.parametrize("end", [_untracked, _cancelled, _dropped, _thread_killed])
 def test_a_probe_without_a_verdict_gives_its_slot_back(
-    end: Callable[[CircuitBreaker], None], clock: Clock
+    end: Callable[[CircuitBreaker], None], clock: ManualClock
 ) -> None:
     """Trap: a probe that is cancelled, ignored or killed keeps its slot: HALF_OPEN for ever."""
     breaker = half_open(clock, max_half_open_calls=1, tracker=~TypeOf(Ignored))
@@ -116,15 +109,15 @@ def test_a_probe_without_a_verdict_gives_its_slot_back(
     assert breaker.call(fine) == "fine"
 
 
-def test_a_hung_probe_is_reclaimed(clock: Clock) -> None:
+def test_a_hung_probe_is_reclaimed(clock: ManualClock) -> None:
     """Trap: a hung probe keeps its slot for ever; when it comes back at last, it counts."""
     tripper = MinRequests(2) & FailureRate(0.5)
     breaker = half_open(clock, max_half_open_calls=1, probe_timeout=5.0, tripper=tripper)
     hung = breaker.attempt()
-    clock.now += 4.9
+    clock.advance(4.9)
     with pytest.raises(CallNotPermittedError):
         breaker.attempt()
-    clock.now += 0.1
+    clock.advance(0.1)
     probe = breaker.attempt()
     hung.fail()
     info = breaker.info()
@@ -135,7 +128,7 @@ def test_a_hung_probe_is_reclaimed(clock: Clock) -> None:
     assert breaker.info().totals.ignored == 1
 
 
-def test_a_result_from_before_a_transition_moves_nothing(clock: Clock) -> None:
+def test_a_result_from_before_a_transition_moves_nothing(clock: ManualClock) -> None:
     """Trap: a result from before a transition is counted after it."""
     breaker = CircuitBreaker("api", tripper=FailureStreak(2), permit=All(), clock=clock)
     late_failures = [breaker.attempt() for _ in range(4)]
@@ -143,7 +136,7 @@ def test_a_result_from_before_a_transition_moves_nothing(clock: Clock) -> None:
     for attempt in late_failures[:2]:
         attempt.fail()
     assert breaker.state is State.OPEN
-    clock.now += 60.0
+    clock.advance(60.0)
     probe = breaker.attempt()
     late_success.succeed()  # doesn't close it
     assert breaker.state is State.HALF_OPEN
@@ -155,7 +148,7 @@ def test_a_result_from_before_a_transition_moves_nothing(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("tripper", [Closed() & FailureStreak(1), FailureStreak(1)])
-def test_a_cancelled_probe_proves_nothing(tripper: Tripper, clock: Clock) -> None:
+def test_a_cancelled_probe_proves_nothing(tripper: Tripper, clock: ManualClock) -> None:
     """Trap: a cancelled half-open call closes the circuit, or trips it."""
     breaker = half_open(clock, tripper=tripper)
     _cancelled(breaker)
@@ -175,7 +168,7 @@ def test_an_ignored_exception_is_no_success() -> None:
     assert breaker.state is State.OPEN
 
 
-def test_closed_and_reopens(clock: Clock) -> None:
+def test_closed_and_reopens(clock: ManualClock) -> None:
     """Trap: `Closed() & …` never re-opens from HALF_OPEN."""
     breaker = half_open(clock, tripper=Closed() & MinRequests(10) & FailureRate(0.5))
     fail_through(breaker)
@@ -183,7 +176,7 @@ def test_closed_and_reopens(clock: Clock) -> None:
     assert (info.state, info.reopens) == (State.OPEN, 1)
 
 
-def test_a_ramp_does_not_close_on_its_first_probe(clock: Clock) -> None:
+def test_a_ramp_does_not_close_on_its_first_probe(clock: ManualClock) -> None:
     """Trap: a ramp closes on its first probe."""
     tripper = MinRequests(3) & ((Closed() & FailureRate(0.6)) | (HalfOpened() & FailureRate(0.5)))
     permit = RampUp(initial=0.1, final=0.8, duration=60.0)
@@ -195,7 +188,7 @@ def test_a_ramp_does_not_close_on_its_first_probe(clock: Clock) -> None:
     assert states == [State.HALF_OPEN, State.HALF_OPEN, State.CLOSED]
 
 
-def test_half_open_does_not_let_everybody_through(clock: Clock) -> None:
+def test_half_open_does_not_let_everybody_through(clock: ManualClock) -> None:
     """Trap: half-open lets everybody through."""
     throws = iter([0.0, 0.49, 0.5, 0.99])
     breaker = half_open(clock, permit=Random(0.5), dice=lambda: next(throws))
@@ -209,7 +202,7 @@ def test_half_open_does_not_let_everybody_through(clock: Clock) -> None:
     assert admitted == [True, True, False, False]
 
 
-def test_half_open_does_not_queue_callers(clock: Clock) -> None:
+def test_half_open_does_not_queue_callers(clock: ManualClock) -> None:
     """Trap: half-open queues callers behind a slow probe."""
     breaker = half_open(clock, max_half_open_calls=1, tripper=Closed() & FailureStreak(1))
     entered, leave = threading.Event(), threading.Event()
@@ -232,7 +225,7 @@ def test_half_open_does_not_queue_callers(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("retry", [Cooldown(100.0, 0.5), Backoff(100.0, jitter_ratio=0.5)])
-def test_jitter_is_drawn_once_per_opening(retry: Cooldown | Backoff, clock: Clock) -> None:
+def test_jitter_is_drawn_once_per_opening(retry: Cooldown | Backoff, clock: ManualClock) -> None:
     """Trap: jitter drawn per call: the earliest draw wins, so jitter tightens the herd."""
     throws = [0.9, 0.0, 0.0, 0.0]
     breaker = CircuitBreaker(
@@ -244,19 +237,19 @@ def test_jitter_is_drawn_once_per_opening(retry: Cooldown | Backoff, clock: Cloc
         dice=lambda: throws.pop(0),
     )
     fail_through(breaker)
-    for waited in (0.0, 50.0, 100.0, 139.0):
-        clock.now = 1000.0 + waited
+    for waited, step in ((0.0, 0.0), (50.0, 50.0), (100.0, 50.0), (139.0, 39.0)):
+        clock.advance(step)
         with pytest.raises(CallNotPermittedError) as refusal:
             breaker.call(fine)
         assert refusal.value.retry_after == pytest.approx(140.0 - waited)
-    clock.now = 1140.5
+    clock.advance(1.5)
     assert breaker.call(fine) == "fine"
     assert throws == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("jump", [-3600.0, 3600.0])
 def test_the_wall_clock_moves_nothing(
-    jump: float, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    jump: float, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trap: the wall clock moved: opens early, or stays shut for an hour."""
     wall = [time.time()]
@@ -269,15 +262,15 @@ def test_the_wall_clock_moves_nothing(
     assert breaker.info().metrics.total_count == 1
     fail_through(breaker)
     wall[0] += jump
-    clock.now += 59.0
+    clock.advance(59.0)
     with pytest.raises(CallNotPermittedError) as refusal:
         breaker.call(fine)
     assert refusal.value.retry_after == pytest.approx(1.0)
-    clock.now += 1.0
+    clock.advance(1.0)
     assert breaker.call(fine) == "fine"
 
 
-def test_stale_buckets_stop_counting(clock: Clock) -> None:
+def test_stale_buckets_stop_counting(clock: ManualClock) -> None:
     """Trap: stale time buckets keep counting, so that old successes hide an outage."""
     breaker = CircuitBreaker(
         "api",
@@ -287,7 +280,7 @@ def test_stale_buckets_stop_counting(clock: Clock) -> None:
     )
     for _ in range(100):
         breaker.call(fine)
-    clock.now += 3600.0
+    clock.advance(3600.0)
     assert breaker.info().metrics.total_count == 0  # forgotten on read, too
     for _ in range(4):
         fail_through(breaker)
@@ -311,12 +304,12 @@ def test_running_sums_do_not_drift(window: CountWindow | TimeWindow) -> None:
     assert breaker.info().metrics.avg_duration == pytest.approx(0.1, rel=1e-9)
 
 
-def test_a_timeout_is_slow(clock: Clock) -> None:
+def test_a_timeout_is_slow(clock: ManualClock) -> None:
     """Trap: failed calls have no duration, so a timeout is never slow."""
     breaker = CircuitBreaker("api", tripper=MinRequests(2) & SlowRate(1.0, 5.0), clock=clock)
 
     def time_out() -> None:
-        clock.now += 5.0
+        clock.advance(5.0)
         raise TimeoutError
 
     for _ in range(2):
@@ -373,7 +366,7 @@ def test_a_block_is_refused() -> None:
     assert breaker.info().totals.rejected == 2
 
 
-def test_a_generator_is_protected(clock: Clock) -> None:
+def test_a_generator_is_protected(clock: ManualClock) -> None:
     """Trap: generators unprotected: what they raise later is never seen, nor how long it took."""
     breaker = CircuitBreaker(
         "api", tripper=FailureStreak(2) | SlowRate(1.0, 5.0), window=CountWindow(3), clock=clock
@@ -381,9 +374,9 @@ def test_a_generator_is_protected(clock: Clock) -> None:
 
     @breaker
     def items() -> Iterator[int]:
-        clock.now += 1.0
+        clock.advance(1.0)
         yield 1
-        clock.now += 100.0  # the reader's time, not the dependency's
+        clock.advance(100.0)  # the reader's time, not the dependency's
         raise ConnectionError
 
     for _ in range(2):
@@ -397,7 +390,7 @@ def test_a_generator_is_protected(clock: Clock) -> None:
         next(stream)
 
 
-def test_a_generator_that_is_closed_early_proves_nothing(clock: Clock) -> None:
+def test_a_generator_that_is_closed_early_proves_nothing(clock: ManualClock) -> None:
     """Trap: generators unprotected: one that is left early keeps its slot, or gets a verdict."""
     breaker = half_open(clock, max_half_open_calls=1, tripper=Closed() & FailureStreak(1))
 
@@ -497,7 +490,7 @@ def test_the_callers_error_arrives_whatever_breaks(
     ],
 )
 def test_a_good_result_arrives_whatever_breaks(
-    settings: dict[str, Any], clock: Clock, caplog: pytest.LogCaptureFixture
+    settings: dict[str, Any], clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Trap: a raising tracker, tripper or listener loses a good result."""
     result = object()

@@ -80,18 +80,29 @@ class LoadedDice:
         ValueError: a number is outside [0, 1).
     """
 
-    __slots__ = ("_constant", "_numbers", "thrown")
+    __slots__ = ("_always", "_given", "_numbers", "thrown")
 
     thrown: int
     """How often they have been thrown."""
 
     def __init__(self, numbers: float | Iterable[float] = 0.0) -> None:
-        self._constant = isinstance(numbers, (int, float))
-        self._numbers = (numbers,) if isinstance(numbers, (int, float)) else tuple(numbers)
+        self._always = numbers if isinstance(numbers, (int, float)) else None
+        self._numbers: list[float] = []
+        self._given = 0
         self.thrown = 0
-        for number in self._numbers:
-            if not 0 <= number < 1:
-                raise ValueError(f"dice give numbers in [0, 1), not {number!r}")
+        if isinstance(numbers, (int, float)):
+            _check_sides(numbers)
+        else:
+            self.load(*numbers)
+
+    def load(self, *numbers: float) -> None:
+        """Give these next, in turn, before going on as before.
+
+        Raises:
+            ValueError: a number is outside [0, 1).
+        """
+        _check_sides(*numbers)
+        self._numbers.extend(numbers)
 
     def __call__(self) -> float:
         """The next number.
@@ -99,18 +110,21 @@ class LoadedDice:
         Raises:
             AssertionError: all have been given.
         """
-        place = 0 if self._constant else self.thrown
-        if place >= len(self._numbers):
+        if self._given < len(self._numbers):
+            number = self._numbers[self._given]
+            self._given += 1
+        elif self._always is not None:
+            number = self._always
+        else:
             raise AssertionError(
                 f"{self!r} was thrown once more than it has numbers: "
                 "give more, or a single number for all throws"
             )
         self.thrown += 1
-        return self._numbers[place]
+        return number
 
     def __repr__(self) -> str:
-        numbers = self._numbers[0] if self._constant else list(self._numbers)
-        return f"LoadedDice({numbers})"
+        return f"LoadedDice({self._numbers if self._always is None else self._always})"
 
 
 class RecordedSignals(Sequence[Signal]):
@@ -189,3 +203,9 @@ def _seconds(what: str, value: float) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{what}({value}): seconds must be finite")
     return value
+
+
+def _check_sides(*numbers: float) -> None:
+    for number in numbers:
+        if not 0 <= number < 1:
+            raise ValueError(f"dice give numbers in [0, 1), not {number!r}")
