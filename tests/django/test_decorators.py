@@ -462,8 +462,12 @@ def test_a_name_is_needed(arguments: Any, kind: type[Exception], told: str) -> N
     [
         ({"fallback": 5}, TypeError, "fallback must be callable with the exception: 5"),
         ({"on_open": 5}, TypeError, "on_open must be a view or its dotted path: 5"),
-        ({"statuses": {"503"}}, TypeError, "statuses are whole numbers such as 503, not '503'"),
-        ({"statuses": {53}}, ValueError, "statuses lie between 100 and 599: 53"),
+        (
+            {"statuses": {"503"}},
+            TypeError,
+            "statuses has '503', which is no status code such as 503",
+        ),
+        ({"statuses": {53}}, ValueError, "statuses has 53, and status codes are from 100 to 599"),
     ],
 )
 def test_arguments_are_checked(keywords: Any, kind: type[Exception], told: str) -> None:

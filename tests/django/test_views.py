@@ -157,7 +157,7 @@ def test_the_statuses_can_be_named() -> None:
         Picky.as_view()(requests.get("/"), word="none")
     Picky.as_view()(requests.post("/"))
     assert counts() == (1, 1, 0)
-    with pytest.raises(ValueError, match="statuses lie between"):
+    with pytest.raises(ValueError, match="status codes are from"):
 
         class Wrong(Search):
             circuit_statuses = (4040,)

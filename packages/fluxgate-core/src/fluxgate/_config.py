@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fluxgate._settings.errors import SettingError, complain
+from fluxgate._settings.errors import SettingError, raise_all
 from fluxgate._settings.resolve import Breaker, Called, Factory, maker_of, resolve
 
 
@@ -63,7 +63,7 @@ class Config:
                 maker = self._maker(entry, defaults, problems)
             else:
                 maker = maker_of(settings, name, defaults, problems)
-            complain(problems)
+            raise_all(problems)
             if settings is None:
                 self._makers[entry] = maker
         return maker(name)

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from fluxgate._config import Config
-from fluxgate._settings.errors import Mistake, SettingError, complain, nearest
+from fluxgate._settings.errors import Mistake, SettingError, did_you_mean, raise_all
 from fluxgate._settings.expression import BASES, StrategyKind
 from fluxgate._settings.resolve import KEYS, Breaker, Factory, made, resolve, strategy, suggestion
 from fluxgate._values import Strategy
@@ -114,7 +114,7 @@ def build(name: str, settings: Mapping[str, Any], *, asynchronous: bool = False)
     if not isinstance(settings, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise SettingError(f"{settings!r} is not a mapping of settings", str(name))
     arguments = resolve(settings, str(name), problems)
-    complain(problems)
+    raise_all(problems)
     if asynchronous:
         return made(AsyncCircuitBreaker, name, arguments)
     return made(CircuitBreaker, name, arguments)
@@ -138,7 +138,7 @@ def read(settings: Mapping[str, Any], *, source: str = "") -> Config:
     for written, table in settings.items():
         known = ("defaults", "breakers")
         if str(written).lower() not in known or str(written).lower() in tables:
-            hint = nearest(str(written), known)
+            hint = did_you_mean(str(written), known)
             if not hint and isinstance(table, Mapping):
                 hint = "; a circuit's settings stand under its name in breakers"
             raise SettingError(
@@ -172,5 +172,5 @@ def load(path: str | os.PathLike[str]) -> Config:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingError(f"it is not valid TOML: {error}", source, Mistake.FILE) from error
     config = read(tables, source=source)
-    complain(config.problems())
+    raise_all(config.problems())
     return config

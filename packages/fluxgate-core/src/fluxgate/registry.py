@@ -20,7 +20,7 @@ from fluxgate import _log
 from fluxgate._circuit_cache import CircuitCache, Entry
 from fluxgate._config import Config
 from fluxgate._engine.circuit import Circuit
-from fluxgate._settings.errors import SettingError, complain, nearest
+from fluxgate._settings.errors import SettingError, did_you_mean, raise_all
 from fluxgate._settings.resolve import Called, Factory, listeners_in, resolve
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
 from fluxgate.errors import ConfigError
@@ -122,7 +122,7 @@ class Registry(_Circuits[CircuitBreaker]):
             raise ConfigError(f"factory= and {other} contradict each other: drop one")
         problems: list[SettingError] = []
         resolve(defaults, "Registry", problems)
-        complain(problems)
+        raise_all(problems)
         super().__init__(CircuitCache(max_circuits))
         config = settings if isinstance(settings, Config) else Config(settings)
         self.config = config.under(defaults) if defaults else config
@@ -164,7 +164,7 @@ class Registry(_Circuits[CircuitBreaker]):
         """
         problems: list[SettingError] = []
         own = resolve(settings, key, problems)
-        complain(problems)
+        raise_all(problems)
         if key not in self._declared:
             if key in self.config.breakers:
                 raise SettingError("the configuration has its settings: change them there", key)
@@ -234,7 +234,9 @@ class Registry(_Circuits[CircuitBreaker]):
     def _unknown(self, key: str) -> UnknownCircuitError:
         names = [*self.config.breakers, *self._declared]
         known = f"known are {', '.join(names)}" if names else "no circuit is configured"
-        return UnknownCircuitError(f"no circuit is called {key!r}; {known}{nearest(key, names)}")
+        return UnknownCircuitError(
+            f"no circuit is called {key!r}; {known}{did_you_mean(key, names)}"
+        )
 
     def __repr__(self) -> str:
         return f"<Registry of {len(self)} circuits>"

@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 from django.views import View
 
 from fluxgate import Attempt, CallNotPermittedError, ConfigError, WrongFrontError
-from fluxgate.integration import Ticket, attempt_of, enter, leave
+from fluxgate.integration import Ticket, attempt_of, describe, enter, leave
 from fluxgate_django import conf
 from fluxgate_django._async import is_async
 from fluxgate_django._outcome import known, settle_raised, settle_returned
@@ -211,11 +211,6 @@ def request_in(args: tuple[Any, ...]) -> Any:
     """The request that a view, or a view's method, is called with; None if there is none."""
     at = _place_of_request(args)
     return None if at is None else args[at]
-
-
-def describe(fn: object) -> str:
-    """What to call `fn` in an error message."""
-    return str(getattr(fn, "__qualname__", None) or repr(fn))
 
 
 def _place_of_request(args: tuple[Any, ...]) -> int | None:

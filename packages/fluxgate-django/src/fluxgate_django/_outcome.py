@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from typing import Any, Final, cast
 
 from django.core.exceptions import (
@@ -19,9 +18,6 @@ from django.template.response import SimpleTemplateResponse
 
 from fluxgate import Attempt
 
-STATUSES: Final = frozenset({500, 502, 503, 504})
-"""The statuses that mean failure, unless others are given."""
-
 _OF_THE_CLIENT: Final = (
     BadRequest,
     MultiPartParserError,
@@ -32,22 +28,6 @@ _OF_THE_CLIENT: Final = (
 _REST_FRAMEWORK: Final = "rest_framework.exceptions"
 _NINJA: Final = "ninja.errors"
 _NINJA_RESPONSES: Final = "ninja.responses"
-
-
-def checked_statuses(statuses: Iterable[int]) -> frozenset[int]:
-    """The statuses as a set.
-
-    Raises:
-        TypeError: one is no whole number.
-        ValueError: one is no HTTP status.
-    """
-    checked = frozenset(statuses)
-    for status in checked:
-        if isinstance(status, bool) or not isinstance(status, int):
-            raise TypeError(f"statuses are whole numbers such as 503, not {status!r}")
-        if not 100 <= status <= 599:
-            raise ValueError(f"statuses lie between 100 and 599: {status}")
-    return checked
 
 
 def settle_raised(attempt: Attempt, error: BaseException, statuses: frozenset[int]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, Final, cast
 
 from django.conf import settings as django_settings
@@ -21,6 +20,7 @@ from django.core.signals import setting_changed
 
 from fluxgate import ConfigError
 from fluxgate.config import Breaker, Config, Mistake, SettingError
+from fluxgate.integration import did_you_mean, raise_all
 from fluxgate.problem import TYPE
 from fluxgate.registry import Registry
 from fluxgate_django.signals import announce
@@ -94,11 +94,7 @@ def problems() -> list[SettingError]:
 
 def _read_or_raise() -> Conf:
     conf, found = _read(getattr(django_settings, NAME, {}))
-    if len(found) == 1:
-        raise found[0]
-    if found:
-        listed = "".join(f"\n  {problem}" for problem in found)
-        raise ConfigError(f"{len(found)} settings can't be used:{listed}")
+    raise_all(found)
     return conf
 
 
@@ -186,9 +182,9 @@ class _Section:
 
 
 def _hint(key: str, known: tuple[str, ...], value: object) -> str:
-    near = get_close_matches(key, known, n=1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
+    hint = did_you_mean(key, known)
+    if hint:
+        return hint
     if known is KEYS and isinstance(value, Mapping):
         return "; a circuit's settings stand under its name in BREAKERS"
     return ""

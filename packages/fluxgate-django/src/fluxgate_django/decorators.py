@@ -9,12 +9,12 @@ from types import CodeType, FunctionType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from fluxgate import WrongFrontError
+from fluxgate.integration import FAILING_STATUSES, checked_statuses, describe
 from fluxgate_django import conf
 from fluxgate_django._async import is_async
-from fluxgate_django._guard import COROUTINE, Fallback, Guard, Use, describe, note, uses
-from fluxgate_django._outcome import STATUSES, checked_statuses
+from fluxgate_django._guard import COROUTINE, Fallback, Guard, Use, note, uses
 
-__all__ = ["STATUSES", "Circuit", "circuit", "uses"]
+__all__ = ["Circuit", "circuit", "uses"]
 
 _GENERATORS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
@@ -117,7 +117,7 @@ def circuit(
     *,
     fallback: Fallback | None = None,
     on_open: Callable[..., Any] | str | None = None,
-    statuses: Iterable[int] = STATUSES,
+    statuses: Iterable[int] = FAILING_STATUSES,
 ) -> Circuit:
     """A decorator that puts a function behind a circuit of the settings.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import cast
 
 from django.db import connections
 from django.http import HttpRequest, HttpResponse
@@ -12,6 +12,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.log import log_response
 
 from fluxgate import CallNotPermittedError
+from fluxgate.integration import log_others
 from fluxgate.problem import MEDIA_TYPE, Problem, refusal_in
 from fluxgate_django import conf
 from fluxgate_django.signals import tell_rejected
@@ -65,7 +66,7 @@ def problem_of(request: object, error: BaseException) -> Problem:
     problem = Problem.of(error, show_name=response.show_name, type=response.type)
     refusal = cast("CallNotPermittedError", refusal_in(error))
     tell_rejected(refusal, request)
-    _log_others(error)
+    log_others(error)
     return problem
 
 
@@ -120,15 +121,3 @@ def _page(template: str, problem: Problem, request: HttpRequest) -> HttpResponse
             "the template %r could not be rendered; problem+json was sent instead", template
         )
         return None
-
-
-def _log_others(error: BaseException) -> None:
-    """Log what was raised beside the refusal, which the answer doesn't show."""
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        others: Any = group.split(CallNotPermittedError)[1]
-        if others is not None:
-            logging.getLogger("fluxgate").error(
-                "a refusal was answered with 503; these errors were raised beside it",
-                exc_info=others,
-            )

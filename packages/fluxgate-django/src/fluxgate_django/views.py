@@ -9,8 +9,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest
 from django.views import View
 
+from fluxgate.integration import FAILING_STATUSES, checked_statuses
 from fluxgate_django._guard import Guard, Use, note
-from fluxgate_django._outcome import STATUSES, checked_statuses
 
 if TYPE_CHECKING:
     _Base = View
@@ -42,7 +42,7 @@ class CircuitMixin(_Base):
     circuit: str = ""
     circuit_fallback: Any = None
     circuit_on_open: Any = None
-    circuit_statuses: Iterable[int] = STATUSES
+    circuit_statuses: Iterable[int] = FAILING_STATUSES
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

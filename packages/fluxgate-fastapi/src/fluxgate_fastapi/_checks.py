@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol, cast
 
 from fluxgate import ConfigError, FluxgateError, WrongFrontError
+from fluxgate.integration import raise_all
 from fluxgate.registry import Registry, UnknownCircuitError
 from fluxgate_fastapi._declaration import Declared
 
@@ -18,15 +19,6 @@ class _Dependant(Protocol):
     call: Any
     name: str | None
     dependencies: list[_Dependant]
-
-
-def raise_all(problems: Sequence[FluxgateError]) -> None:
-    """Raise what there is to complain about, all at once."""
-    if len(problems) == 1:
-        raise problems[0]
-    if problems:
-        lines = "".join(f"\n  {problem}" for problem in problems)
-        raise ConfigError(f"{len(problems)} mistakes:{lines}")
 
 
 def mismatches(route: Any) -> list[FluxgateError]:
@@ -95,7 +87,7 @@ def check_routes(routes: Iterable[Any], registry: Registry) -> list[Declared]:
             if each.name not in told:
                 problems.append(_placed(error, place))
             told.add(each.name)
-    raise_all(problems)
+    raise_all(problems, "mistakes")
     return [each for _, each in found]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any, TypedDict
 from weakref import ref
 
@@ -12,6 +11,7 @@ from fastapi import params
 
 from fluxgate import Listener, State
 from fluxgate.config import KEYS
+from fluxgate.integration import nearest
 from fluxgate.permits import Permit
 from fluxgate.registry import Registry
 from fluxgate.retries import Retry
@@ -73,8 +73,8 @@ class Declared:
             raise ValueError(f"{what}(''): the name must not be empty")
         for key in settings:
             if key not in KEYS:
-                near = get_close_matches(key, KEYS, n=1)
-                hint = f"; did you mean {near[0]}=?" if near else ""
+                near = nearest(key, KEYS)
+                hint = f"; did you mean {near}=?" if near else ""
                 raise TypeError(f"{what}({name!r}) has no parameter {key}={hint}")
         assign = object.__setattr__
         assign(self, "name", name)

@@ -8,8 +8,9 @@ from typing import Any, Unpack
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
 
+from fluxgate.integration import FAILING_STATUSES, checked_statuses
 from fluxgate_fastapi._declaration import BreakerSettings, Declared
-from fluxgate_fastapi._outcome import STATUSES, checked_statuses, settle_raised
+from fluxgate_fastapi._outcome import settle_raised
 from fluxgate_fastapi._registry import installed_in
 
 
@@ -54,13 +55,13 @@ class Guard(Declared):
 
     def __repr__(self) -> str:
         shown = super().__repr__()
-        if self.statuses == STATUSES:
+        if self.statuses == FAILING_STATUSES:
             return shown
         return f"{shown[:-1]}, statuses={sorted(self.statuses)})"
 
 
 def guard(
-    name: str, *, statuses: Iterable[int] = STATUSES, **settings: Unpack[BreakerSettings]
+    name: str, *, statuses: Iterable[int] = FAILING_STATUSES, **settings: Unpack[BreakerSettings]
 ) -> Any:
     """A dependency that puts an endpoint, a router or an application behind a circuit.
 

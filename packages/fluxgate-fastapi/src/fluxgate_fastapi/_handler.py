@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from fastapi.requests import HTTPConnection
 from fastapi.websockets import WebSocket
@@ -16,6 +15,7 @@ from starlette.types import Message, Send
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from fluxgate import CallNotPermittedError
+from fluxgate.integration import log_others
 from fluxgate.problem import MEDIA_TYPE, TYPE, Problem, refusal_in
 
 Hook: TypeAlias = Callable[
@@ -69,7 +69,7 @@ class CircuitOpenHandler:
         refusal = refusal_in(error)
         if refusal is None:
             raise error
-        self.log_others(error)
+        log_others(error)
         if not isinstance(connection, WebSocket):
             return await self.response(connection, refusal)
         state = connection.application_state
@@ -112,17 +112,6 @@ class CircuitOpenHandler:
         reason = self._problem(refusal).detail.encode()[:123].decode(errors="ignore")
         with suppress(OSError, WebSocketDisconnect):  # the client is gone
             await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
-
-    def log_others(self, error: Exception) -> None:
-        """Log what was raised beside the refusal, which the response doesn't show."""
-        if isinstance(error, ExceptionGroup):
-            group = cast("ExceptionGroup[Exception]", error)
-            others: Any = group.split(CallNotPermittedError)[1]
-            if others is not None:
-                logging.getLogger("fluxgate").error(
-                    "a refusal was answered with 503; these errors were raised beside it",
-                    exc_info=others,
-                )
 
     def _problem(self, refusal: CallNotPermittedError) -> Problem:
         problem = Problem.of(refusal, show_name=self.show_name, type=self.type)

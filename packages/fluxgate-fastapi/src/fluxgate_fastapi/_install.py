@@ -8,12 +8,12 @@ from typing import Any
 from starlette.applications import Starlette
 
 from fluxgate import CallNotPermittedError, ConfigError
+from fluxgate.integration import ConfigSource, as_config
 from fluxgate.problem import TYPE
 from fluxgate.registry import Registry
 from fluxgate_fastapi._handler import CircuitOpenHandler, Hook
 from fluxgate_fastapi._lifespan import attend
 from fluxgate_fastapi._registry import ATTRIBUTE, Installed
-from fluxgate_fastapi._settings import Source, as_config
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def install(
     app: Starlette,
     *,
     registry: Registry | None = None,
-    config: Source | None = None,
+    config: ConfigSource | None = None,
     strict: bool = False,
     problem_json: bool = True,
     show_name: bool = False,

@@ -16,8 +16,9 @@ from fastapi import routing
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 
+from fluxgate.integration import raise_all
 from fluxgate.registry import Registry
-from fluxgate_fastapi._checks import check_routes, raise_all
+from fluxgate_fastapi._checks import check_routes
 from fluxgate_fastapi._declaration import BreakerSettings, Declared
 from fluxgate_fastapi._registry import ATTRIBUTE, Installed
 

@@ -8,6 +8,7 @@ from fastapi.requests import Request
 from fastapi.websockets import WebSocket
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fluxgate.integration import log_others
 from fluxgate.problem import TYPE, refusal_in
 from fluxgate_fastapi._handler import CircuitOpenHandler, Hook
 
@@ -64,7 +65,7 @@ class CircuitBreakerMiddleware:
             if refusal is None or answered:
                 raise
             handler = self._handler
-            handler.log_others(error)
+            log_others(error)
             if scope["type"] == "http":
                 response = await handler.response(Request(scope, receive), refusal)
                 await response(scope, receive, send)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
@@ -11,27 +10,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from fluxgate import Attempt
 
-STATUSES: Final = frozenset({500, 502, 503, 504})
-"""The statuses that mean failure, unless others are given."""
-
 # RFC 6455 and its registry: internal error, restart, try again later, bad gateway.
 _CLOSE_CODES: Final = frozenset({1011, 1012, 1013, 1014})
-
-
-def checked_statuses(statuses: Iterable[int]) -> frozenset[int]:
-    """The statuses as a set.
-
-    Raises:
-        TypeError: one is no whole number.
-        ValueError: one is no HTTP status.
-    """
-    checked = frozenset(statuses)
-    for status in checked:
-        if isinstance(status, bool) or not isinstance(status, int):
-            raise TypeError(f"statuses are whole numbers such as 503, not {status!r}")
-        if not 100 <= status <= 599:
-            raise ValueError(f"statuses lie between 100 and 599: {status}")
-    return checked
 
 
 def settle_raised(attempt: Attempt, error: BaseException, statuses: frozenset[int]) -> None:

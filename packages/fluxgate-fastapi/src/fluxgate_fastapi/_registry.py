@@ -8,8 +8,9 @@ from typing import Any
 
 from fastapi.requests import HTTPConnection
 
+from fluxgate.integration import raise_all
 from fluxgate.registry import Registry
-from fluxgate_fastapi._checks import mismatches, raise_all
+from fluxgate_fastapi._checks import mismatches
 
 ATTRIBUTE = "_fluxgate_installed"
 """Of an application: its `Installed`. To look into `app.state` would cost ten times as much."""
@@ -49,7 +50,7 @@ class Installed:
         """
         route = scope.get("route")
         if route is not None:
-            raise_all(mismatches(route))
+            raise_all(mismatches(route), "mistakes")
             self.checked[id(route)] = route
 
     def __repr__(self) -> str:

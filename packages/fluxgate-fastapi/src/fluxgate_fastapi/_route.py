@@ -8,8 +8,9 @@ from typing import Any, ClassVar, Unpack
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from fluxgate.integration import FAILING_STATUSES, checked_statuses
 from fluxgate_fastapi._declaration import BreakerSettings, Declared
-from fluxgate_fastapi._outcome import STATUSES, checked_statuses, settle_raised
+from fluxgate_fastapi._outcome import settle_raised
 from fluxgate_fastapi._registry import installed_in
 
 
@@ -30,7 +31,7 @@ class BreakerRoute(APIRoute):
     """
 
     circuit: ClassVar[str | None] = None
-    statuses: ClassVar[frozenset[int]] = STATUSES
+    statuses: ClassVar[frozenset[int]] = FAILING_STATUSES
     settings: ClassVar[BreakerSettings] = {}
 
     declared: Declared
@@ -41,7 +42,7 @@ class BreakerRoute(APIRoute):
         cls,
         name: str | None = None,
         *,
-        statuses: Iterable[int] = STATUSES,
+        statuses: Iterable[int] = FAILING_STATUSES,
         **settings: Unpack[BreakerSettings],
     ) -> type[BreakerRoute]:
         """A route class with settings of its own.

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
+from fluxgate.integration import checked_statuses
+
 __all__ = ["HTTPPolicy"]
 
 RetryAfter = Literal["ignore", "respect"]
@@ -61,16 +63,18 @@ class HTTPPolicy:
         retry_after: RetryAfter = "ignore",
         max_retry_after: float = 300.0,
     ) -> None:
-        example = "HTTPPolicy(statuses={500, 503})"
-        self.statuses = frozenset(_statuses(_listed(statuses, "statuses", example), "statuses"))
-        example = "HTTPPolicy(ignore={404, httpx.ReadTimeout})"
-        self.ignore = frozenset(_listed(ignore, "ignore", example))
+        self.statuses = checked_statuses(statuses)
+        if isinstance(ignore, (str, bytes, type)) or not isinstance(ignore, Iterable):
+            raise TypeError(
+                f"ignore must be a collection, such as {{404, httpx.ReadTimeout}}, not {ignore!r}"
+            )
+        self.ignore = frozenset(ignore)
         errors = [each for each in self.ignore if isinstance(each, type)]
         for error in errors:
             if not issubclass(error, BaseException):
                 raise TypeError(f"ignore has {error.__name__}, which is no exception type")
         self.neutral_errors = tuple(errors)
-        given = _statuses((each for each in self.ignore if not isinstance(each, type)), "ignore")
+        given = checked_statuses(self.ignore.difference(errors), "ignore")
         self.neutral_statuses = frozenset({429, *given} - self.statuses)
         if retry_after not in ("ignore", "respect"):
             raise ValueError(f'retry_after must be "ignore" or "respect", not {retry_after!r}')
@@ -101,23 +105,6 @@ class HTTPPolicy:
             f"HTTPPolicy(statuses={sorted(self.statuses)}, ignore={list(self.ignore)}, "
             f"retry_after={self.retry_after!r}, max_retry_after={self.max_retry_after})"
         )
-
-
-def _listed(given: Iterable[object], what: str, example: str) -> list[object]:
-    if isinstance(given, Iterable) and not isinstance(given, (str, bytes, type)):
-        return list(given)
-    raise TypeError(f"{what} must be a collection, such as {example}, not {given!r}")
-
-
-def _statuses(given: Iterable[object], what: str) -> list[int]:
-    statuses: list[int] = []
-    for status in given:
-        if isinstance(status, bool) or not isinstance(status, int):
-            raise TypeError(f"{what} has {status!r}, which is no status code such as 503")
-        if not 100 <= status <= 599:
-            raise ValueError(f"{what} has {status}, and status codes are from 100 to 599")
-        statuses.append(int(status))
-    return statuses
 
 
 def _seconds(retry_after: str | None, date: str | None) -> float | None:

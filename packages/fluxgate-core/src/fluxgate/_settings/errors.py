@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
-from fluxgate.errors import ConfigError
+from fluxgate.errors import ConfigError, FluxgateError
 
 
 class Mistake(StrEnum):
@@ -46,19 +46,39 @@ class SettingError(ConfigError):
         return f"{self.path}: {self.problem}" if self.path else self.problem
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` if something known is near, else nothing. Case doesn't count."""
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that is nearest to `name`, or None if none is near. Case doesn't count.
+
+    Args:
+        name: what was written.
+        known: what could have been meant.
+        cutoff: how alike they must be at least, from 0 to 1 (as `difflib` counts it).
+    """
     from difflib import get_close_matches  # not at import: only mistakes need it
 
     by_folded = {each.casefold(): each for each in known}
-    found = get_close_matches(name.casefold()[:100], by_folded, n=1, cutoff=0.6)
-    return f"; did you mean {by_folded[found[0]]!r}?" if found else ""
+    found = get_close_matches(name.casefold()[:100], by_folded, n=1, cutoff=cutoff)
+    return by_folded[found[0]] if found else None
 
 
-def complain(problems: list[SettingError]) -> None:
-    """Raise what there is to complain about, all at once."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, the end of a message, if a known name is near; else nothing."""
+    found = nearest(name, known)
+    return "" if found is None else f"; did you mean {found!r}?"
+
+
+def raise_all(problems: Sequence[FluxgateError], what: str = "settings can't be used") -> None:
+    """Raise all problems at once; nothing if there are none.
+
+    Args:
+        problems: the errors. One alone is raised as it is.
+        what: what several are, after their number: `2 settings can't be used: ...`.
+
+    Raises:
+        ConfigError: several problems, one a line.
+    """
     if len(problems) == 1:
         raise problems[0]
     if problems:
         listed = "".join(f"\n  {problem}" for problem in problems)
-        raise ConfigError(f"{len(problems)} settings can't be used:{listed}")
+        raise ConfigError(f"{len(problems)} {what}:{listed}")

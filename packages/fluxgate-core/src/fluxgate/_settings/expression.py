@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Final, Literal, NoReturn, TypeAlias
 
 from fluxgate import _dotted, permits, retries, trackers, trippers, windows
-from fluxgate._settings.errors import Mistake, SettingError, nearest
+from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._values import Composable, Strategy
 
 StrategyKind: TypeAlias = Literal["window", "tracker", "tripper", "retry", "permit"]
@@ -227,7 +227,7 @@ class _Reader:
                 self._refuse(f"{name} is a {other}, and a {self.kind} is wanted", node)
         self._refuse(
             f"no {self.kind} is called {name}; known are {', '.join(self.names)}"
-            + nearest(name, self.names),
+            + did_you_mean(name, self.names),
             node,
             Mistake.UNKNOWN,
         )

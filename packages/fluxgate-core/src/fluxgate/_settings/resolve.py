@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
 
-from fluxgate._settings.errors import Mistake, SettingError, nearest
+from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._settings.expression import (
     BASES,
     EXAMPLES,
@@ -147,7 +147,7 @@ def maker_of(
 
 
 def _unknown(key: object, value: object) -> NoReturn:
-    hint = nearest(key, KEYS) if isinstance(key, str) else ""
+    hint = did_you_mean(key, KEYS) if isinstance(key, str) else ""
     if isinstance(value, Mapping):
         hint = "; if this is part of a circuit's name, which has dots, it needs quotes in TOML"
     raise SettingError(
@@ -202,9 +202,8 @@ def _initial_state(value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip().lower()
         if value not in _INITIAL:
-            raise SettingError(
-                f"must be one of {', '.join(_INITIAL)}, not {value!r}{nearest(value, _INITIAL)}"
-            )
+            hint = did_you_mean(value, _INITIAL)
+            raise SettingError(f"must be one of {', '.join(_INITIAL)}, not {value!r}{hint}")
     return value
 
 
@@ -240,4 +239,4 @@ assert {*_CONVERSIONS, *BASES} == {*KEYS}, "every setting is read somehow"
 
 def suggestion(kind: str) -> str:
     """The kinds that `parse` knows, for whoever asked for another."""
-    return f"kinds are {', '.join(NAMES)}, not {kind!r}{nearest(kind, NAMES)}"
+    return f"kinds are {', '.join(NAMES)}, not {kind!r}{did_you_mean(kind, NAMES)}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, cast
 
 from django.core.cache import InvalidCacheBackendError, caches
 from django.core.cache.backends.base import BaseCache
 from django.utils.module_loading import import_string
+
+from fluxgate.integration import nearest
 
 _OURS: Final = ("WRAPS", "CIRCUIT", "ON_OPEN", "ON_ERROR")
 
@@ -47,9 +48,9 @@ def read(location: Any, params: dict[str, Any]) -> Entry:
     alias = _alias(location, params)
     where = "the CACHES entry of a CircuitBreakerCache" if alias is None else f'CACHES["{alias}"]'
     for key in params:
-        near = difflib.get_close_matches(str(key).upper(), _OURS, n=1, cutoff=0.75)
-        if near and key != near[0]:
-            raise InvalidCacheBackendError(f"{where} has {key!r}: did you mean {near[0]!r}?")
+        near = nearest(str(key), _OURS, cutoff=0.75)
+        if near is not None and key != near:
+            raise InvalidCacheBackendError(f"{where} has {key!r}: did you mean {near!r}?")
     circuit = params.get("CIRCUIT", None if alias is None else f"cache.{alias}")
     if not isinstance(circuit, str) or not circuit:
         raise InvalidCacheBackendError(

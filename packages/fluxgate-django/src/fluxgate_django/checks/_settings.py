@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from difflib import get_close_matches
 from typing import Any, Final
 
 from django.conf import settings
@@ -20,6 +19,7 @@ from django.utils.module_loading import import_string
 
 from fluxgate import ConfigError
 from fluxgate.config import KEYS, Mistake, SettingError
+from fluxgate.integration import nearest
 from fluxgate_django import _guard, conf
 from fluxgate_django._guard import Use
 
@@ -54,13 +54,13 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 
 
 def _error(problem: SettingError) -> Error:
-    told, _, nearest = problem.problem.partition(_NEAREST)
+    told, _, meant = problem.problem.partition(_NEAREST)
     code = _IDS.get(problem.mistake, _VALUE)
     if code is _VALUE and any(phrase in told for phrase in _NEVER_RIGHT):
         code = _IDLE
     hint = _HINTS.get(code)
-    if nearest:
-        name = nearest.strip("'?")
+    if meant:
+        name = meant.strip("'?")
         hint = f"Did you mean {name.upper() if name in KEYS else name!r}?"
     lower = ", ".join(KEYS)
     return Error(told.replace(lower, lower.upper()), hint=hint, obj=_place(problem.path), id=code)
@@ -156,8 +156,8 @@ def _wrapped() -> list[Use]:
 
 
 def _unknown(use: Use, names: Iterable[str], *, strict: bool) -> list[CheckMessage]:
-    near = get_close_matches(use.name, names, n=1, cutoff=0.8)
-    hint = f"Did you mean {near[0]!r}?" if near else "Add it to BREAKERS; {} has the defaults."
+    near = nearest(use.name, names, cutoff=0.8)
+    hint = f"Did you mean {near!r}?" if near else "Add it to BREAKERS; {} has the defaults."
     told = f"BREAKERS has no {use.name!r}"
     if strict:
         problem = f"{told}, and the settings are strict: every call would raise."

@@ -7,7 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from fluxgate import config
-from fluxgate._settings.errors import Mistake, SettingError, complain, nearest
+from fluxgate._settings.errors import Mistake, SettingError, did_you_mean, raise_all
 from fluxgate._settings.resolve import made, resolve
 from fluxgate.breaker import CircuitBreaker
 from fluxgate.policy import DEFAULT, Policy
@@ -55,7 +55,7 @@ def read(words: argparse.Namespace) -> Given:
         written = {"tripper": words.tripper, **written}
     problems: list[SettingError] = []
     changes = resolve(written, "", problems)
-    complain([_pointed_at(problem, written) for problem in problems])
+    raise_all([_pointed_at(problem, written) for problem in problems])
     if not changes:
         return base
     settings: dict[str, Any] = {key: getattr(base.policy, key) for key in Policy.__match_args__}
@@ -84,7 +84,7 @@ def _from_file(words: argparse.Namespace) -> Given:
     note = ""
     if entry is None:
         note = f"{words.config} has no entry for {name!r}, so its defaults hold"
-        note += f"{nearest(name, found.names)}."
+        note += f"{did_you_mean(name, found.names)}."
     elif entry != name:
         note = f"These are the settings of the pattern {entry!r} in {words.config}."
     return Given(name, breaker.policy, breaker.state, note)

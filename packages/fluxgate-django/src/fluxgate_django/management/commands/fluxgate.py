@@ -7,7 +7,6 @@ logs and their metrics tell.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from fluxgate import CircuitBreaker, ConfigError, Info
+from fluxgate.integration import did_you_mean
 from fluxgate_django._words import in_words
 from fluxgate_django.checks import TAG
 from fluxgate_django.registry import breakers
@@ -202,8 +202,7 @@ def _found(name: str) -> CircuitBreaker:
     known = [*_names(), *(each for each in registry.config.breakers if "*" in each)]
     if not known:
         raise CommandError(f'no circuit is called {name!r}: FLUXGATE["BREAKERS"] is empty')
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, known)
     raise CommandError(f"no circuit is called {name!r}; known are {', '.join(known)}{hint}")
 
 
