@@ -196,6 +196,18 @@ def install(session: nox.Session, *arguments: str) -> None:
     done.write_text(wanted)
 
 
+def pytest_options(arguments: list[str]) -> list[str]:
+    """Return options and arguments for pytest: on all cores, unless few tests are asked for.
+
+    A worker's start costs more than a file's tests. A test file among the arguments, `-k`, a
+    debugger or `-n` itself therefore leave it to one process.
+    """
+    alone = {"-k", "-n", "--co", "--collect-only", "--last-failed", "--lf", "--pdb"}
+    if any(word in alone or word.startswith("-n") or ".py" in word for word in arguments):
+        return arguments
+    return ["-n", "auto", "--dist", "loadfile", *arguments]
+
+
 # --- The sessions -------------------------------------------------------------------------
 
 
@@ -211,7 +223,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the tests with the Python at hand and the newest dependencies."""
     install(session, *packages(), *group("test"))
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *pytest_options(session.posargs))
 
 
 @nox.session(python=["3.11", "3.12", "3.13", "3.14"], reuse_venv=False)
@@ -231,7 +243,7 @@ def matrix(session: nox.Session, stack: str) -> None:
         session.install(*packages(without="httpx2"), *group("test"), "django==5.2.*")
     else:
         session.install(*packages(), *group("test"), *oldest_dependencies())
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", *pytest_options(session.posargs))
 
 
 @nox.session
@@ -274,10 +286,8 @@ def types(session: nox.Session) -> None:
 def coverage(session: nox.Session) -> None:
     """Run the tests and report the lines and branches they miss."""
     install(session, *packages(), *group("coverage"))
-    session.run("python", "-m", "coverage", "erase")
-    session.run("python", "-m", "coverage", "run", "-m", "pytest", *session.posargs)
-    session.run("python", "-m", "coverage", "combine", "--quiet")
-    session.run("python", "-m", "coverage", "report")
+    options = ["--cov", "--cov-report=term-missing:skip-covered"]
+    session.run("python", "-m", "pytest", *options, *pytest_options(session.posargs))
 
 
 @nox.session(name="peer-fluxgate", default=False)

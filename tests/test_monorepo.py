@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = sorted((ROOT / "packages").iterdir())
@@ -61,3 +62,11 @@ def test_an_integration_imports_and_knows_its_version(name: str) -> None:
     assert list(module.__all__) == sorted(module.__all__, key=as_ruff_sorts)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = module.nothing
+
+
+def test_pre_commit_runs_what_lint_runs() -> None:
+    settings = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    hooks = [hook for repo in settings["repos"] for hook in repo["hooks"]]
+    assert [hook["entry"] for hook in hooks] == ["ruff check", "ruff format"]
+    assert [hook["additional_dependencies"] for hook in hooks] == [groups["lint"]] * 2

@@ -16,6 +16,8 @@ import pytest
 
 from fluxgate import State
 
+pytestmark = pytest.mark.slow
+
 DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 SERVICES = ("upstream", "FastAPI application", "Django application")
 COLOURS_WANTED = {"FORCE_COLOR": "1", "TERM": "xterm-256color"}  # there is no terminal all the same

@@ -27,6 +27,8 @@ from fluxgate.permits import All
 from fluxgate.trippers import FailureRate, FailureStreak, SlowRate
 from fluxgate.windows import TimeWindow
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 20_000
 FLAT = 64 * 1024
 NEVER_FIRES = FailureRate(1.0) & SlowRate(1.0, 3600.0)

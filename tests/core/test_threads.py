@@ -30,6 +30,8 @@ from fluxgate.trackers import TypeOf
 from fluxgate.trippers import FailureRate, FailureStreak, MinRequests, SlowRate, Tripper
 from fluxgate.windows import CountWindow, TimeWindow, Window
 
+pytestmark = pytest.mark.slow
+
 THREADS = 8
 CALLS = 20_000
 PATIENCE = 60.0

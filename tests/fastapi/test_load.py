@@ -18,6 +18,8 @@ from fluxgate.registry import Registry
 from fluxgate.testing import ManualClock, tripped
 from fluxgate_fastapi import Breaker, install
 
+pytestmark = pytest.mark.slow
+
 CROWD = 200
 
 Payments = Annotated[AsyncCircuitBreaker, Depends(Breaker("payments"))]

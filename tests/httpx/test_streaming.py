@@ -28,6 +28,7 @@ from .servers import (
 )
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.anyio,
     # Closing a response early on trio, httpx and httpcore leave their generators, and with them
     # what these go through, to the collector: with us as without us.
