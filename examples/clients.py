@@ -46,7 +46,7 @@ def with_breaker(pace: float, listener: Listener) -> AsyncCircuitBreakerTranspor
     connection, and a body that ends too soon, whatever its status was.
     """
     rules = {"defaults": {**settings(pace), "listeners": [listener]}}
-    return AsyncCircuitBreakerTransport(without_breaker(), breaker=rules)
+    return AsyncCircuitBreakerTransport(without_breaker(), circuits=rules)
 
 
 def make_client(url: str, pace: float, transport: httpx.AsyncBaseTransport) -> httpx.AsyncClient:

@@ -149,7 +149,7 @@ class Web:
 
     def guard(self, wrapped: Any = None, **options: Any) -> Any:
         """Our transport, on this registry unless the options say otherwise."""
-        if not options.keys() & {"breaker", "registry"}:
+        if not options.keys() & {"circuits", "registry"}:
             options["registry"] = self.registry
         return self.guard_class(self.http() if wrapped is None else wrapped, **options)
 

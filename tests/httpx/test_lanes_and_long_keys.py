@@ -12,7 +12,7 @@ import pytest
 
 from fluxgate import State, trippers
 from fluxgate_httpx import by_host
-from fluxgate_httpx._extension import Healthy
+from fluxgate_httpx._extension import HealthyExtensions
 
 from .drivers import Web
 
@@ -54,7 +54,7 @@ async def test_nobody_can_change_what_other_responses_tell(web: Web) -> None:
 
 
 def test_what_is_told_of_healthy_calls_is_bounded() -> None:
-    told = Healthy()
+    told = HealthyExtensions()
     for number in range(10_000):
         assert told[str(number)]["key"] == str(number)
     assert len(told) <= 2048

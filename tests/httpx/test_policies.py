@@ -57,7 +57,7 @@ async def test_a_factory_by_key_may_return_either_front(web: Web, front: Any) ->
         streak = 1 if key == "strict.test" else 3
         return front(key, tripper=trippers.FailureStreak(streak), clock=web.clock)
 
-    guard = web.guard_class(failing(web), breaker=factory)
+    guard = web.guard_class(failing(web), circuits=factory)
     assert await failures_until_open(web, guard, "http://strict.test") == 1
     assert await failures_until_open(web, guard, "http://other.test:8080") == 3
     assert asked == ["strict.test", "other.test:8080"]
@@ -65,7 +65,7 @@ async def test_a_factory_by_key_may_return_either_front(web: Web, front: Any) ->
 
 
 async def test_a_class_is_a_factory(web: Web) -> None:
-    guard = web.guard_class(web.mock(), breaker=CircuitBreaker)
+    guard = web.guard_class(web.mock(), circuits=CircuitBreaker)
     async with web.client(guard) as session:
         await session.get("http://a.test")
     assert web.counted("a.test", guard.registry) == {"successes": 1}
@@ -74,7 +74,7 @@ async def test_a_class_is_a_factory(web: Web) -> None:
 async def test_one_breaker_for_all_is_a_matter_of_the_factory(web: Web) -> None:
     """Many keys, one circuit: what all hosts fail for, all hosts are refused for."""
     shared = CircuitBreaker("everything", tripper=trippers.FailureStreak(2), clock=web.clock)
-    guard = web.guard_class(failing(web), breaker=lambda _: shared)
+    guard = web.guard_class(failing(web), circuits=lambda _: shared)
     async with web.client(guard) as session:
         await session.get("http://a.test")
         await session.get("http://b.test")
@@ -84,7 +84,7 @@ async def test_one_breaker_for_all_is_a_matter_of_the_factory(web: Web) -> None:
 
 
 async def test_a_factory_that_returns_something_else_says_so(web: Web) -> None:
-    guard = web.guard_class(web.mock(), breaker=lambda _: None)
+    guard = web.guard_class(web.mock(), circuits=lambda _: None)
     async with web.client(guard) as session:
         with pytest.raises(ConfigError, match="breaker"):
             await session.get("http://a.test")
@@ -102,7 +102,7 @@ async def test_a_result_tracker_sees_the_response(web: Web) -> None:
         return CircuitBreaker(key, result_tracker=result_tracker, clock=web.clock)
 
     answers = [web.lib.Response(200), web.lib.Response(200, headers={"x-degraded": "1"})]
-    guard = web.guard_class(web.mock(lambda _: answers.pop(0)), breaker=factory)
+    guard = web.guard_class(web.mock(lambda _: answers.pop(0)), circuits=factory)
     async with web.client(guard) as session:
         await session.get("http://a.test")
         await session.get("http://a.test")
@@ -115,7 +115,7 @@ async def test_a_tracker_has_its_say_about_errors(web: Web) -> None:
 
     guard = web.guard_class(
         web.raising(web.lib.ReadTimeout("x")),
-        breaker=lambda key: CircuitBreaker(key, tracker=TypeOf(web.lib.ConnectError)),
+        circuits=lambda key: CircuitBreaker(key, tracker=TypeOf(web.lib.ConnectError)),
     )
     async with web.client(guard) as session:
         with pytest.raises(web.lib.ReadTimeout):
@@ -143,7 +143,7 @@ async def test_settings_by_host_name(web: Web, tmp_path: Path, form: str) -> Non
         "whole mapping": {"defaults": dict(load(path).defaults), "breakers": breakers},
         "mapping": {**breakers, "*": dict(load(path).defaults)},
     }
-    guard = web.guard_class(failing(web), breaker=forms[form])
+    guard = web.guard_class(failing(web), circuits=forms[form])
     assert await failures_until_open(web, guard, "https://api.stripe.com") == 1
     assert await failures_until_open(web, guard, "http://elsewhere.test") == 4
     assert guard.registry["api.stripe.com"].policy.retry == retries.Cooldown(5)
@@ -151,7 +151,7 @@ async def test_settings_by_host_name(web: Web, tmp_path: Path, form: str) -> Non
 
 
 async def test_patterns(web: Web, tmp_path: Path) -> None:
-    guard = web.guard_class(failing(web), breaker=config_file(tmp_path))
+    guard = web.guard_class(failing(web), circuits=config_file(tmp_path))
     for url in ("http://billing.internal", "http://deep.down.internal"):
         assert await failures_until_open(web, guard, url) is None
     assert guard.registry["billing.internal"].state is State.METRICS_ONLY
@@ -162,7 +162,7 @@ async def test_patterns(web: Web, tmp_path: Path) -> None:
 
 async def test_a_host_in_the_settings_stands_for_all_its_ports(web: Web, tmp_path: Path) -> None:
     """Nobody who writes `"*.internal"` means port 80 alone."""
-    guard = web.guard_class(failing(web), breaker=config_file(tmp_path))
+    guard = web.guard_class(failing(web), circuits=config_file(tmp_path))
     assert await failures_until_open(web, guard, "http://billing.internal:8080") is None
     assert guard.registry["billing.internal:8080"].state is State.METRICS_ONLY
     assert await failures_until_open(web, guard, "https://api.stripe.com:8443") == 1
@@ -174,7 +174,7 @@ async def test_a_host_with_a_port_in_the_settings_is_that_port(web: Web) -> None
         "a.test:8080": {"tripper": "FailureStreak(1)"},
         "a.test": {"tripper": "FailureStreak(3)"},
     }
-    guard = web.guard_class(failing(web), breaker=settings)
+    guard = web.guard_class(failing(web), circuits=settings)
     assert await failures_until_open(web, guard, "http://a.test:8080") == 1
     assert await failures_until_open(web, guard, "http://a.test:9090") == 3
     assert await failures_until_open(web, guard, "http://a.test") == 3
@@ -182,14 +182,14 @@ async def test_a_host_with_a_port_in_the_settings_is_that_port(web: Web) -> None
 
 async def test_settings_by_host_hold_for_origins(web: Web) -> None:
     settings = {"a.test": {"tripper": "FailureStreak(1)"}}
-    guard = web.guard_class(failing(web), breaker=settings, key=web.flux.by_origin)
+    guard = web.guard_class(failing(web), circuits=settings, key=web.flux.by_origin)
     assert await failures_until_open(web, guard, "https://a.test:8443") == 1
     assert list(guard.registry) == ["https://a.test:8443"]
 
 
 async def test_a_named_key_finds_its_settings(web: Web) -> None:
     settings = {"billing": {"tripper": "FailureStreak(1)"}}
-    guard = web.guard_class(failing(web), breaker=settings)
+    guard = web.guard_class(failing(web), circuits=settings)
     async with web.client(guard) as session:
         extensions = {"fluxgate": {"key": "billing"}}
         await session.get("http://a.test", extensions=extensions)
@@ -216,7 +216,7 @@ async def test_wrong_settings_name_the_host_and_the_remedy(
     web: Web, settings: Any, complaint: str
 ) -> None:
     async def use() -> None:
-        guard = web.guard_class(web.mock(), breaker=settings)
+        guard = web.guard_class(web.mock(), circuits=settings)
         async with web.client(guard) as session:
             await session.get("http://a.test")
 
@@ -226,7 +226,7 @@ async def test_wrong_settings_name_the_host_and_the_remedy(
 
 async def test_a_file_that_is_not_there(web: Web, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
-        web.guard_class(web.mock(), breaker=tmp_path / "nowhere.toml")
+        web.guard_class(web.mock(), circuits=tmp_path / "nowhere.toml")
 
 
 # -- HTTPPolicy itself

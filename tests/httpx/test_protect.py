@@ -87,7 +87,7 @@ async def test_the_transports_options_are_taken(web: Web, server: Server) -> Non
 
 async def test_breaker_and_max_hosts_are_taken(web: Web) -> None:
     mounts = {"http://": web.mock()}
-    given = {"breaker": {"a.test": {"initial_state": "forced_open"}}, "max_hosts": 7}
+    given = {"circuits": {"a.test": {"initial_state": "forced_open"}}, "max_hosts": 7}
     client = protected(web, given=given, mounts=mounts)
     assert client._transport.registry.max_circuits == 7
     async with web.using(client) as session:
@@ -298,7 +298,7 @@ async def test_wrong_options_leave_the_client_alone(web: Web) -> None:
     async with web.client(web.mock()) as session:
         before = session.client._transport
         with pytest.raises(TypeError):
-            web.flux.protect(session.client, registry=web.registry, breaker=lambda _: None)
+            web.flux.protect(session.client, registry=web.registry, circuits=lambda _: None)
         with pytest.raises(TypeError):
             web.flux.protect(session.client, http2=True)
         assert session.client._transport is before

@@ -445,7 +445,7 @@ def test_each_hop_is_its_own_host(
 
 def test_settings_by_host(server: Server) -> None:
     settings = {"127.0.0.1": {"tripper": "FailureStreak(1)"}, "*.internal": {}}
-    adapter = flux.CircuitBreakerAdapter(breaker=settings)
+    adapter = flux.CircuitBreakerAdapter(circuits=settings)
     with mounted(adapter) as session:
         session.get(server.on(answer(500)))
         with pytest.raises(flux.CircuitOpenError):
@@ -543,5 +543,5 @@ def test_protect_wants_a_session(junk: object) -> None:
 
 
 def test_breaker_and_registry_contradict_each_other(registry: Registry) -> None:
-    with pytest.raises(TypeError, match=r"breaker"):
-        flux.CircuitBreakerAdapter(registry=registry, breaker=CircuitBreaker)
+    with pytest.raises(TypeError, match=r"circuits"):
+        flux.CircuitBreakerAdapter(registry=registry, circuits=CircuitBreaker)

@@ -327,9 +327,9 @@ async def test_it_does_not_look_like_the_other_kind(web: Web) -> None:
     assert hasattr(guard, "handle_request") is not web.asynchronous
 
 
-async def test_breaker_and_registry_contradict_each_other(web: Web) -> None:
-    with pytest.raises(TypeError, match=r"breaker.*registry|registry.*breaker"):
-        web.guard(web.mock(), registry=web.registry, breaker=lambda key: web.registry[key])
+async def test_circuits_and_registry_contradict_each_other(web: Web) -> None:
+    with pytest.raises(TypeError, match=r"circuits.*registry"):
+        web.guard(web.mock(), registry=web.registry, circuits=lambda key: web.registry[key])
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ async def test_breaker_and_registry_contradict_each_other(web: Web) -> None:
     [
         ("registry", {}),
         ("registry", object()),
-        ("breaker", 42),
+        ("circuits", 42),
         ("key", "example.org"),
         ("policy", {"statuses": {500}}),
         ("on_open", 503),
@@ -350,8 +350,8 @@ async def test_arguments_of_the_wrong_kind_are_refused(web: Web, name: str, valu
 
 async def test_a_breaker_in_place_of_a_factory_is_refused(web: Web) -> None:
     """One breaker for all hosts is what this package is there to avoid."""
-    with pytest.raises(TypeError, match="breaker"):
-        web.guard_class(web.mock(), breaker=web.registry["one"])
+    with pytest.raises(TypeError, match="circuits"):
+        web.guard_class(web.mock(), circuits=web.registry["one"])
 
 
 async def test_unknown_arguments_are_refused(web: Web) -> None:

@@ -281,7 +281,7 @@ def test_ignore_errors_knows_the_transports_refusals_too() -> None:
         init(ignore_errors=[CallNotPermittedError])
         transport = CircuitBreakerTransport(
             httpx.MockTransport(lambda request: httpx.Response(200)),
-            breaker=lambda key: CircuitBreaker(key, initial_state="forced_open"),
+            circuits=lambda key: CircuitBreaker(key, initial_state="forced_open"),
         )
         try:
             httpx.Client(transport=transport).get("https://api.example.com/")

@@ -1,4 +1,4 @@
-"""What a healthy response's extension says: made once for each key, and shared."""
+"""Response extensions of normal calls: one read-only dict a key, shared by many responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 _MOST: Final = 2048
 
 
-class Told(dict[str, Any]):
+class ReadOnlyDict(dict[str, Any]):
     """A dict that can't be changed. A copy of it can, and so can what was pickled."""
 
     def _fixed(self, *_: object, **__: object) -> NoReturn:
@@ -21,11 +21,11 @@ class Told(dict[str, Any]):
         return dict, (dict(self),)
 
 
-class Healthy(dict[str, Told]):
-    """By key, what the extension of a normal call's response says. Emptied when full."""
+class HealthyExtensions(dict[str, ReadOnlyDict]):
+    """The extension of a normal call's response, by key. Emptied when full."""
 
-    def __missing__(self, key: str) -> Told:
+    def __missing__(self, key: str) -> ReadOnlyDict:
         if len(self) >= _MOST:
             self.clear()
-        told = self[key] = Told(key=key, probe=False, refused=False)
-        return told
+        extension = self[key] = ReadOnlyDict(key=key, probe=False, refused=False)
+        return extension

@@ -1,4 +1,4 @@
-"""The one logic behind every transport: choose the circuit, admit, judge, settle.
+"""The one logic behind every transport: choose the circuit, admit, settle.
 
 Nothing here waits or does I/O, so sync and async transports share it as it is: settling is a
 plain call, which a cancelled scope can't interrupt.
@@ -15,7 +15,7 @@ from fluxgate.integration import Ticket, attempt_of, enter
 from fluxgate.registry import Registry
 from fluxgate_httpx._key import KeyFunction, bounded, by_host
 from fluxgate_httpx._policy import DEFAULT_POLICY, HTTPPolicy
-from fluxgate_httpx._registry import Breakers, registry_for
+from fluxgate_httpx._registry import CircuitSource, registry_for
 
 Moment: TypeAlias = Literal["body", "headers"]
 """When: at the end of the body, or as soon as the headers are in."""
@@ -31,15 +31,15 @@ Admitted: TypeAlias = tuple[str, Ticket | Attempt, Moment]
 cheapest there is."""
 
 
-class Library(NamedTuple):
-    """What the logic has to know of an HTTP library.
+class ErrorTypes(NamedTuple):
+    """The exceptions of an HTTP library, and what they say about the dependency.
 
     Attributes:
         refusal: what to raise when a circuit refuses: called with the arguments of a
             `CallNotPermittedError` and `request=`.
         failures: the exceptions that tell of a dependency, or of the way to it.
         neutral: those among them that tell of the request alone.
-        pool: the error that means that a request never left, for want of a connection.
+        pool: a pool time-out: the request was not sent.
     """
 
     refusal: Callable[..., CallNotPermittedError]
@@ -53,7 +53,7 @@ class Options(TypedDict, total=False):
 
     key: KeyFunction
     policy: HTTPPolicy
-    breaker: Breakers | None
+    circuits: CircuitSource | None
     registry: Registry | None
     settle: Moment
     slow: Moment
@@ -67,15 +67,15 @@ class Guard:
     One guard may serve several transports, which then share everything.
     """
 
-    __slots__ = ("key", "library", "neutral", "on_open", "policy", "registry", "settle", "slow")
+    __slots__ = ("errors", "key", "neutral", "on_open", "policy", "registry", "settle", "slow")
 
     def __init__(
         self,
-        library: Library,
+        errors: ErrorTypes,
         *,
         key: KeyFunction = by_host,
         policy: HTTPPolicy = DEFAULT_POLICY,
-        breaker: Breakers | None = None,
+        circuits: CircuitSource | None = None,
         registry: Registry | None = None,
         settle: Moment = "body",
         slow: Moment = "headers",
@@ -90,7 +90,7 @@ class Guard:
         if not isinstance(policy, HTTPPolicy):
             raise TypeError(
                 f"policy= takes an HTTPPolicy, not {policy!r}; "
-                "what a circuit does with failures is set by breaker= or registry="
+                "what a circuit does with failures is set by circuits= or registry="
             )
         for name, moment in (("settle", settle), ("slow", slow)):
             if moment not in _MOMENTS:
@@ -99,11 +99,11 @@ class Guard:
             raise TypeError(
                 f"on_open= takes a function of the refusal that returns a response, not {on_open!r}"
             )
-        self.library = library
+        self.errors = errors
         self.key = key
         self.policy = policy
-        self.neutral = (*library.neutral, *policy.neutral_errors)
-        self.registry = registry_for(breaker, registry, max_hosts)
+        self.neutral = (*errors.neutral, *policy.neutral_errors)
+        self.registry = registry_for(circuits, registry, max_hosts)
         self.settle: Moment = settle
         self.slow = slow
         self.on_open = on_open
@@ -143,7 +143,7 @@ class Guard:
             return key, self.registry[key].attempt(), settle
         except CallNotPermittedError as refusal:
             arguments = refusal.args
-        raise self.library.refusal(*arguments, request=request)
+        raise self.errors.refusal(*arguments, request=request)
 
     def _asked(self, own: object, url: Any) -> tuple[str | None, Moment]:
         """What a single request's extension says."""
@@ -176,14 +176,14 @@ class Guard:
 
     def _tells(self, error: BaseException, probe: bool) -> bool:
         """Whether an error tells of the dependency."""
-        library = self.library
+        errors = self.errors
         return (
-            isinstance(error, library.failures)
+            isinstance(error, errors.failures)
             and not isinstance(error, self.neutral)
-            and not (probe and isinstance(error, library.pool))
+            and not (probe and isinstance(error, errors.pool))
         )
 
-    def judge(
+    def answered(
         self, call: Admitted, method: str, response: Any, *, whole: bool
     ) -> Settlement | None:
         """Settle a call by its response's headers; or what is to hear of its body's end.
@@ -206,9 +206,9 @@ class Guard:
             attempt.returned(response)
         else:
             settlement = Settlement(self, attempt, response)
-        if status in policy.asking:
+        if status in policy.retry_after_statuses:
             headers = response.headers
-            seconds = policy.asked_for(headers.get("retry-after"), headers.get("date"))
+            seconds = policy.retry_after_seconds(headers.get("retry-after"), headers.get("date"))
             if seconds is not None:
                 self.registry[key].open_for(seconds)
         return settlement

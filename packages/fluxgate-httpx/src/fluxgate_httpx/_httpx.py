@@ -1,4 +1,4 @@
-"""The transports, bound to httpx. Imported when one of its names is asked for."""
+"""The transports for httpx. Imported when one of their names is used first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CircuitOpenError(_library.Refusal, httpx.TransportError):
     __module__ = "fluxgate_httpx"
 
 
-_BINDING = _library.bind(httpx, CircuitOpenError, home="fluxgate_httpx")
+_LIBRARY = _library.library_of(httpx, CircuitOpenError, home="fluxgate_httpx")
 
 
 class _Body(_bodies.SyncBody, httpx.SyncByteStream):
@@ -32,22 +32,23 @@ class _AsyncBody(_bodies.AsyncBody, httpx.AsyncByteStream):
 
 
 class CircuitBreakerTransport(
-    _transports.SyncShell[httpx.BaseTransport, httpx.Request, httpx.Response], httpx.BaseTransport
+    _transports.SyncTransportBase[httpx.BaseTransport, httpx.Request, httpx.Response],
+    httpx.BaseTransport,
 ):
     """A transport for `httpx.Client` that sends a request if its host's circuit permits it."""
 
     __module__ = "fluxgate_httpx"
-    _library, _body = _BINDING, _Body
+    _library, _body = _LIBRARY, _Body
 
 
 class AsyncCircuitBreakerTransport(
-    _transports.AsyncShell[httpx.AsyncBaseTransport, httpx.Request, httpx.Response],
+    _transports.AsyncTransportBase[httpx.AsyncBaseTransport, httpx.Request, httpx.Response],
     httpx.AsyncBaseTransport,
 ):
     """A transport for `httpx.AsyncClient` that sends a request if its host's circuit permits."""
 
     __module__ = "fluxgate_httpx"
-    _library, _body = _BINDING, _AsyncBody
+    _library, _body = _LIBRARY, _AsyncBody
 
 
 def protect(client: C, **options: Unpack[_guard.Options]) -> C:
@@ -64,6 +65,6 @@ def protect(client: C, **options: Unpack[_guard.Options]) -> C:
     Raises:
         TypeError: it is no client of httpx, or an argument is of the wrong kind.
     """
-    shells = CircuitBreakerTransport, AsyncCircuitBreakerTransport
-    _protect.protected(client, _BINDING, *shells, **options)
+    kinds = CircuitBreakerTransport, AsyncCircuitBreakerTransport
+    _protect.protected(client, _LIBRARY, *kinds, **options)
     return client

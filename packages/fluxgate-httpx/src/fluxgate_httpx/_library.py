@@ -1,11 +1,11 @@
-"""What binds the shells to httpx, or to a library that has its names."""
+"""The HTTP library behind a transport: httpx, or one that has its names, such as httpx2."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from fluxgate import CallNotPermittedError, FluxgateError, Reason, State
-from fluxgate_httpx._guard import Library
+from fluxgate_httpx._guard import ErrorTypes
 
 
 class Refusal(CallNotPermittedError):
@@ -31,37 +31,37 @@ class Refusal(CallNotPermittedError):
         self.args = (name, state, retry_after, reason)
 
 
-class Binding(NamedTuple):
-    """A library of httpx's kind, for a shell.
+class Library(NamedTuple):
+    """An HTTP library, as the transports and `protect` need it.
 
     Attributes:
-        module: the library itself.
-        library: what the logic has to know of it.
-        home: the module of ours that is bound to it.
+        module: the library's module.
+        errors: its exceptions.
+        home: our module with the transports for it, named in messages.
     """
 
     module: Any
-    library: Library
+    errors: ErrorTypes
     home: str
 
 
-def bind(module: Any, refusal: type[Refusal], *, home: str) -> Binding:
-    """Bind the shells to httpx, or to what has its names."""
-    library = Library(
+def library_of(module: Any, refusal: type[Refusal], *, home: str) -> Library:
+    """The library in `module`, which is httpx or has its names."""
+    errors = ErrorTypes(
         refusal=refusal,
         # A transport that maps no errors of its own raises Python's.
         failures=(module.TransportError, ConnectionError, TimeoutError),
         neutral=(module.LocalProtocolError, module.UnsupportedProtocol),
         pool=module.PoolTimeout,
     )
-    return Binding(module, library, home)
+    return Library(module, errors, home)
 
 
 def wrong_kind(
-    binding: Binding, ours: str, wanted: str, given: object, remedies: dict[str, str]
+    library: Library, ours: str, wanted: str, given: object, remedies: dict[str, str]
 ) -> TypeError:
-    """The complaint about something of another kind than `wanted`, and what to use instead."""
-    module = binding.module
+    """The error for an argument of another kind than `wanted`; it names what to use instead."""
+    module = library.module
     name = module.__name__
     kind = given if isinstance(given, type) else type(given)
     roots = {base.__module__.partition(".")[0] for base in kind.__mro__}
@@ -79,4 +79,4 @@ def wrong_kind(
         other = {"httpx": "fluxgate_httpx", "httpx2": "fluxgate_httpx.httpx2"}
         for root in sorted(roots & other.keys() - {name}):
             said = f"{kind.__name__} belongs to {root}: use {ours} from {other[root]}"
-    return TypeError(f"{ours} of {binding.home} takes an {name}.{wanted}; {said}")
+    return TypeError(f"{ours} of {library.home} takes an {name}.{wanted}; {said}")

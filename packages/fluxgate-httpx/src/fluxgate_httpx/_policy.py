@@ -15,7 +15,7 @@ __all__ = ["HTTPPolicy"]
 
 RetryAfter = Literal["ignore", "respect"]
 
-_ASKING: Final = frozenset({429, 503})
+_RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
 """The statuses whose Retry-After says how long to stay away."""
 _SECONDS: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?", re.ASCII)
 _LONGEST: Final = 64
@@ -45,14 +45,14 @@ class HTTPPolicy:
     """
 
     __slots__ = (
-        "asking",
         "ignore",
         "max_retry_after",
         "neutral_errors",
         "neutral_statuses",
         "retry_after",
+        "retry_after_statuses",
+        "special_statuses",
         "statuses",
-        "telling",
     )
 
     def __init__(
@@ -79,15 +79,17 @@ class HTTPPolicy:
         if retry_after not in ("ignore", "respect"):
             raise ValueError(f'retry_after must be "ignore" or "respect", not {retry_after!r}')
         self.retry_after: RetryAfter = retry_after
-        self.asking = _ASKING if retry_after == "respect" else frozenset[int]()
+        self.retry_after_statuses = (
+            _RETRY_AFTER_STATUSES if retry_after == "respect" else frozenset[int]()
+        )
         if isinstance(max_retry_after, bool) or not isinstance(max_retry_after, (int, float)):
             raise TypeError(f"max_retry_after must be a number of seconds: {max_retry_after!r}")
         if not 0 < max_retry_after < math.inf:
             raise ValueError(f"max_retry_after must be finite and above 0: {max_retry_after}")
         self.max_retry_after = max_retry_after
-        self.telling = self.statuses | self.neutral_statuses | self.asking
+        self.special_statuses = self.statuses | self.neutral_statuses | self.retry_after_statuses
 
-    def asked_for(self, retry_after: str | None, date: str | None = None) -> float | None:
+    def retry_after_seconds(self, retry_after: str | None, date: str | None = None) -> float | None:
         """Seconds for which a server asks to be left alone; None for nothing, or nonsense.
 
         Args:

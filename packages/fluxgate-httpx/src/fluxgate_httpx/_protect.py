@@ -1,47 +1,47 @@
-"""Protecting a client that exists, with all that it was made with."""
+"""Protection of a client that exists: its transports are wrapped where they are."""
 
 from __future__ import annotations
 
 from typing import Any, Unpack
 
 from fluxgate_httpx._guard import Options
-from fluxgate_httpx._library import Binding, wrong_kind
-from fluxgate_httpx._transports import AsyncShell, Shell, SyncShell
+from fluxgate_httpx._library import Library, wrong_kind
+from fluxgate_httpx._transports import AsyncTransportBase, SyncTransportBase, TransportBase
 
 
 def protected(
     client: Any,
-    binding: Binding,
-    sync: type[SyncShell[Any, Any, Any]],
-    asynchronous: type[AsyncShell[Any, Any, Any]],
+    library: Library,
+    sync: type[SyncTransportBase[Any, Any, Any]],
+    asynchronous: type[AsyncTransportBase[Any, Any, Any]],
     **options: Unpack[Options],
 ) -> None:
-    """Put shells around a client's own transport and those of its mounts and proxies."""
-    shell: type[Shell[Any]]
-    if isinstance(client, binding.module.Client):
-        shell = sync
-    elif isinstance(client, binding.module.AsyncClient):
-        shell = asynchronous
+    """Wrap a client's own transport, and those of its mounts and proxies."""
+    kind: type[TransportBase[Any]]
+    if isinstance(client, library.module.Client):
+        kind = sync
+    elif isinstance(client, library.module.AsyncClient):
+        kind = asynchronous
     else:
         remedies = {
             "BaseTransport": "is a transport: use CircuitBreakerTransport(transport)",
             "AsyncBaseTransport": "is a transport: use AsyncCircuitBreakerTransport(transport)",
         }
-        raise wrong_kind(binding, "protect", "Client or AsyncClient", client, remedies)
+        raise wrong_kind(library, "protect", "Client or AsyncClient", client, remedies)
     # httpx has no public way to a client's transports, and Client(transport=...) would lose
     # verify, http2, limits and the environment's proxies.
     transports = {id(each): each for each in (client._transport, *client._mounts.values())}
-    shells: dict[int, Any] = {
-        number: each for number, each in transports.items() if isinstance(each, shell)
+    wrappers: dict[int, Any] = {
+        number: each for number, each in transports.items() if isinstance(each, kind)
     }
-    bare = [each for each in transports.values() if each is not None and id(each) not in shells]
+    bare = [each for each in transports.values() if each is not None and id(each) not in wrappers]
     if not bare:
         return
-    first: Any = next(iter(shells.values()), None)
+    first: Any = next(iter(wrappers.values()), None)
     if first is None or options:
-        first = shell(bare[0], **options)
+        first = kind(bare[0], **options)
     for each in bare:
-        shells[id(each)] = shell._sharing(each, first._guard)
+        wrappers[id(each)] = kind._with_guard(each, first._guard)
     mounts = client._mounts.items()
-    client._mounts = {pattern: shells.get(id(each)) for pattern, each in mounts}
-    client._transport = shells[id(client._transport)]
+    client._mounts = {pattern: wrappers.get(id(each)) for pattern, each in mounts}
+    client._transport = wrappers[id(client._transport)]

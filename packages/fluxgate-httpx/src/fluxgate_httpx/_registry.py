@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias, cast
 
-from fluxgate import AsyncCircuitBreaker, CircuitBreaker, ConfigError
-from fluxgate.config import Config, Factory, load, read
+from fluxgate import AsyncCircuitBreaker, CircuitBreaker
+from fluxgate.config import Config, Factory
+from fluxgate.integration import ConfigSource, as_config, raise_all
 from fluxgate.registry import Registry
 from fluxgate_httpx._key import broader
 
-Breakers: TypeAlias = Factory | Config | Mapping[str, Any] | str | os.PathLike[str]
+CircuitSource: TypeAlias = Factory | ConfigSource
 """Where circuits come from: a function of the key, settings by key, or a TOML file of them."""
 
 MAX_HOSTS: Final = 1024
@@ -33,12 +34,12 @@ class HostConfig(Config):
 
 
 def registry_for(
-    breaker: Breakers | None, registry: Registry | None, max_hosts: int | None
+    circuits: CircuitSource | None, registry: Registry | None, max_hosts: int | None
 ) -> Registry:
     """The registry that those arguments of a transport ask for."""
     if registry is not None:
-        given = "breaker=" if breaker is not None else "max_hosts="
-        if breaker is not None or max_hosts is not None:
+        given = "circuits=" if circuits is not None else "max_hosts="
+        if circuits is not None or max_hosts is not None:
             raise TypeError(
                 f"{given} and registry= contradict each other: a registry makes its own circuits, "
                 "and has a bound. Use Registry(settings, factory=..., max_circuits=...) alone"
@@ -55,36 +56,28 @@ def registry_for(
         raise TypeError(f"max_hosts must be a whole number, not {max_hosts!r}")
     if max_hosts < 1:
         raise ValueError(f"max_hosts must be at least 1, not {max_hosts}")
-    if breaker is None:
+    if circuits is None:
         return Registry(max_circuits=max_hosts)
-    config = _config(breaker)
+    config = _config(circuits)
     if config is None:
-        return Registry(factory=_factory(breaker), max_circuits=max_hosts)
+        return Registry(factory=_factory(circuits), max_circuits=max_hosts)
     own = HostConfig(config.breakers, config.defaults, source=config.source)
-    problems = own.problems()  # now, not when some host is first called
-    if problems:
-        raise ConfigError("\n".join(str(problem) for problem in problems))
+    raise_all(own.problems())  # now, not when some host is first called
     return Registry(own, max_circuits=max_hosts)
 
 
-def _config(given: Any) -> Config | None:
-    """Settings, if that is what was given."""
-    if isinstance(given, Config):
-        return given
-    if isinstance(given, (str, os.PathLike)):
-        return load(cast("str | os.PathLike[str]", given))
-    if not isinstance(given, Mapping):
-        return None
-    settings = cast("Mapping[str, Any]", given)
-    whole = {str(key).lower() for key in settings} & {"defaults", "breakers"}
-    return read(settings) if whole else Config(settings)
+def _config(given: CircuitSource) -> Config | None:
+    """The settings, if that is what was given; None for anything else."""
+    if isinstance(given, (Config, str, os.PathLike, Mapping)) or hasattr(given, "fluxgate"):
+        return as_config(cast("ConfigSource", given), "circuits")
+    return None
 
 
 def _factory(given: Any) -> Factory:
     if isinstance(given, (CircuitBreaker, AsyncCircuitBreaker)):
         raise TypeError(
-            f"breaker= takes a function of the key that makes a breaker, not {given!r}: use "
-            "breaker=lambda key: CircuitBreaker(key, ...), and for one circuit for all hosts "
+            f"circuits= takes a function of the key that makes a breaker, not {given!r}: use "
+            "circuits=lambda key: CircuitBreaker(key, ...), and for one circuit for all hosts "
             'key=lambda url: "all", too'
         )
     if isinstance(given, type):  # a class makes breakers, too
@@ -92,7 +85,7 @@ def _factory(given: Any) -> Factory:
         return lambda key: make(key)
     if not callable(given):
         raise TypeError(
-            "breaker= takes a function of the key that makes a breaker, settings by key, "
+            "circuits= takes a function of the key that makes a breaker, settings by key, "
             f"or the path of a TOML file, not {given!r}"
         )
     return cast("Factory", given)

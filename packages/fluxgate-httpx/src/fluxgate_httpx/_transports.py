@@ -1,7 +1,8 @@
-"""The transports but for their library: a sync and an async shell over a guard.
+"""The transports' base classes, sync and async, for whichever library they are then bound to.
 
-`fluxgate_httpx` binds them to httpx, `fluxgate_httpx.httpx2` to httpx2. All that a shell does of
-its own is to call what it wraps, and to wrap the stream of a body that is still to come.
+`fluxgate_httpx` derives those for httpx from them, `fluxgate_httpx.httpx2` those for httpx2. A
+transport calls the one that it wraps, and wraps the stream of a body that is still to come; every
+decision is the guard's.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from fluxgate import Attempt, CallNotPermittedError
 from fluxgate.integration import leave
 from fluxgate.registry import Registry
 from fluxgate_httpx._bodies import AsyncBody, SyncBody
-from fluxgate_httpx._extension import Healthy
+from fluxgate_httpx._extension import HealthyExtensions
 from fluxgate_httpx._guard import EXTENSION, Admitted, Guard, Moment
 from fluxgate_httpx._key import KeyFunction, by_host
-from fluxgate_httpx._library import Binding, wrong_kind
+from fluxgate_httpx._library import Library, wrong_kind
 from fluxgate_httpx._policy import DEFAULT_POLICY, HTTPPolicy
-from fluxgate_httpx._registry import Breakers
+from fluxgate_httpx._registry import CircuitSource
 
 Wrapped = TypeVar("Wrapped")
 Request = TypeVar("Request")
@@ -31,8 +32,8 @@ class WrongClientError(TypeError, AttributeError):
     """A transport is in a client of the other kind. For `hasattr`, the name isn't there."""
 
 
-class NotHere:
-    """A method that the other kind of transport has: asking for it says which one to use.
+class MethodOfOtherKind:
+    """A method of the other kind of transport: looking it up raises an error with the remedy.
 
     A descriptor, since a class with `__getattr__` finds all its other attributes slowly.
     """
@@ -40,14 +41,14 @@ class NotHere:
     def __init__(self, advice: str) -> None:
         self._advice = advice
 
-    def __get__(self, shell: object, kind: object = None) -> NoReturn:
+    def __get__(self, transport: object, kind: object = None) -> NoReturn:
         raise WrongClientError(self._advice)
 
 
-class Shell(Generic[Wrapped]):
-    """What the two shells have in common."""
+class TransportBase(Generic[Wrapped]):
+    """The sync and the async transport have this in common."""
 
-    _library: ClassVar[Binding]
+    _library: ClassVar[Library]
     _body: ClassVar[type[SyncBody | AsyncBody]]
     _wraps: ClassVar[str]
     _default: ClassVar[str]
@@ -59,7 +60,7 @@ class Shell(Generic[Wrapped]):
         *,
         key: KeyFunction = by_host,
         policy: HTTPPolicy = DEFAULT_POLICY,
-        breaker: Breakers | None = None,
+        circuits: CircuitSource | None = None,
         registry: Registry | None = None,
         settle: Moment = "body",
         slow: Moment = "headers",
@@ -73,10 +74,10 @@ class Shell(Generic[Wrapped]):
             key: which circuit a URL belongs to: `by_host`, `by_origin`, or a function of the URL;
                 None from it means that the request is not protected.
             policy: which answers are failures, and whether to respect `Retry-After`.
-            breaker: where circuits come from: a function of the key that makes a breaker (sync
+            circuits: where circuits come from: a function of the key that makes a breaker (sync
                 or async, the same circuit is under both), a mapping of hosts and patterns such
                 as `*.internal` to settings, a `Config`, or the path of a TOML file.
-            registry: the circuits, to share them with other transports; instead of `breaker`.
+            registry: the circuits, to share them with other transports; instead of `circuits`.
             settle: when a call is over that answered well: `"body"`, when all of it is there, or
                 `"headers"`. Event streams and upgrades are always settled by their headers.
             slow: which time tells whether a call was slow: to the `"headers"`, or to the end of
@@ -93,19 +94,19 @@ class Shell(Generic[Wrapped]):
         if wrapped is None:
             wrapped = getattr(self._library.module, self._default)()
         guard = Guard(
-            self._library.library,
+            self._library.errors,
             key=key,
             policy=policy,
-            breaker=breaker,
+            circuits=circuits,
             registry=registry,
             settle=settle,
             slow=slow,
             on_open=on_open,
             max_hosts=max_hosts,
         )
-        self._take(wrapped, guard)
+        self._set_up(wrapped, guard)
 
-    def _take(self, wrapped: Any, guard: Guard) -> None:
+    def _set_up(self, wrapped: Any, guard: Guard) -> None:
         module = self._library.module
         if not isinstance(wrapped, getattr(module, self._wraps)):
             raise wrong_kind(self._library, type(self).__name__, self._wraps, wrapped, self._wrong)
@@ -113,15 +114,15 @@ class Shell(Generic[Wrapped]):
         self._guard = guard
         self._closed = False
         self._request_type: type[Any] = module.Request
-        self._telling = guard.policy.telling
-        self._healthy = Healthy()
+        self._telling = guard.policy.special_statuses
+        self._healthy = HealthyExtensions()
 
     @classmethod
-    def _sharing(cls, wrapped: object, guard: Guard) -> Self:
-        """A shell around `wrapped` with a guard that others have, too."""
-        shell = cls.__new__(cls)
-        shell._take(wrapped, guard)
-        return shell
+    def _with_guard(cls, wrapped: object, guard: Guard) -> Self:
+        """A transport around `wrapped` with a guard that others have, too."""
+        transport = cls.__new__(cls)
+        transport._set_up(wrapped, guard)
+        return transport
 
     @property
     def wrapped(self) -> Wrapped:
@@ -133,13 +134,13 @@ class Shell(Generic[Wrapped]):
         """The circuits, by key."""
         return self._guard.registry
 
-    def _judge(self, call: Admitted, request: Any, response: Any) -> None:
+    def _answered(self, call: Admitted, request: Any, response: Any) -> None:
         """Settle a call by its response's headers, or see to it that the body's end does it."""
         key, entered, _ = call
         probe = isinstance(entered, Attempt) and entered.probe
         response.extensions[EXTENSION] = {"key": key, "probe": probe, "refused": False}
         whole: bool = response.is_closed  # it brought its whole body along
-        settlement = self._guard.judge(call, request.method, response, whole=whole)
+        settlement = self._guard.answered(call, request.method, response, whole=whole)
         if settlement is not None:
             response.stream = self._body(response.stream, settlement)
 
@@ -162,13 +163,13 @@ class Shell(Generic[Wrapped]):
         return f"<{type(self).__name__} around {self._wrapped!r}: {self.registry!r}>"
 
 
-class SyncShell(Shell[Wrapped], Generic[Wrapped, Request, Response]):
+class SyncTransportBase(TransportBase[Wrapped], Generic[Wrapped, Request, Response]):
     """A sync transport around another."""
 
     _wraps = "BaseTransport"
     _default = "HTTPTransport"
     if not TYPE_CHECKING:
-        __aenter__ = aclose = handle_async_request = NotHere(
+        __aenter__ = aclose = handle_async_request = MethodOfOtherKind(
             "this transport is sync: an AsyncClient takes AsyncCircuitBreakerTransport"
         )
     _wrong: ClassVar[dict[str, str]] = {
@@ -212,7 +213,7 @@ class SyncShell(Shell[Wrapped], Generic[Wrapped, Request, Response]):
             answer.extensions[EXTENSION] = self._healthy[call[0]]
             leave(entered, answer)
         else:
-            self._judge(call, asked, answer)
+            self._answered(call, asked, answer)
         return response
 
     def close(self) -> None:
@@ -240,13 +241,13 @@ class SyncShell(Shell[Wrapped], Generic[Wrapped, Request, Response]):
             transport.__exit__(exc_type, exc_value, traceback)
 
 
-class AsyncShell(Shell[Wrapped], Generic[Wrapped, Request, Response]):
+class AsyncTransportBase(TransportBase[Wrapped], Generic[Wrapped, Request, Response]):
     """An async transport around another."""
 
     _wraps = "AsyncBaseTransport"
     _default = "AsyncHTTPTransport"
     if not TYPE_CHECKING:
-        __enter__ = close = handle_request = NotHere(
+        __enter__ = close = handle_request = MethodOfOtherKind(
             "this transport is async: a Client takes CircuitBreakerTransport"
         )
     _wrong: ClassVar[dict[str, str]] = {
@@ -292,7 +293,7 @@ class AsyncShell(Shell[Wrapped], Generic[Wrapped, Request, Response]):
             answer.extensions[EXTENSION] = self._healthy[call[0]]
             leave(entered, answer)
         else:
-            self._judge(call, asked, answer)
+            self._answered(call, asked, answer)
         return response
 
     async def aclose(self) -> None:

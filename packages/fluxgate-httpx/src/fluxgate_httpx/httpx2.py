@@ -40,7 +40,7 @@ class CircuitOpenError(_library.Refusal, httpx2.TransportError):
     """A circuit refused the request: it was not sent. An `httpx2.TransportError`."""
 
 
-_BINDING = _library.bind(httpx2, CircuitOpenError, home=__name__)
+_LIBRARY = _library.library_of(httpx2, CircuitOpenError, home=__name__)
 
 
 class _Body(_bodies.SyncBody, httpx2.SyncByteStream):
@@ -52,21 +52,21 @@ class _AsyncBody(_bodies.AsyncBody, httpx2.AsyncByteStream):
 
 
 class CircuitBreakerTransport(
-    _transports.SyncShell[httpx2.BaseTransport, httpx2.Request, httpx2.Response],
+    _transports.SyncTransportBase[httpx2.BaseTransport, httpx2.Request, httpx2.Response],
     httpx2.BaseTransport,
 ):
     """A transport for `httpx2.Client` that sends a request if its host's circuit permits it."""
 
-    _library, _body = _BINDING, _Body
+    _library, _body = _LIBRARY, _Body
 
 
 class AsyncCircuitBreakerTransport(
-    _transports.AsyncShell[httpx2.AsyncBaseTransport, httpx2.Request, httpx2.Response],
+    _transports.AsyncTransportBase[httpx2.AsyncBaseTransport, httpx2.Request, httpx2.Response],
     httpx2.AsyncBaseTransport,
 ):
     """A transport for `httpx2.AsyncClient` that sends a request if its circuit permits it."""
 
-    _library, _body = _BINDING, _AsyncBody
+    _library, _body = _LIBRARY, _AsyncBody
 
 
 def protect(client: C, **options: Unpack[_guard.Options]) -> C:
@@ -74,6 +74,6 @@ def protect(client: C, **options: Unpack[_guard.Options]) -> C:
 
     As `fluxgate_httpx.protect`.
     """
-    shells = CircuitBreakerTransport, AsyncCircuitBreakerTransport
-    _protect.protected(client, _BINDING, *shells, **options)
+    kinds = CircuitBreakerTransport, AsyncCircuitBreakerTransport
+    _protect.protected(client, _LIBRARY, *kinds, **options)
     return client

@@ -25,7 +25,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from fluxgate import CallNotPermittedError
 from fluxgate.registry import Registry
 from fluxgate_httpx import HTTPPolicy, by_host, by_origin
-from fluxgate_httpx._guard import Guard, Library, Options, Settlement
+from fluxgate_httpx._guard import ErrorTypes, Guard, Options, Settlement
 from fluxgate_httpx._library import Refusal
 
 __all__ = [
@@ -42,7 +42,7 @@ class CircuitOpenError(Refusal, requests.RequestException):
     """A circuit refused the request: it was not sent. A `requests.RequestException`."""
 
 
-_LIBRARY = Library(
+_ERRORS = ErrorTypes(
     refusal=CircuitOpenError,
     # While a body is read, urllib3's own errors come through.
     failures=(
@@ -78,9 +78,9 @@ class CircuitBreakerAdapter(BaseAdapter):
     """
 
     def __init__(self, wrapped: BaseAdapter | None = None, **options: Unpack[Options]) -> None:
-        self._take(HTTPAdapter() if wrapped is None else wrapped, Guard(_LIBRARY, **options))
+        self._set_up(HTTPAdapter() if wrapped is None else wrapped, Guard(_ERRORS, **options))
 
-    def _take(self, wrapped: BaseAdapter, guard: Guard) -> None:
+    def _set_up(self, wrapped: BaseAdapter, guard: Guard) -> None:
         super().__init__()
         if not isinstance(wrapped, BaseAdapter):
             remedy = "; for a session, use protect(session)"
@@ -92,9 +92,9 @@ class CircuitBreakerAdapter(BaseAdapter):
         self._guard = guard
 
     @classmethod
-    def _sharing(cls, wrapped: BaseAdapter, guard: Guard) -> CircuitBreakerAdapter:
+    def _with_guard(cls, wrapped: BaseAdapter, guard: Guard) -> CircuitBreakerAdapter:
         adapter = cls.__new__(cls)
-        adapter._take(wrapped, guard)
+        adapter._set_up(wrapped, guard)
         return adapter
 
     @property
@@ -146,7 +146,7 @@ class CircuitBreakerAdapter(BaseAdapter):
         answer: Any = response
         answer.connection = self  # over which digest authentication sends its second request
         method, raw = (request.method or "").upper(), answer.raw
-        settlement = guard.judge(call, method, response, whole=not hasattr(raw, "stream"))
+        settlement = guard.answered(call, method, response, whole=not hasattr(raw, "stream"))
         if settlement is not None:
             answer.raw = _Body(raw, settlement)
         return response
@@ -245,6 +245,6 @@ def protect(session: requests.Session, **options: Unpack[Options]) -> requests.S
     for prefix, adapter in list(adapters.items()):
         if not isinstance(adapter, CircuitBreakerAdapter):
             if guard is None:
-                guard = Guard(_LIBRARY, **options)
-            adapters[prefix] = CircuitBreakerAdapter._sharing(adapter, guard)
+                guard = Guard(_ERRORS, **options)
+            adapters[prefix] = CircuitBreakerAdapter._with_guard(adapter, guard)
     return session
