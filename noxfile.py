@@ -142,7 +142,7 @@ if "PYENV_ROOT" in os.environ:  # its interpreters, active or not
     for folder in sorted(Path(os.environ["PYENV_ROOT"], "versions").glob("3.*/bin")):
         os.environ["PATH"] += os.pathsep + str(folder)
 
-PACKAGES = ["fluxgate-core", "fluxgate-django", "fluxgate-fastapi", "fluxgate-httpx"]
+PACKAGES = sorted(path.parent.name for path in ROOT.glob("packages/*/pyproject.toml"))
 PROJECTS = {
     name: nox.project.load_toml(ROOT / "packages" / name / "pyproject.toml")["project"]
     for name in PACKAGES

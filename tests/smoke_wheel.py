@@ -8,12 +8,10 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-IMPORT_NAMES = {
-    "fluxgate-core": "fluxgate",
-    "fluxgate-django": "fluxgate_django",
-    "fluxgate-fastapi": "fluxgate_fastapi",
-    "fluxgate-httpx": "fluxgate_httpx",
-}
+
+def import_name(package: str) -> str:
+    """The module that a package installs: its name with underscores, and the core's short one."""
+    return "fluxgate" if package == "fluxgate-core" else package.replace("-", "_")
 
 
 def check(condition: object, message: str) -> None:
@@ -23,7 +21,7 @@ def check(condition: object, message: str) -> None:
 
 def main(name: str) -> None:
     before = set(sys.modules)
-    module = importlib.import_module(IMPORT_NAMES[name])
+    module = importlib.import_module(import_name(name))
     loaded = {loaded.partition(".")[0] for loaded in set(sys.modules) - before}
 
     folder = Path(module.__file__ or "").parent
