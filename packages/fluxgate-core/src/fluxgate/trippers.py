@@ -38,6 +38,8 @@ class Tripper(Composable, ABC):
         thresholds: durations (seconds) from which a call is slow, as it needs them counted.
         evidence: how many probes it needs before it can judge in half-open.
         fires_on_success: it fires on fast successes alone.
+        mergeable: it judges the added counts of many processes as well as those of one. What
+            isn't mergeable judges each process's own calls, also in a fleet.
     """
 
     __slots__ = ()
@@ -48,6 +50,7 @@ class Tripper(Composable, ABC):
     thresholds: tuple[float, ...] = ()
     evidence: int = 1
     fires_on_success: bool = False
+    mergeable: bool = False
 
     @abstractmethod
     def fires(self, metrics: Metrics) -> bool:
@@ -69,6 +72,10 @@ class Tripper(Composable, ABC):
         """What is left of it in `state`, once the state clauses are folded away."""
         return self
 
+    def merged(self) -> Tripper:
+        """What is left of it for the added counts of many processes."""
+        return self if self.mergeable else NEVER
+
     def __and__(self, other: Tripper) -> Tripper:
         return _And(self, other) if isinstance(other, Tripper) else NotImplemented
 
@@ -78,6 +85,7 @@ class Tripper(Composable, ABC):
 
 class _Always(Tripper):
     __slots__ = ()
+    mergeable = True
     steady = True
     fires_on_success = True
 
@@ -87,6 +95,7 @@ class _Always(Tripper):
 
 class _Never(Tripper):
     __slots__ = ()
+    mergeable = True
     needs_bad = True
     steady = True
 
@@ -102,6 +111,7 @@ class Closed(Tripper):
     """True while the circuit is closed (or metrics-only)."""
 
     __slots__ = ()
+    mergeable = True
 
     def given(self, state: State) -> Tripper:
         return NEVER if state is State.HALF_OPEN else ALWAYS
@@ -114,6 +124,7 @@ class HalfOpened(Tripper):
     """True while the circuit is half-open."""
 
     __slots__ = ()
+    mergeable = True
 
     def given(self, state: State) -> Tripper:
         return ALWAYS if state is State.HALF_OPEN else NEVER
@@ -132,6 +143,7 @@ class MinRequests(Tripper):
     __slots__ = ("count", "minimums")
     __match_args__ = ("count",)
     steady = True
+    mergeable = True
     fires_on_success = True
 
     def __init__(self, count: int) -> None:
@@ -161,6 +173,7 @@ class FailureRate(Tripper):
     __match_args__ = ("ratio",)
     needs_bad = True
     steady = True
+    mergeable = True
 
     def __init__(self, ratio: float) -> None:
         self.ratio = ratio
@@ -186,6 +199,7 @@ class SlowRate(Tripper):
     __match_args__ = ("ratio", "threshold")
     needs_bad = True
     steady = True
+    mergeable = True
 
     def __init__(self, ratio: float, threshold: float) -> None:
         self.ratio = ratio
@@ -211,6 +225,7 @@ class AvgLatency(Tripper):
 
     __slots__ = ("threshold",)
     __match_args__ = ("threshold",)
+    mergeable = True
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
@@ -264,11 +279,12 @@ class FailureStreak(Tripper):
 class _Both(Binary[Tripper], Tripper):
     """What `&` and `|` have in common."""
 
-    __slots__ = ("evidence", "left", "minimums", "right", "steady", "thresholds")
+    __slots__ = ("evidence", "left", "mergeable", "minimums", "right", "steady", "thresholds")
 
     def __init__(self, left: Tripper, right: Tripper) -> None:
         super().__init__(left, right)
         self.steady = left.steady and right.steady
+        self.mergeable = left.mergeable and right.mergeable
         self.minimums = tuple(sorted({*left.minimums, *right.minimums}))
         self.thresholds = tuple(sorted({*left.thresholds, *right.thresholds}))
         self.evidence = max(left.evidence, right.evidence)
@@ -294,12 +310,10 @@ class _And(_Both):
         return telling.explain(metrics)
 
     def given(self, state: State) -> Tripper:
-        left, right = self.left.given(state), self.right.given(state)
-        if left is NEVER or right is NEVER:
-            return NEVER
-        if left is ALWAYS:
-            return right
-        return left if right is ALWAYS else _And(left, right)
+        return _and(self.left.given(state), self.right.given(state))
+
+    def merged(self) -> Tripper:
+        return _and(self.left.merged(), self.right.merged())
 
 
 class _Or(_Both):
@@ -319,9 +333,25 @@ class _Or(_Both):
         return fired.explain(metrics)
 
     def given(self, state: State) -> Tripper:
-        left, right = self.left.given(state), self.right.given(state)
-        if left is ALWAYS or right is ALWAYS:
-            return ALWAYS
-        if left is NEVER:
-            return right
-        return left if right is NEVER else _Or(left, right)
+        return _or(self.left.given(state), self.right.given(state))
+
+    def merged(self) -> Tripper:
+        return _or(self.left.merged(), self.right.merged())
+
+
+def _and(left: Tripper, right: Tripper) -> Tripper:
+    """Both, with what is known already folded away."""
+    if left is NEVER or right is NEVER:
+        return NEVER
+    if left is ALWAYS:
+        return right
+    return left if right is ALWAYS else _And(left, right)
+
+
+def _or(left: Tripper, right: Tripper) -> Tripper:
+    """Either, with what is known already folded away."""
+    if left is ALWAYS or right is ALWAYS:
+        return ALWAYS
+    if left is NEVER:
+        return right
+    return left if right is NEVER else _Or(left, right)

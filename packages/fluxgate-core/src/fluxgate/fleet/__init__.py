@@ -1,0 +1,22 @@
+"""The fleet: one circuit for many processes, and nobody waits for the store.
+
+Each process keeps its circuits as it does without a fleet, and decides about its own calls alone.
+In the background it flushes what it counted to a store (Redis, or a file on one host) and reads
+what all of them counted together. When the merged window fires, one process moves the circuit in
+the store, and every process follows it.
+
+The parts, one concept a module:
+
+    store      the protocol: what a store keeps of a circuit, and its verbs
+    _window    merged windows: which of a store's buckets a policy judges
+    memory     a store inside one process: for tests
+    _sqlite    a store in a file: the processes of one host
+    _redis     a store in Redis or Valkey: any number of hosts
+    _url       which store a URL means
+"""
+
+from __future__ import annotations
+
+from fluxgate.fleet.store import StoreError
+
+__all__ = ["StoreError"]
