@@ -696,7 +696,7 @@ class Breakers(RuleBasedStateMachine):
         assert {name: getattr(totals, name) for name in named} == {
             name: model.counts[name] for name in named
         }
-        assert totals.slow == dict(model.slow)
+        assert totals.slow_counts == dict(model.slow)
         assert totals.duration == model.duration
         pending = sum(
             not flying.ticket.settled and flying.ticket.state != "disabled"

@@ -313,7 +313,7 @@ def test_closed_opens_on_slow_calls_whether_they_fail_or_not(
     assert protected.state is CLOSED
     call(seconds=0.5)
     assert protected.state is OPEN
-    assert protected.totals.slow == {0.5: 2}
+    assert protected.totals.slow_counts == {0.5: 2}
 
 
 def test_expiry_alone_never_trips_the_next_bad_news_does(

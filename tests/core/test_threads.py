@@ -192,13 +192,13 @@ def test_every_call_is_counted_exactly_once(window: Window) -> None:
     assert totals.failures == THREADS * counts["failing"]
     assert totals.ignored == THREADS * counts["ignored"]
     assert totals.cancelled == THREADS * counts["cancelled"]
-    assert totals.slow == {1.0: THREADS * counts["slow"]}
+    assert totals.slow_counts == {1.0: THREADS * counts["slow"]}
     assert totals.stale == totals.rejected == 0
     assert totals.settled == THREADS * CALLS
     assert info.metrics.total_count == min(recorded, window.capacity or recorded)
     if info.metrics.total_count == recorded:
         assert info.metrics.failure_count == totals.failures
-        assert info.metrics.slow_counts == totals.slow
+        assert info.metrics.slow_counts == totals.slow_counts
 
 
 def test_rejections_are_counted_exactly() -> None:

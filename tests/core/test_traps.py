@@ -317,7 +317,7 @@ def test_a_timeout_is_slow(clock: ManualClock) -> None:
             breaker.call(time_out)
     info = breaker.info()
     assert info.state is State.OPEN
-    assert info.totals.slow == {5.0: 2}
+    assert info.totals.slow_counts == {5.0: 2}
     assert info.totals.duration == pytest.approx(10.0)
 
 

@@ -259,7 +259,7 @@ def test_what_could_be_counted_is_there_from_the_start() -> None:
     )
     classic = CircuitBreaker("classic", tripper=Closed() & FailureStreak(9))
     readings = of(reading(breaker, classic))
-    assert readings["api"].totals.slow == {1.0: 0}
+    assert readings["api"].totals.slow_counts == {1.0: 0}
     assert readings["api"].totals.trips == dict.fromkeys(
         ("FailureRate(0.5)", "SlowRate(0.3, 1.0)", "FailureStreak(9)", "open_for()"), 0
     )
@@ -292,7 +292,7 @@ def test_new_settings_bring_their_own_zeros() -> None:
     reader.read()
     breaker.update(tripper=SlowRate(0.5, 2.0))
     totals = of(reader)["api"].totals
-    assert totals.slow == {2.0: 0}
+    assert totals.slow_counts == {2.0: 0}
     assert totals.trips == {"SlowRate(0.5, 2.0)": 0, "open_for()": 0, "FailureStreak(2)": 1}
 
 

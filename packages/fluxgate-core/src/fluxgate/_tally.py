@@ -10,12 +10,14 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from math import inf
+from typing import TypeAlias
 
 from fluxgate.metric import Metrics, Snapshot
 
 __all__ = ["CountTally", "Tally", "TimeTally"]
 
-Slow = tuple[float, ...]
+Thresholds: TypeAlias = tuple[float, ...]
+"""Slow-call thresholds in seconds."""
 
 CHUNK = 256
 """Single durations are collected in chunks of this size."""
@@ -26,19 +28,21 @@ class Tally(Metrics, ABC):
 
     __slots__ = ("failure_count", "failure_streak", "slow_counts", "total_count")
 
-    def __init__(self, thresholds: Slow, streak: int = 0) -> None:
+    def __init__(self, thresholds: Thresholds, streak: int = 0) -> None:
         self.total_count = 0
         self.failure_count = 0
         self.failure_streak = streak
         self.slow_counts = dict.fromkeys(thresholds, 0)
 
     @abstractmethod
-    def add(self, failed: bool, slow: Slow, elapsed: float, nanoseconds: int, now: float) -> int:
+    def add(
+        self, failed: bool, reached: Thresholds, elapsed: float, nanoseconds: int, now: float
+    ) -> int:
         """Record one call and give the count before it.
 
         Args:
             failed: whether it failed.
-            slow: the thresholds that it reached.
+            reached: the slow-call thresholds (seconds) that it reached.
             elapsed: its duration in seconds.
             nanoseconds: the same in whole nanoseconds.
             now: clock time of its end.
@@ -55,7 +59,7 @@ class Tally(Metrics, ABC):
         """
 
     @abstractmethod
-    def retune(self, thresholds: Slow) -> None:
+    def retune(self, thresholds: Thresholds) -> None:
         """Count for other thresholds from now on: a new one starts at 0."""
 
     @abstractmethod
@@ -95,11 +99,11 @@ class CountTally(Tally):
 
     __slots__ = ("_bad", "_chunks", "_gone", "_gone_sum", "_nanoseconds", "_seen", "_size")
 
-    def __init__(self, size: int, thresholds: Slow, streak: int = 0) -> None:
+    def __init__(self, size: int, thresholds: Thresholds, streak: int = 0) -> None:
         super().__init__(thresholds, streak)
         self._size = size
         self._seen = 0
-        self._bad: deque[tuple[int, bool, Slow]] = deque()
+        self._bad: deque[tuple[int, bool, Thresholds]] = deque()
         self._chunks: deque[_Chunk] = deque()
         self._nanoseconds = 0  # of all chunks
         self._gone = 0  # calls of the oldest chunk that have left the window
@@ -117,7 +121,9 @@ class CountTally(Tally):
     def clean(self) -> bool:
         return not self._bad
 
-    def add(self, failed: bool, slow: Slow, elapsed: float, nanoseconds: int, now: float) -> int:
+    def add(
+        self, failed: bool, reached: Thresholds, elapsed: float, nanoseconds: int, now: float
+    ) -> int:
         chunks, before = self._chunks, self.total_count
         if not chunks or len(chunks[-1].durations) >= CHUNK:
             chunks.append(_Chunk([]))
@@ -129,9 +135,9 @@ class CountTally(Tally):
             self.failure_streak += 1
         else:
             self.failure_streak = 0
-        if failed or slow:
-            self._bad.append((self._seen, failed, slow))
-            for threshold in slow:
+        if failed or reached:
+            self._bad.append((self._seen, failed, reached))
+            for threshold in reached:
                 self.slow_counts[threshold] += 1
         return before
 
@@ -166,7 +172,7 @@ class CountTally(Tally):
             for threshold in slow:
                 self.slow_counts[threshold] -= 1
 
-    def retune(self, thresholds: Slow) -> None:
+    def retune(self, thresholds: Thresholds) -> None:
         self.slow_counts = {t: self.slow_counts.get(t, 0) for t in thresholds}
         records = [(n, failed, _kept(slow, thresholds)) for n, failed, slow in self._bad]
         self._bad = deque(record for record in records if record[1] or record[2])
@@ -192,7 +198,7 @@ class _Chunk:
         self.nanoseconds = 0
 
 
-def _kept(slow: Slow, thresholds: Slow) -> Slow:
+def _kept(slow: Thresholds, thresholds: Thresholds) -> Thresholds:
     return tuple(threshold for threshold in slow if threshold in thresholds)
 
 
@@ -217,7 +223,7 @@ class TimeTally(Tally):
 
     __slots__ = ("_buckets", "_count", "_nanoseconds", "_newest", "_width")
 
-    def __init__(self, width: float, buckets: int, thresholds: Slow, streak: int = 0) -> None:
+    def __init__(self, width: float, buckets: int, thresholds: Thresholds, streak: int = 0) -> None:
         super().__init__(thresholds, streak)
         self._width = width
         self._count = buckets
@@ -232,7 +238,9 @@ class TimeTally(Tally):
     def until(self, now: float) -> float:
         return (now // self._width + 1) * self._width
 
-    def add(self, failed: bool, slow: Slow, elapsed: float, nanoseconds: int, now: float) -> int:
+    def add(
+        self, failed: bool, reached: Thresholds, elapsed: float, nanoseconds: int, now: float
+    ) -> int:
         self.failure_streak = self.failure_streak + 1 if failed else 0
         bucket = self._bucket_at(now)
         before = self.total_count
@@ -241,7 +249,7 @@ class TimeTally(Tally):
             if failed:
                 bucket.failures += 1
                 self.failure_count += 1
-            for threshold in slow:
+            for threshold in reached:
                 bucket.slow[threshold] = bucket.slow.get(threshold, 0) + 1
                 self.slow_counts[threshold] += 1
         return before
@@ -288,7 +296,7 @@ class TimeTally(Tally):
             for threshold, count in gone.slow.items():
                 self.slow_counts[threshold] -= count
 
-    def retune(self, thresholds: Slow) -> None:
+    def retune(self, thresholds: Thresholds) -> None:
         self.slow_counts = {t: self.slow_counts.get(t, 0) for t in thresholds}
         for bucket in self._buckets:
             bucket.slow = {t: bucket.slow[t] for t in _kept(tuple(bucket.slow), thresholds)}

@@ -115,7 +115,12 @@ class Attempt:
         except IndexError:
             return None
         lane = circuit.lane
-        if lane is not None and lane is admission and elapsed < lane.fast and end < lane.until:
+        if (
+            lane is not None
+            and lane is admission
+            and elapsed < lane.fast_below
+            and end < lane.until
+        ):
             lane.append(elapsed)
             if len(lane) > 255:
                 circuit.drain(lane)

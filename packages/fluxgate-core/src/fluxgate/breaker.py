@@ -86,7 +86,7 @@ class CircuitBreaker(Front):
             end = clock()
             self._circuit.raised(lane, error, end - start, end)
             raise
-        if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
+        if (elapsed := (end := clock()) - start) < lane.fast_below and end < lane.until:
             lane.append(elapsed)
             if len(lane) > 255:
                 self._circuit.drain(lane)
@@ -144,7 +144,7 @@ class CircuitBreaker(Front):
                 end = clock()
                 circuit.raised(lane, error, end - start, end)
                 raise
-            if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
+            if (elapsed := (end := clock()) - start) < lane.fast_below and end < lane.until:
                 lane.append(elapsed)
                 if len(lane) > 255:
                     circuit.drain(lane)
@@ -228,7 +228,7 @@ class AsyncCircuitBreaker(Front):
             end = clock()
             self._circuit.raised(lane, error, end - start, end)
             raise
-        if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
+        if (elapsed := (end := clock()) - start) < lane.fast_below and end < lane.until:
             lane.append(elapsed)
             if len(lane) > 255:
                 self._circuit.drain(lane)
@@ -302,7 +302,7 @@ class AsyncCircuitBreaker(Front):
                 end = clock()
                 circuit.raised(lane, error, end - start, end)
                 raise
-            if (elapsed := (end := clock()) - start) < lane.fast and end < lane.until:
+            if (elapsed := (end := clock()) - start) < lane.fast_below and end < lane.until:
                 lane.append(elapsed)
                 if len(lane) > 255:
                     circuit.drain(lane)

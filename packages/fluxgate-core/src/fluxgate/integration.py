@@ -71,7 +71,7 @@ def leave(ticket: Ticket, result: object = None) -> None:
     circuit, lane, started = ticket
     clock = circuit.clock
     end = clock()
-    if (elapsed := end - started) < lane.fast and end < lane.until:
+    if (elapsed := end - started) < lane.fast_below and end < lane.until:
         lane.append(elapsed)
         if len(lane) > 255:
             circuit.drain(lane)

@@ -80,7 +80,7 @@ class Totals(Record):
         cancelled: calls that ended with anything but an `Exception`, such as a cancellation.
         stale: calls that were admitted before the latest transition, and moved nothing.
         rejected: calls that were refused.
-        slow: calls that took a threshold (seconds) or more, by threshold.
+        slow_counts: calls that took a threshold (seconds) or more, by threshold.
         duration: seconds that successes and failures took together.
         trips: how often it opened, by the clause of the reason (or "other", past fifty).
         histogram: how many successes and failures took at most so many seconds: by bound,
@@ -93,7 +93,7 @@ class Totals(Record):
     cancelled: int
     stale: int
     rejected: int
-    slow: Mapping[float, int]
+    slow_counts: Mapping[float, int]
     duration: float
     trips: Mapping[str, int]
     histogram: Mapping[float, int]

@@ -65,8 +65,9 @@ class Policy(Strategy):
         "buckets",
         "closed",
         "error_messages",
-        "fast",
+        "fast_below",
         "half_open",
+        "least_threshold",
         "max_half_open_calls",
         "permit",
         "probe_timeout",
@@ -76,7 +77,6 @@ class Policy(Strategy):
         "shadow",
         "shadow_closed",
         "shadow_half_open",
-        "slow",
         "thresholds",
         "tracker",
         "tripper",
@@ -149,10 +149,10 @@ class Policy(Strategy):
         self.shadow_closed, self.shadow_half_open = shadows or (None, None)
         asked = (self.closed, self.half_open, *shadows)
         self.thresholds = tuple(sorted({t for each in asked for t in each.thresholds}))
-        self.slow = min(self.thresholds, default=math.inf)
+        self.least_threshold = min(self.thresholds, default=math.inf)
         # A success below every threshold needs no look at the tripper; but a result tracker must
         # see each result.
-        self.fast = self.slow if result_tracker is None else -math.inf
+        self.fast_below = self.least_threshold if result_tracker is None else -math.inf
         # The live tripper's alone: a shadow must not change what that one sees.
         self.probe_window = CountWindow(max(window.capacity or 100, self.half_open.evidence))
 
@@ -177,6 +177,12 @@ class Policy(Strategy):
                 f"holds {capacity} calls; lower the one or enlarge the other"
             )
         return closed, half_open
+
+    def thresholds_reached(self, elapsed: float) -> tuple[float, ...]:
+        """The slow-call thresholds (seconds) that a call of `elapsed` seconds reached."""
+        if elapsed < self.least_threshold:
+            return ()
+        return tuple(threshold for threshold in self.thresholds if elapsed >= threshold)
 
     def replace(self, **changes: Any) -> Policy:
         """A copy with other settings. Unknown names raise a TypeError that lists the known."""

@@ -191,7 +191,7 @@ class Circuit:
             outcome is Outcome.SUCCESS
             and lane is not None
             and lane.phase is phase
-            and elapsed < lane.fast
+            and elapsed < lane.fast_below
             and end < lane.until
         ):
             lane.append(elapsed)

@@ -63,7 +63,7 @@ class Counters:
         "ignored",
         "nanoseconds",
         "rejected",
-        "slow",
+        "slow_counts",
         "stale",
         "successes",
         "trips",
@@ -77,9 +77,30 @@ class Counters:
         self.stale = 0
         self.rejected = 0
         self.nanoseconds = 0
-        self.slow: dict[float, int] = {}
+        self.slow_counts: dict[float, int] = {}
         self.trips: dict[str, int] = {}
         self.histogram = Histogram(buckets) if buckets else None
+
+    def add(
+        self, failed: bool, reached: tuple[float, ...], elapsed: float, nanoseconds: int
+    ) -> None:
+        """Count a call that succeeded or failed.
+
+        Args:
+            failed: whether it failed.
+            reached: the slow-call thresholds (seconds) that it reached.
+            elapsed: its duration in seconds.
+            nanoseconds: the same in whole nanoseconds.
+        """
+        if failed:
+            self.failures += 1
+        else:
+            self.successes += 1
+        self.nanoseconds += nanoseconds
+        if self.histogram is not None:
+            self.histogram.add(elapsed)
+        for threshold in reached:
+            self.slow_counts[threshold] = self.slow_counts.get(threshold, 0) + 1
 
     def trip(self, clause: str) -> None:
         """Count an opening by what caused it; a tripper of the user's may say anything."""
@@ -97,7 +118,7 @@ class Counters:
             cancelled=self.cancelled,
             stale=self.stale,
             rejected=self.rejected,
-            slow=dict(self.slow),
+            slow_counts=dict(self.slow_counts),
             duration=self.nanoseconds / 1e9,
             trips=dict(self.trips),
             histogram=self.histogram.snapshot() if self.histogram is not None else {},

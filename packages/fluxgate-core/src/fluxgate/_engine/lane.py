@@ -28,21 +28,21 @@ class Lane(list[Any]):
 
     Attributes:
         phase: the phase that admits through it.
-        fast: seconds; a success that took less goes to the journal. -inf: the lane is down, every
-            outcome takes the lock.
+        fast_below: seconds; a success that took less goes to the journal. -inf: the lane is down,
+            every outcome takes the lock.
         until: clock time of the end of the window's current bucket, in which the journal's calls
             have ended.
         at: clock time when it was made, inside that bucket.
     """
 
-    __slots__ = ("_skipped", "at", "fast", "phase", "until")
+    __slots__ = ("_skipped", "at", "fast_below", "phase", "until")
 
     probe = None  # what goes through a lane holds no probe slot
 
-    def __init__(self, phase: Phase, fast: float, until: float, at: float) -> None:
+    def __init__(self, phase: Phase, fast_below: float, until: float, at: float) -> None:
         super().__init__()
         self.phase = phase
-        self.fast = fast
+        self.fast_below = fast_below
         self.until = until
         self.at = at
         self._skipped = 0

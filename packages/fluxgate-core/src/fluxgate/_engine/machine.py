@@ -33,6 +33,7 @@ from fluxgate._engine.lane import Lane
 from fluxgate._engine.phase import RECORDING, Admission, Cause, Notice, Phase
 from fluxgate._engine.transitions import CONTROLS, TRANSITIONS, Event, Outcome
 from fluxgate._engine.verdicts import Verdicts
+from fluxgate._tally import Thresholds
 from fluxgate.policy import Policy
 from fluxgate.signals import Reason
 from fluxgate.state import State
@@ -40,7 +41,8 @@ from fluxgate.trippers import Tripper
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 DISABLED, FORCED_OPEN = State.DISABLED, State.FORCED_OPEN
-SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
+SUCCESS, FAILURE = Outcome.SUCCESS, Outcome.FAILURE
+IGNORED, CANCELLED = Outcome.IGNORED, Outcome.CANCELLED
 
 
 class Machine:
@@ -99,59 +101,73 @@ class Machine:
         now: float,
         cause: Cause | None = None,
     ) -> None:
-        """End a call of `phase`, after `elapsed` seconds, at `now`; if it failed, of `cause`."""
+        """End a call: claim its probe slot, count it, and decide.
+
+        Args:
+            phase: the phase that admitted the call.
+            probe: the token of its slot, if it was a probe.
+            outcome: how it ended.
+            elapsed: its duration in seconds.
+            now: clock time of its end.
+            cause: what it failed with, if it failed and anybody knows.
+        """
         if probe is not None:
-            deadline = phase.probes.pop(probe, None)
-            if deadline is None or now >= deadline:
-                self.verdicts.warn_of_overdue(phase, elapsed)
-            if deadline is None:
-                return  # reclaimed: it was settled then, as ignored
-            if now >= deadline:
-                outcome = IGNORED  # overdue, whether or not anybody wanted its slot
+            claimed = self._claim(phase, probe, outcome, elapsed, now)
+            if claimed is None:
+                return  # its slot was reclaimed: the call was counted then, as ignored
+            outcome = claimed
         if phase.state is DISABLED:
-            return
-        totals = self.totals
+            return  # a disabled circuit counts nothing
         if phase is not self.phase:
-            totals.stale += 1
+            self.totals.stale += 1  # an older generation: the call moves nothing
             return
-        failed = outcome is FAILURE
-        if failed:
-            totals.failures += 1
-            phase.note(cause)
-        elif outcome is SUCCESS:
-            totals.successes += 1
-        elif outcome is IGNORED:
-            totals.ignored += 1
+        if outcome is IGNORED:
+            self.totals.ignored += 1  # neither good nor bad: it has given its slot back
             return
-        else:
-            totals.cancelled += 1
+        if outcome is CANCELLED:
+            self.totals.cancelled += 1  # the caller's doing: no word about the dependency
             return
+        self._count_and_decide(phase, outcome is FAILURE, elapsed, now, cause)
+
+    def _claim(
+        self, phase: Phase, probe: int, outcome: Outcome, elapsed: float, now: float
+    ) -> Outcome | None:
+        """Give a probe's slot back; the outcome that counts, or None if the slot was reclaimed."""
+        deadline = phase.probes.pop(probe, None)
+        if deadline is not None and now < deadline:
+            return outcome
+        self.verdicts.warn_of_overdue(phase, elapsed)
+        return None if deadline is None else IGNORED  # overdue, whether or not its slot was wanted
+
+    def _count_and_decide(
+        self, phase: Phase, failed: bool, elapsed: float, now: float, cause: Cause | None
+    ) -> None:
+        """Count a call of the current phase, and ask the trippers if it may change their answer."""
+        verdicts, tally = self.verdicts, phase.tally
+        reached = phase.policy.thresholds_reached(elapsed)
         nanoseconds = round(elapsed * 1e9)
-        totals.nanoseconds += nanoseconds
-        if totals.histogram is not None:
-            totals.histogram.add(elapsed)
-        slow: tuple[float, ...] = ()
-        if elapsed >= phase.policy.slow:
-            slow = self._slow_at(phase, elapsed)
+        if failed:
+            phase.note(cause)
+        self.totals.add(failed, reached, elapsed, nanoseconds)
         cleared = False
         if phase.would_open or phase.shadow_open:
-            phase.tally.advance(now)  # before there is more bad news: time may have cleared it
-            cleared = phase.would_open and not self.verdicts.fires(phase.tripper, phase.tally)
-            self.verdicts.of_shadow(phase)
-        before = phase.tally.add(failed, slow, elapsed, nanoseconds, now)
+            tally.advance(now)  # before there is more bad news: time may have cleared it
+            cleared = phase.would_open and not verdicts.fires(phase.tripper, tally)
+            verdicts.of_shadow(phase)
+        before = tally.add(failed, reached, elapsed, nanoseconds, now)
         if phase.state is HALF_OPEN:
-            self._judge(phase, failed, now)
+            self._decide_on_probes(phase, failed, now)
             return
         if phase.shadow is not None and (
-            phase.shadow_open or failed or _is_news(phase.shadow, phase, slow, before)
+            phase.shadow_open or failed or _may_fire(phase.shadow, phase, reached, before)
         ):
-            self.verdicts.of_shadow(phase)  # first: the live one may end the phase
-        if failed or _is_news(phase.tripper, phase, slow, before):
+            verdicts.of_shadow(phase)  # first: the live tripper may end the phase
+        if failed or _may_fire(phase.tripper, phase, reached, before):
             if cleared:  # by successes, silently: the next time is news again
                 phase.would_open = False
-            if (reason := self.verdicts.of_calls(phase)) is not None:
+            if (reason := verdicts.of_calls(phase)) is not None:
                 self._move(Event.TRIPPED, now, reason)
-        if phase is self.phase:
+        if phase is self.phase:  # else `_move` has chosen
             self._choose_lane(phase, now)
 
     def absorb(self, lane: Lane, batch: list[float]) -> None:
@@ -305,13 +321,7 @@ class Machine:
             del probes[probe]
             self.totals.ignored += 1
 
-    def _slow_at(self, phase: Phase, elapsed: float) -> tuple[float, ...]:
-        slow = tuple(t for t in phase.policy.thresholds if elapsed >= t)
-        for threshold in slow:
-            self.totals.slow[threshold] = self.totals.slow.get(threshold, 0) + 1
-        return slow
-
-    def _judge(self, phase: Phase, failed: bool, now: float) -> None:
+    def _decide_on_probes(self, phase: Phase, failed: bool, now: float) -> None:
         verdict = self.verdicts.of_probes(phase, failed)
         if verdict is not None:
             fires, reason = verdict
@@ -326,17 +336,22 @@ class Machine:
         up = (tripper.steady and tally.total_count >= phase.minimum) or (
             tripper.needs_bad and tally.clean
         )
-        fast = phase.policy.fast if up else -math.inf
+        fast_below = phase.policy.fast_below if up else -math.inf
         lane = self.lane
-        if lane is None or lane.phase is not phase or lane.fast != fast or now >= lane.until:
-            self.lane = Lane(phase, fast, tally.until(now), now)
+        if (
+            lane is None
+            or lane.phase is not phase
+            or lane.fast_below != fast_below
+            or now >= lane.until
+        ):
+            self.lane = Lane(phase, fast_below, tally.until(now), now)
 
 
-def _is_news(tripper: Tripper, phase: Phase, slow: tuple[float, ...], before: int) -> bool:
+def _may_fire(tripper: Tripper, phase: Phase, reached: Thresholds, before: int) -> bool:
     """Whether a success may have made `tripper` fire."""
     after = phase.tally.total_count
     return (
         not tripper.steady
-        or any(threshold in slow for threshold in tripper.thresholds)
+        or any(threshold in reached for threshold in tripper.thresholds)
         or any(before < minimum <= after for minimum in tripper.minimums)
     )

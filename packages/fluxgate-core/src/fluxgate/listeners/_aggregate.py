@@ -49,8 +49,8 @@ class Reading(NamedTuple):
         name: their name, or `OTHER`.
         state: the worst of their states.
         states: how many of them are in each state; all states are there.
-        totals: their lifetime counts, added. `slow` has every threshold of their policies and
-            `trips` every clause that could open them, from the first reading on, at 0.
+        totals: their lifetime counts, added. `slow_counts` has every threshold of their policies,
+            and `trips` every clause that could open them, from the first reading on, at 0.
         histogram_duration: seconds that the calls in `totals.histogram` took together; less than
             `totals.duration` where some of the circuits have no `buckets`.
         probes: probes in flight, added.
@@ -290,7 +290,7 @@ def _add(one: Totals, other: Totals) -> Totals:
         cancelled=one.cancelled + other.cancelled,
         stale=one.stale + other.stale,
         rejected=one.rejected + other.rejected,
-        slow=_add_by_key(one.slow, other.slow),
+        slow_counts=_add_by_key(one.slow_counts, other.slow_counts),
         duration=one.duration + other.duration,
         trips=_add_by_key(one.trips, other.trips),
         histogram=_add_histograms(one.histogram, other.histogram),
@@ -309,8 +309,8 @@ def _add_histograms(one: Mapping[float, int], other: Mapping[float, int]) -> Map
 
 def _complete(totals: Totals, thresholds: Iterable[float], trips: Mapping[str, int]) -> Totals:
     """The same counts with a 0 for each threshold that no call has reached, and these trips."""
-    slow = {**dict.fromkeys(thresholds, 0), **totals.slow}
-    changed: dict[str, Any] = {**vars(totals), "slow": slow, "trips": trips}
+    slow_counts = {**dict.fromkeys(thresholds, 0), **totals.slow_counts}
+    changed: dict[str, Any] = {**vars(totals), "slow_counts": slow_counts, "trips": trips}
     return Totals(**changed)
 
 

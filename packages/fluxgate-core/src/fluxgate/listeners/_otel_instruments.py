@@ -76,7 +76,7 @@ def _time_buckets(reading: Reading) -> Iterator[Point]:
 
 
 def _slow_calls(reading: Reading) -> Iterator[Point]:
-    for threshold, count in sorted(reading.totals.slow.items()):
+    for threshold, count in sorted(reading.totals.slow_counts.items()):
         yield count, {THRESHOLD: float(threshold)}
 
 

@@ -78,7 +78,7 @@ def _rejections(reading: Reading) -> tuple[Part, ...]:
 
 
 def _slow_calls(reading: Reading) -> Iterator[Part]:
-    for threshold, count in sorted(reading.totals.slow.items()):
+    for threshold, count in sorted(reading.totals.slow_counts.items()):
         yield "_total", (_seconds(threshold),), count
 
 
