@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fluxgate._record import Record
+from fluxgate._values import Record
 from fluxgate.signals import Reason
 from fluxgate.state import State
 

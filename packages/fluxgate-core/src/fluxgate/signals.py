@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeAlias
 
-from fluxgate._record import Record
+from fluxgate._values import Record
 from fluxgate.state import State
 
 __all__ = ["Listener", "Reason", "Signal", "SignalKind"]
