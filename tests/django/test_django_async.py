@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-from asgiref.sync import SyncToAsync, async_to_sync
+from asgiref.sync import SyncToAsync, async_to_sync, iscoroutinefunction, markcoroutinefunction
 from django.core.handlers.asgi import ASGIHandler
 from django.http import Http404, HttpRequest, HttpResponse
 from django.test import AsyncClient, AsyncRequestFactory, Client
@@ -22,7 +22,6 @@ from django.urls import path
 from fluxgate import CallNotPermittedError, CircuitBreaker
 from fluxgate.testing import ManualClock
 from fluxgate_django import breakers, circuit
-from fluxgate_django._async import is_async, mark_async
 
 pytestmark = pytest.mark.usefixtures("fluxgate")
 OURS = "fluxgate_django.middleware.CircuitBreakerMiddleware"
@@ -53,7 +52,7 @@ seen: list[int] = []
 
 def witness(get_response: Any) -> Any:
     """Middleware that notes the thread on both ways."""
-    if is_async(get_response):
+    if iscoroutinefunction(get_response):
 
         async def middleware(request: HttpRequest) -> HttpResponse:
             seen.append(threading.get_ident())
@@ -153,9 +152,9 @@ async def test_an_async_refusal_is_answered(opened: Callable[[str], CircuitBreak
 
 @pytest.mark.asyncio
 async def test_it_is_async_as_what_it_decorates() -> None:
-    assert is_async(search)
-    assert not is_async(sync_search)
-    assert is_async(circuit("search")(functools.partial(search)))
+    assert iscoroutinefunction(search)
+    assert not iscoroutinefunction(sync_search)
+    assert iscoroutinefunction(circuit("search")(functools.partial(search)))
 
 
 @pytest.mark.asyncio
@@ -276,7 +275,7 @@ async def test_whatever_can_be_awaited_is_awaited() -> None:
         """As `as_view()` gives it: marked as async, and gives something to await."""
 
         def __init__(self) -> None:
-            mark_async(self)
+            markcoroutinefunction(self)
 
         def __call__(self) -> asyncio.Future[str]:
             future = asyncio.get_running_loop().create_future()

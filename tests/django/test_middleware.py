@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction
 from django.conf import settings as django_settings
 from django.core.signals import got_request_exception
 from django.db import connection
@@ -24,7 +24,6 @@ from django.urls import path
 from fluxgate import CallNotPermittedError, CircuitBreaker
 from fluxgate.testing import ManualClock
 from fluxgate_django import breakers, circuit
-from fluxgate_django._async import is_async, mark_async
 from fluxgate_django.responses import refusal_response
 from fluxgate_django.signals import circuit_rejected
 
@@ -400,7 +399,7 @@ class RaisingAsync:
 
     def __init__(self, get_response: Any) -> None:
         self.get_response = get_response
-        mark_async(self)
+        markcoroutinefunction(self)
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
         breakers["sessions"].call(int)
@@ -412,8 +411,8 @@ class RaisingInProcessView:
 
     def __init__(self, get_response: Any) -> None:
         self.get_response = get_response
-        if is_async(get_response):
-            mark_async(self)
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
         return self.get_response(request)
@@ -450,8 +449,8 @@ class Fallible:
 
     def __init__(self, get_response: Any) -> None:
         self.get_response = get_response
-        if is_async(get_response):
-            mark_async(self)
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
         return self.get_response(request)

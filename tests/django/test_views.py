@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import ImproperlyConfigured
@@ -20,7 +21,6 @@ from django.views.generic import TemplateView
 
 from fluxgate import CallNotPermittedError, CircuitBreaker
 from fluxgate_django import CircuitMixin, breakers, circuit
-from fluxgate_django._async import is_async
 from fluxgate_django.decorators import uses
 
 pytestmark = pytest.mark.usefixtures("fluxgate")
@@ -96,7 +96,7 @@ async def dispatched(view: Any, **kwargs: Any) -> HttpResponse:
 @pytest.mark.asyncio
 async def test_the_mixin_on_an_async_view(opened: Callable[[str], CircuitBreaker]) -> None:
     view = AsyncSearch.as_view()
-    assert is_async(view)
+    assert iscoroutinefunction(view)
     response = await dispatched(view, word="tea")
     assert response.content.decode() == f"found tea in {threading.get_ident()}"
     with pytest.raises(ValueError, match="failed"):
