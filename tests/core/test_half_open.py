@@ -590,3 +590,23 @@ def test_the_call_that_ends_the_cooldown_is_decided_on_in_half_open(
     refusing.dice.load(0.75)
     assert refusing.refused().state is HALF_OPEN
     assert refusing.moves[-1] == (OPEN, HALF_OPEN)
+
+
+def test_transitions_are_counted(breaker: Callable[..., Protected]) -> None:
+    """By the state that they lead to; setting the state that there is isn't one."""
+    flapping = breaker(tripper=CLASSIC, retry=Cooldown(8.0), permit=All(), max_half_open_calls=1)
+    assert flapping.totals.transitions == {}
+    for _ in range(3):
+        flapping.breaker.open_for(8.0)
+        flapping.clock.advance(8.0)
+        while flapping.state is not State.CLOSED:
+            flapping.succeed()
+    flapping.breaker.reset()
+    flapping.breaker.disable()
+    flapping.breaker.disable()
+    assert flapping.totals.transitions == {
+        State.OPEN: 3,
+        State.HALF_OPEN: 3,
+        State.CLOSED: 3,
+        State.DISABLED: 1,
+    }

@@ -136,6 +136,7 @@ def test_units_and_kinds(observed: Observed) -> None:
         "fluxgate.circuit.call.time": "s",
         "fluxgate.circuit.call.time_buckets": "{call}",
         "fluxgate.circuit.trips": "{trip}",
+        "fluxgate.circuit.transitions": "{transition}",
         "fluxgate.circuit.probes": "{call}",
         "fluxgate.circuit.reopens": "{reopen}",
         "fluxgate.circuit.retry_after": "s",
@@ -151,6 +152,7 @@ def test_units_and_kinds(observed: Observed) -> None:
         "fluxgate.circuit.call.time",
         "fluxgate.circuit.call.time_buckets",
         "fluxgate.circuit.trips",
+        "fluxgate.circuit.transitions",
     }
     assert not hasattr(exported["fluxgate.circuit.reopens"].data, "is_monotonic")
 

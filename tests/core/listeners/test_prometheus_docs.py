@@ -21,8 +21,8 @@ from fluxgate.trippers import FailureStreak, SlowRate
 
 DOCS = Path(__file__).parents[3] / "docs"
 SHIPPED = DOCS / "prometheus"
-METRIC = re.compile(r"\bfluxgate_[a-z_]+")
-SELECTOR = re.compile(r"\b(fluxgate_[a-z_]+)\{([^}]*)\}")
+METRIC = re.compile(r"(?<![:\w])fluxgate_[a-z_]+")  # what a rule records has a colon
+SELECTOR = re.compile(r"(?<![:\w])(fluxgate_[a-z_]+)\{([^}]*)\}")
 MATCHER = re.compile(r'(\w+)(=~|!=|=|!~)"([^"]*)"')
 
 needs_promtool = pytest.mark.skipif(
@@ -60,6 +60,11 @@ def dashboard() -> dict[str, Any]:
 
 
 def rules() -> list[dict[str, Any]]:
+    """The alerts, without what is recorded for them."""
+    return [rule for rule in every_rule() if "alert" in rule]
+
+
+def every_rule() -> list[dict[str, Any]]:
     loaded = yaml.safe_load((SHIPPED / "alerts.yml").read_text("utf-8"))
     return [rule for group in loaded["groups"] for rule in group["rules"]]
 
@@ -73,7 +78,7 @@ def queries(board: dict[str, Any]) -> Iterator[str]:
 
 
 def every_query() -> list[str]:
-    return [*queries(dashboard()), *(rule["expr"] for rule in rules())]
+    return [*queries(dashboard()), *(rule["expr"] for rule in every_rule())]
 
 
 def test_queries_name_series_labels_and_values_that_exist(
@@ -81,11 +86,15 @@ def test_queries_name_series_labels_and_values_that_exist(
 ) -> None:
     for query in every_query():
         names = METRIC.findall(query)
-        assert names
+        assert names or "job_circuit:" in query
         assert set(names) <= labels.keys(), query
         for name, matchers in SELECTOR.findall(query):
             for label, how, value in MATCHER.findall(matchers):
-                if label in ("job", "circuit"):  # the one is Prometheus's, the other the user's
+                if label in (
+                    "job",
+                    "instance",
+                    "circuit",
+                ):  # two are Prometheus's, one is the user's
                     continue
                 wanted = value.split("|") if how == "=~" else [value]
                 assert set(wanted) <= labels[name][label], query
@@ -135,7 +144,14 @@ def test_the_dashboard_is_one_that_grafana_imports() -> None:
         assert len(set(references)) == len(references)
         for target in panel["targets"]:
             assert target["datasource"] == own
-            assert "$job" in target["expr"]
+            assert 'job=~"$job", instance=~"$instance"' in target["expr"]
+
+
+def test_rows_are_by_job_and_circuit() -> None:
+    """Two services may each have a circuit of one name."""
+    for query in queries(dashboard()):
+        for labels in re.findall(r"\b(?:by|on) \(([^)]*)\)", query):
+            assert ("circuit" in labels) <= ("job, circuit" in labels), query
 
 
 def test_the_dashboard_names_the_states_by_their_severity() -> None:
@@ -215,7 +231,13 @@ def test_promtool_finds_the_alerts_right() -> None:
 @needs_promtool
 def test_promtool_can_read_every_query_of_the_dashboard(tmp_path: Path) -> None:
     """As recording rules, with Grafana's variables filled in."""
-    filled = {"$__rate_interval": "5m", "$__range": "1h", "$job": ".*", "$circuit": ".*"}
+    filled = {
+        "$__rate_interval": "5m",
+        "$__range": "1h",
+        "$job": ".*",
+        "$instance": ".*",
+        "$circuit": ".*",
+    }
     records = []
     for number, query in enumerate(queries(dashboard())):
         for variable, value in filled.items():

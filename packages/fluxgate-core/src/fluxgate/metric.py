@@ -83,6 +83,8 @@ class Totals(Record):
         slow_counts: calls that took a threshold (seconds) or more, by threshold.
         duration: seconds that successes and failures took together.
         trips: how often it opened, by the clause of the reason (or "other", past fifty).
+        transitions: how often it entered a state, by that state; those that it never entered are
+            not there.
         histogram: how many successes and failures took at most so many seconds: by bound,
             ascending, the last one infinity; empty without the setting `buckets`.
     """
@@ -96,6 +98,7 @@ class Totals(Record):
     slow_counts: Mapping[float, int]
     duration: float
     trips: Mapping[str, int]
+    transitions: Mapping[State, int]
     histogram: Mapping[float, int]
 
     @property

@@ -7,6 +7,7 @@ from math import inf
 from typing import Final
 
 from fluxgate.metric import Totals
+from fluxgate.state import State
 
 MAX_CLAUSES: Final = 50
 """How many clauses trips are told apart by; more, and they count as "other"."""
@@ -66,6 +67,7 @@ class Counters:
         "slow_counts",
         "stale",
         "successes",
+        "transitions",
         "trips",
     )
 
@@ -79,6 +81,7 @@ class Counters:
         self.nanoseconds = 0
         self.slow_counts: dict[float, int] = {}
         self.trips: dict[str, int] = {}
+        self.transitions: dict[State, int] = {}
         self.histogram = Histogram(buckets) if buckets else None
 
     def add(
@@ -109,6 +112,10 @@ class Counters:
             clause = "other"
         trips[clause] = trips.get(clause, 0) + 1
 
+    def enter(self, state: State) -> None:
+        """Count a transition by the state that it leads to."""
+        self.transitions[state] = self.transitions.get(state, 0) + 1
+
     def snapshot(self) -> Totals:
         """The counts as they stand."""
         return Totals(
@@ -121,5 +128,6 @@ class Counters:
             slow_counts=dict(self.slow_counts),
             duration=self.nanoseconds / 1e9,
             trips=dict(self.trips),
+            transitions=dict(self.transitions),
             histogram=self.histogram.snapshot() if self.histogram is not None else {},
         )

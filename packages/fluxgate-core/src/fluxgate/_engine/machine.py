@@ -291,6 +291,7 @@ class Machine:
         if state is old.state:
             self.verdicts.withdraw(old, reason)
         else:
+            self.totals.enter(state)
             self.outbox.append(Notice(old.state, state, phase.generation, reason))
         self._begin(phase, now)
         return phase

@@ -89,6 +89,11 @@ def _trips(reading: Reading) -> Iterator[Point]:
         yield count, {CLAUSE: clause}
 
 
+def _transitions(reading: Reading) -> Iterator[Point]:
+    for state, count in reading.totals.transitions.items():
+        yield count, {STATE: state.value}
+
+
 def _probes(reading: Reading) -> Iterator[Point]:
     yield reading.probes, {}
 
@@ -157,6 +162,13 @@ INSTRUMENTS: Final = (
         "{trip}",
         "How often the circuit opened, by what caused it.",
         _trips,
+    ),
+    Instrument(
+        "fluxgate.circuit.transitions",
+        Kind.COUNTER,
+        "{transition}",
+        "How often the circuit entered a state, by that state.",
+        _transitions,
     ),
     Instrument(
         "fluxgate.circuit.probes",

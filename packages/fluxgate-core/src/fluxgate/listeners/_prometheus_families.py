@@ -104,6 +104,11 @@ def _trips(reading: Reading) -> Iterator[Part]:
         yield "_total", (reason,), count
 
 
+def _transitions(reading: Reading) -> Iterator[Part]:
+    for state, count in reading.totals.transitions.items():
+        yield "_total", (state.value,), count
+
+
 def _probes(reading: Reading) -> tuple[Part, ...]:
     return (("", (), reading.probes),)
 
@@ -192,6 +197,13 @@ FAMILIES: Final = (
         "How often the circuit opened, by what caused it.",
         _trips,
         labels=("reason",),
+    ),
+    Family(
+        "fluxgate_circuit_transitions",
+        "counter",
+        "How often the circuit entered a state, by that state.",
+        _transitions,
+        labels=("state",),
     ),
     Family(
         "fluxgate_probes_in_flight",
