@@ -14,8 +14,8 @@ import pytest
 from fluxgate import Policy, State
 from fluxgate._engine.transitions import TRANSITIONS, Event
 from fluxgate.cli import main
-from fluxgate.cli._diagram.svg import drawn
-from fluxgate.cli._diagram.text import sketch
+from fluxgate.cli._diagram.svg import svg_diagram
+from fluxgate.cli._diagram.text import text_diagram
 from fluxgate.cli._states import BY_HAND, OWN, SHORTLY, from_anywhere, in_words, label, moves
 from fluxgate.retries import Backoff, Never
 from fluxgate.trippers import Closed, FailureRate, MinRequests, SlowRate
@@ -53,7 +53,7 @@ def test_every_state_and_event_has_its_words() -> None:
     assert set(BY_HAND) == set(from_anywhere().values()) - {State.CLOSED}
 
 
-@pytest.mark.parametrize("picture", [drawn(), sketch()], ids=["svg", "characters"])
+@pytest.mark.parametrize("picture", [svg_diagram(), text_diagram()], ids=["svg", "characters"])
 def test_every_state_and_every_arrow_is_in_the_picture(picture: str) -> None:
     shown = picture.partition("</desc>")[2] or picture
     shown = re.sub(r">\w+(\(\))?: .*<", "", shown)  # the legend
@@ -69,7 +69,7 @@ def test_every_state_and_every_arrow_is_in_the_picture(picture: str) -> None:
         assert shown.count('marker-end="url(#tip)"') == arrows
 
 
-@pytest.mark.parametrize("draw", [drawn, sketch])
+@pytest.mark.parametrize("draw", [svg_diagram, text_diagram])
 def test_a_transition_that_has_no_place_is_no_secret(
     draw: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,8 +175,8 @@ def strokes(svg: ET.Element) -> Iterator[Area]:
 
 
 PICTURES = {
-    "general": drawn(),
-    "long": drawn(
+    "general": svg_diagram(),
+    "long": svg_diagram(
         Policy(
             tripper=MinRequests(20)
             & (FailureRate(0.5) | SlowRate(0.3, 1.0))
@@ -185,7 +185,7 @@ PICTURES = {
         ),
         name="a-name-that-is-much-longer-than-any.name.of.a.circuit.should.be:all-in-all",
     ),
-    "short": drawn(Policy(retry=Never()), marked=State.HALF_OPEN),
+    "short": svg_diagram(Policy(retry=Never()), marked=State.HALF_OPEN),
 }
 
 
@@ -226,7 +226,7 @@ def test_boxes_hold_their_words_and_stand_apart(picture: str) -> None:
 
 def test_it_can_be_heard() -> None:
     """For those who can't see it: a role, a title, and all transitions in words."""
-    svg = ET.fromstring(drawn())
+    svg = ET.fromstring(svg_diagram())
     assert svg.get("role") == "img"
     ids = {element.get("id"): element for element in svg if element.get("id")}
     title, description = (ids[each] for each in (svg.get("aria-labelledby") or "").split())
@@ -249,7 +249,7 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_it_can_be_read_by_day_and_by_night(dark: bool) -> None:
-    style = ET.fromstring(drawn()).findtext(f"{SVG}style") or ""
+    style = ET.fromstring(svg_diagram()).findtext(f"{SVG}style") or ""
     day, night = style.split("@media (prefers-color-scheme: dark)")
     rules: dict[str, str] = {}
     for text in (day, night)[: 1 + dark]:

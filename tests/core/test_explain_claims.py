@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fluxgate import CircuitBreaker, Policy, State
-from fluxgate.cli._explain.explanation import RATES, explained
+from fluxgate.cli._explain.explanation import RATES, explain
 from fluxgate.cli._explain.report import Report
 from fluxgate.permits import All
 from fluxgate.retries import Always, Backoff, Cooldown, Never, Retry
@@ -148,7 +148,7 @@ tried = settings(
 @example(Policy())
 @example(Policy(tripper=FailureStreak(5) | (Closed() & AvgLatency(1.0))))
 def test_how_many_failures_open_it_at_the_start(policy: Policy) -> None:
-    text = text_of(explained(policy))
+    text = text_of(explain(policy))
     count = number(r"Just started, it opens after ([\d,]+) calls? if all of them fail", text)
     if "Just started, it opens on the first call, if that fails" in text:
         count = 1
@@ -169,7 +169,7 @@ def test_how_many_failures_open_it_at_the_start(policy: Policy) -> None:
 @example(Policy())
 def test_good_calls(policy: Policy) -> None:
     """They open nothing by themselves, but one may be the last that is needed."""
-    text = text_of(explained(policy))
+    text = text_of(explain(policy))
     if "As long as all calls succeed in time, it stays closed" in text:
         breaker = Breaker(policy)
         breaker.good(LONG)
@@ -187,7 +187,7 @@ def test_good_calls(policy: Policy) -> None:
 @given(policies())
 @example(Policy())
 def test_how_many_of_so_many_must_fail(policy: Policy) -> None:
-    text = text_of(explained(policy))
+    text = text_of(explain(policy))
     for found in re.finditer(r"Of ([\d,]+) calls, ([\d,]+) failures? open it", text):
         total, failures = (int(each.replace(",", "")) for each in found.groups())
         breaker = Breaker(policy)
@@ -207,7 +207,7 @@ def test_how_many_of_so_many_must_fail(policy: Policy) -> None:
 @example(Policy())
 def test_what_opens_it(policy: Policy) -> None:
     """The table of troubles, row by row; "stays closed" is tried for longer than it was."""
-    for what, cold, *warm in table(explained(policy), "trouble"):
+    for what, cold, *warm in table(explain(policy), "trouble"):
         if (slow := re.fullmatch(r"every call succeeds, after (.*)", what)) is not None:
             share, elapsed = (1, 1), seconds(slow[1])
         elif what == "every call fails at once":
@@ -235,7 +235,7 @@ def test_what_opens_it(policy: Policy) -> None:
 @example(Policy(window=TimeWindow(60.0)))
 @example(Policy(window=TimeWindow(60.0), tripper=FailureStreak(5)))
 def test_how_soon_an_outage_shows(policy: Policy) -> None:
-    report = explained(policy)
+    report = explain(policy)
     notes = [t.note for section in report.sections for t in section.tables]
     if not any("if every call fails from then on" in note for note in notes):
         return  # it does not mind failures, and the table is about slow calls
@@ -263,7 +263,7 @@ def test_how_soon_an_outage_shows(policy: Policy) -> None:
 @example(Policy(tripper=Closed() & FailureRate(0.5)))
 @example(Policy(tripper=FailureStreak(3)))
 def test_what_probes_do(policy: Policy) -> None:
-    text = text_of(explained(policy))
+    text = text_of(explain(policy))
     breaker = Breaker(policy)
     breaker.open_up()
     if breaker.state is not State.OPEN:
@@ -309,7 +309,7 @@ def test_what_probes_do(policy: Policy) -> None:
 @example(Policy(window=TimeWindow(60.0)))
 def test_too_little_traffic(policy: Policy) -> None:
     """Fewer calls in a window than it needs: as bad as they may be, it stays closed."""
-    text = text_of(explained(policy))
+    text = text_of(explain(policy))
     fewest = number(r"with fewer than ([\d,]+) calls in", text)
     if fewest is None:
         return
@@ -328,7 +328,7 @@ def test_too_little_traffic(policy: Policy) -> None:
 @tried
 @given(policies())
 def test_a_policy_that_sees_no_slow_calls(policy: Policy) -> None:
-    text = text_of(explained(policy))
+    text = text_of(explain(policy))
     breaker = Breaker(policy)
     for _ in range(LONG):
         breaker.breaker.attempt().succeed(elapsed=1e6)
@@ -359,7 +359,7 @@ def test_a_policy_that_sees_no_slow_calls(policy: Policy) -> None:
 )
 def test_how_long_it_stays_open(retry: Retry, says: str, delays: list[float]) -> None:
     policy = Policy(retry=retry, tripper=Closed() & FailureRate(0.5))
-    assert says in text_of(explained(policy))
+    assert says in text_of(explain(policy))
     breaker = Breaker(policy)
     for delay in delays:
         breaker.bad()
@@ -370,7 +370,7 @@ def test_how_long_it_stays_open(retry: Retry, says: str, delays: list[float]) ->
 
 def test_a_ramp_takes_as_long_as_it_says() -> None:
     """On average: the share that the permit admits, added up call by call."""
-    rows = dict(table(explained(Policy(), state=State.HALF_OPEN), "traffic"))
+    rows = dict(table(explain(Policy(), state=State.HALF_OPEN), "traffic"))
     admitted, call = 0.0, 0
     while True:
         admitted += 0.1 + 0.9 * min(call / 60.0, 1.0)  # RampUp(0.1, 1.0, 60.0), 1 call/s

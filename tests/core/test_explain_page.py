@@ -39,6 +39,13 @@ def test_the_pages_commands(
         assert re.fullmatch(pattern, printed), printed
 
 
+def test_the_pages_snippets(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a line's comment shows is what it prints."""
+    for snippet in re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
+        exec(snippet, {})
+        assert capsys.readouterr().out.splitlines() == re.findall(r"\)  # (.*)$", snippet, re.M)
+
+
 def test_the_page_has_all_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["explain", "--help"])

@@ -93,6 +93,14 @@ class Strategy:
         args += [f"{name}={value!r}" for name, value in values.items()]
         return f"{type(self).__name__}({', '.join(args)})"
 
+    def describe(self) -> str:
+        """The strategy in plain words; where a class has none of its own, its expression.
+
+        `python -m fluxgate explain` and Django's `manage.py fluxgate show` print it. Which part of
+        a sentence the words are, each base class says in its own `describe`.
+        """
+        return repr(self)
+
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
@@ -109,6 +117,11 @@ class Composable(Strategy):
 
     symbol: ClassVar[str] = ""
     """The operator that this is the result of; empty for a plain clause."""
+
+    @property
+    def conjunction(self) -> str:
+        """The word that joins the parts of `describe()`: `and`, `or`; empty if it has one part."""
+        return {"&": "and", "|": "or"}.get(self.symbol, "")
 
     def __bool__(self) -> bool:
         # Python's `a and b` would silently be `b`.
@@ -135,6 +148,17 @@ class Binary(Composable, Generic[Part]):
         left = operand(self.left, inside=self.symbol)
         right = operand(self.right, inside=self.symbol, is_right=True)
         return f"{left} {self.symbol} {right}"
+
+    def describe(self) -> str:
+        """The words of both, with `and` or `or` between them."""
+        word = self.conjunction
+        return f"{described(self.left, word)} {word} {described(self.right, word)}"
+
+
+def described(part: Composable, inside: str) -> str:
+    """The words of `part` beside the word `inside`, in parentheses where it has another."""
+    words = part.describe()
+    return f"({words})" if part.conjunction not in ("", inside) else words
 
 
 _BINDING = {"|": 1, "&": 2, "~": 3, "": 4}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from fluxgate._values import Strategy, check_above_zero, check_ratio
+from fluxgate._words import percent, seconds
 
 __all__ = ["All", "Permit", "RampUp", "Random"]
 
@@ -18,6 +19,10 @@ class Permit(Strategy, ABC):
     def ratio(self, elapsed: float) -> float:
         """The share of calls (ratio 0-1) to admit, `elapsed` seconds after half-open began."""
 
+    def describe(self) -> str:
+        """Which calls are probes, as a clause that can follow "half-open,"."""
+        return f"{self!r} decides which share of the calls is admitted as probes"
+
 
 class All(Permit):
     """Admit every call for which a probe slot is free."""
@@ -26,6 +31,9 @@ class All(Permit):
 
     def ratio(self, elapsed: float) -> float:
         return 1.0
+
+    def describe(self) -> str:
+        return "every call is admitted as a probe"
 
 
 class Random(Permit):
@@ -44,6 +52,9 @@ class Random(Permit):
 
     def ratio(self, elapsed: float) -> float:
         return self.share
+
+    def describe(self) -> str:
+        return f"{percent(self.share)} of the calls are admitted as probes"
 
 
 class RampUp(Permit):
@@ -71,3 +82,7 @@ class RampUp(Permit):
     def ratio(self, elapsed: float) -> float:
         share = min(max(elapsed / self.duration, 0.0), 1.0)
         return self.initial + (self.final - self.initial) * share
+
+    def describe(self) -> str:
+        first = f"{percent(self.initial)} of the calls are admitted as probes at first"
+        return f"{first}, {percent(self.final)} after {seconds(self.duration)}"

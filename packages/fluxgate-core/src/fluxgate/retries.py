@@ -6,8 +6,12 @@ import math
 from abc import ABC, abstractmethod
 
 from fluxgate._values import Strategy, check_above_zero, check_duration, check_jitter
+from fluxgate._words import percent, seconds
 
 __all__ = ["Always", "Backoff", "Cooldown", "Never", "Retry"]
+
+_SERIES = 16
+"""How many openings in a row `openings()` looks at."""
 
 
 class Retry(Strategy, ABC):
@@ -29,6 +33,46 @@ class Retry(Strategy, ABC):
             reopens: how often the circuit has gone from half-open back to open since it was
                 last closed; 0 at the first opening.
         """
+
+    def openings(self) -> list[float]:
+        """The lengths (seconds) of the first openings in a row, until they change no more.
+
+        Jitter aside. At most 16 are looked at.
+        """
+        lengths: list[float] = []
+        for reopens in range(_SERIES):
+            try:
+                delay = float(self.delay(reopens))
+            except Exception:
+                delay = math.nan
+            if not delay >= 0:
+                delay = 60.0  # as a circuit takes a retry that raises or returns no duration
+            if lengths and delay == lengths[-1]:
+                break
+            lengths.append(delay)
+        return lengths
+
+    def describe(self) -> str:
+        """How long the circuit stays open, as words that can follow "it stays open".
+
+        They are made of what `delay` returns for the first openings, so a retry of your own has
+        them without writing any.
+        """
+        lengths = self.openings()
+        if lengths == [math.inf]:
+            return "until somebody calls reset()"
+        if lengths == [0]:
+            return "0 s: the very next call probes"
+        shown = [seconds(each) if each < math.inf else "until reset()" for each in lengths]
+        text = shown[0]
+        if len(shown) > 1:
+            later = shown[1:] if len(shown) <= 6 else [*shown[1:5], "…", shown[-1]]
+            # The series was cut off while it still changed, or it has come to rest.
+            end = " and on" if len(lengths) == _SERIES else " from then on"
+            text = f"{text} at first; after each failed recovery {', '.join(later)}{end}"
+        if self.jitter_ratio:
+            text += f"; each time ± {percent(self.jitter_ratio)} by chance"
+        return text
 
 
 class Always(Retry):

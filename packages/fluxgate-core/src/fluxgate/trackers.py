@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from fluxgate import _dotted
-from fluxgate._values import Binary, Composable, operand
+from fluxgate._values import Binary, Composable, described, operand
+from fluxgate._words import listed
 
 __all__ = ["All", "Custom", "Tracker", "TypeOf"]
 
@@ -23,6 +24,10 @@ class Tracker(Composable, ABC):
     @abstractmethod
     def tracks(self, error: Exception) -> bool:
         """Whether `error` counts as a failure; if not, its call is ignored."""
+
+    def describe(self) -> str:
+        """Which exceptions are failures, as words that can follow "exceptions that are"."""
+        return f"tracked by {self!r}"
 
     def __and__(self, other: Tracker) -> Tracker:
         return _And(self, other) if isinstance(other, Tracker) else NotImplemented
@@ -41,6 +46,9 @@ class All(Tracker):
 
     def tracks(self, error: Exception) -> bool:
         return True
+
+    def describe(self) -> str:
+        return "of any type"
 
 
 class TypeOf(Tracker):
@@ -76,6 +84,13 @@ class TypeOf(Tracker):
     def tracks(self, error: Exception) -> bool:
         return isinstance(error, self.types)
 
+    @property
+    def conjunction(self) -> str:
+        return "or" if len(self.types) > 1 else ""
+
+    def describe(self) -> str:
+        return listed(map(_dotted.name_of, self.types), "or")
+
     def __repr__(self) -> str:
         return f"TypeOf({', '.join(_quoted(kind) for kind in self.types)})"
 
@@ -102,6 +117,9 @@ class Custom(Tracker):
 
     def tracks(self, error: Exception) -> bool:
         return bool(self.predicate(error))
+
+    def describe(self) -> str:
+        return f"accepted by {_dotted.name_of(self.predicate)}"
 
     def __repr__(self) -> str:
         return f"Custom({_quoted(self.predicate)})"
@@ -136,6 +154,9 @@ class _Not(Tracker):
 
     def __repr__(self) -> str:
         return f"~{operand(self.inner, inside='~')}"
+
+    def describe(self) -> str:
+        return f"not {described(self.inner, 'not')}"
 
 
 def _quoted(target: object) -> str:

@@ -1,10 +1,10 @@
-"""When a circuit opens. Clauses combine with `&` and `|`.
+"""Trippers: rules for when a circuit opens. Clauses combine with `&` and `|`.
 
 Every comparison is "at least": `FailureRate(0.5)` fires at 0.5.
 
-For your own, subclass `Tripper`, write `fires`, and keep it a pure function of the metrics.
-A subclass that declares nothing else is asked after every call; what the attributes of `Tripper`
-say lets a circuit skip that for calls which can't change the answer.
+For your own, subclass `Tripper`, write `fires` as a pure function of the metrics, and `describe`
+for people who read the policy. A subclass that declares nothing else is asked after every call;
+the attributes of `Tripper` let a circuit skip that for calls which can't change the answer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 from fluxgate._values import Binary, Composable, check_above_zero, check_count, check_ratio
+from fluxgate._words import number, percent, seconds
 from fluxgate.metric import Metrics
 from fluxgate.signals import Reason
 from fluxgate.state import State
@@ -76,6 +77,10 @@ class Tripper(Composable, ABC):
         """What is left of it for the added counts of many processes."""
         return self if self.mergeable else NEVER
 
+    def describe(self) -> str:
+        """When it fires, as a clause that can follow "it opens when"."""
+        return f"{self!r} fires"
+
     def __and__(self, other: Tripper) -> Tripper:
         return _And(self, other) if isinstance(other, Tripper) else NotImplemented
 
@@ -116,6 +121,9 @@ class Closed(Tripper):
     def given(self, state: State) -> Tripper:
         return NEVER if state is State.HALF_OPEN else ALWAYS
 
+    def describe(self) -> str:
+        return "the circuit is closed"
+
     def fires(self, metrics: Metrics) -> bool:
         raise TypeError("Closed() is folded away by given(state) before anything is judged")
 
@@ -128,6 +136,9 @@ class HalfOpened(Tripper):
 
     def given(self, state: State) -> Tripper:
         return ALWAYS if state is State.HALF_OPEN else NEVER
+
+    def describe(self) -> str:
+        return "the circuit is half-open"
 
     def fires(self, metrics: Metrics) -> bool:
         raise TypeError("HalfOpened() is folded away by given(state) before anything is judged")
@@ -161,6 +172,9 @@ class MinRequests(Tripper):
     def measure(self, metrics: Metrics) -> float:
         return metrics.total_count
 
+    def describe(self) -> str:
+        return f"there {'is' if self.count == 1 else 'are'} at least {number(self.count, 'call')}"
+
 
 class FailureRate(Tripper):
     """Fires when failures / calls >= `ratio`.
@@ -185,6 +199,9 @@ class FailureRate(Tripper):
 
     def measure(self, metrics: Metrics) -> float | None:
         return metrics.failure_rate
+
+    def describe(self) -> str:
+        return f"at least {percent(self.ratio)} of the calls failed"
 
 
 class SlowRate(Tripper):
@@ -215,6 +232,10 @@ class SlowRate(Tripper):
     def measure(self, metrics: Metrics) -> float | None:
         return metrics.slow_rate(self.threshold)
 
+    def describe(self) -> str:
+        share, limit = percent(self.ratio), seconds(self.threshold)
+        return f"at least {share} of the calls took {limit} or longer"
+
 
 class AvgLatency(Tripper):
     """Fires when the mean duration of the calls in the window reaches `threshold`.
@@ -237,6 +258,9 @@ class AvgLatency(Tripper):
 
     def measure(self, metrics: Metrics) -> float | None:
         return metrics.avg_duration
+
+    def describe(self) -> str:
+        return f"the calls took {seconds(self.threshold)} or longer on average"
 
 
 class FailureStreak(Tripper):
@@ -274,6 +298,11 @@ class FailureStreak(Tripper):
 
     def explain(self, metrics: Metrics) -> Reason:
         return Reason(repr(self), metrics.failure_streak, metrics.failure_streak)
+
+    def describe(self) -> str:
+        if self.count == 1:
+            return "the last call failed"
+        return f"the last {number(self.count, 'call')} all failed"
 
 
 class _Both(Binary[Tripper], Tripper):

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 
 from fluxgate._tally import CountTally, Tally, TimeTally
 from fluxgate._values import Strategy, check_above_zero, check_count
+from fluxgate._words import number, seconds
 
 __all__ = ["CountWindow", "TimeWindow", "Window"]
 
@@ -32,6 +33,10 @@ class Window(Strategy, ABC):
             streak: failures in a row so far; a streak outlives the window.
         """
 
+    def describe(self) -> str:
+        """Which calls are judged, as words that can follow "it judges"."""
+        return f"the calls that {self!r} holds"
+
 
 class CountWindow(Window):
     """The last `size` calls.
@@ -54,6 +59,9 @@ class CountWindow(Window):
     def tally(self, thresholds: tuple[float, ...], streak: int = 0) -> Tally:
         return CountTally(self.size, thresholds, streak)
 
+    def describe(self) -> str:
+        return f"the last {number(self.size, 'call')}, however old"
+
 
 class TimeWindow(Window):
     """The calls of the last `size` seconds, forgotten bucket by bucket.
@@ -75,3 +83,6 @@ class TimeWindow(Window):
 
     def tally(self, thresholds: tuple[float, ...], streak: int = 0) -> Tally:
         return TimeTally(self.size / self.buckets, self.buckets, thresholds, streak)
+
+    def describe(self) -> str:
+        return f"the calls of the last {seconds(self.size)}"

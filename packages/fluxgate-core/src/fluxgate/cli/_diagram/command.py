@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fluxgate.cli._diagram.svg import drawn
+from fluxgate.cli._diagram.svg import svg_diagram
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,17 +25,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.set_defaults(run=_run, complain=parser.error)
 
 
-def _run(words: argparse.Namespace) -> int:
-    if words.check and words.output is None:
-        words.complain("--check needs --output FILE, to look at")
-    svg = drawn()
-    if words.output is None:
+def _run(options: argparse.Namespace) -> int:
+    if options.check and options.output is None:
+        options.complain("--check needs --output FILE, to look at")
+    svg = svg_diagram()
+    if options.output is None:
         sys.stdout.write(svg)
-    elif not words.check:
-        words.output.write_text(svg, encoding="utf-8", newline="\n")
-    elif not words.output.exists() or words.output.read_text(encoding="utf-8") != svg:
+    elif not options.check:
+        options.output.write_text(svg, encoding="utf-8", newline="\n")
+    elif not options.output.exists() or options.output.read_text(encoding="utf-8") != svg:
         print(
-            f"{words.output} is not up to date: python -m fluxgate diagram --output {words.output}",
+            f"{options.output} is not up to date: "
+            f"python -m fluxgate diagram --output {options.output}",
             file=sys.stderr,
         )
         return 1

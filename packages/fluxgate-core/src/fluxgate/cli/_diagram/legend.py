@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from fluxgate._engine.transitions import Event
-from fluxgate.cli import _words as words
 from fluxgate.cli._states import OPEN_FOR, OWN
 from fluxgate.policy import Policy
 from fluxgate.trippers import NEVER
@@ -20,7 +19,7 @@ def legend(policy: Policy | None) -> dict[Event, str]:
         recovered = "a probe succeeds"
     else:
         tripped, recovered = f"{policy.tripper!r} fires", OWN[Event.RECOVERED]
-    delay = words.opening(policy)
+    delay = policy.retry.describe()
     cooled = "never" if never_cools(policy) else f"the first call after {delay}"
     return {
         Event.TRIPPED: tripped,
@@ -32,4 +31,4 @@ def legend(policy: Policy | None) -> dict[Event, str]:
 
 def never_cools(policy: Policy | None) -> bool:
     """Whether an open circuit of that policy never probes."""
-    return policy is not None and words.openings(policy)[0] == math.inf
+    return policy is not None and policy.retry.openings()[0] == math.inf

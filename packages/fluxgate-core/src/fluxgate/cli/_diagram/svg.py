@@ -76,7 +76,9 @@ text { fill: #1f2328; } .small { font-size: 13px; fill: #57606a; }
 _KIND: Final = {OPEN: "refuse", FORCED_OPEN: "refuse", HALF_OPEN: "probe"}
 
 
-def drawn(policy: Policy | None = None, *, name: str = "", marked: State | None = None) -> str:
+def svg_diagram(
+    policy: Policy | None = None, *, name: str = "", marked: State | None = None
+) -> str:
     """The diagram: in general, or of what a policy makes of it.
 
     Args:

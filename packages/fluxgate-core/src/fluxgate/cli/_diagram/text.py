@@ -46,7 +46,7 @@ _ARROWS: Final[dict[tuple[State, State], _Arrow]] = {
 }
 
 
-def sketch(marked: State | None = None) -> str:
+def text_diagram(marked: State | None = None) -> str:
     """The diagram, some 15 lines of 76 characters.
 
     Args:

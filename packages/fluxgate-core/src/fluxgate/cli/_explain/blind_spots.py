@@ -6,9 +6,10 @@ import math
 from itertools import repeat
 
 from fluxgate import trackers
-from fluxgate.cli import _words as words
-from fluxgate.cli._explain import trials
-from fluxgate.cli._explain.trials import BAD, Call
+from fluxgate._words import number, seconds
+from fluxgate.cli._explain import simulation
+from fluxgate.cli._explain.simulation import BAD, Call
+from fluxgate.cli._words import traffic
 from fluxgate.policy import Policy
 from fluxgate.windows import TimeWindow
 
@@ -29,9 +30,13 @@ def blind_spots(policy: Policy, shares: Shares) -> list[str]:
 
 
 def _failures(policy: Policy, shares: Shares) -> list[str]:
-    if trials.opens_after(policy, repeat(BAD)) is None:
+    if simulation.opens_after(policy, repeat(BAD)) is None:
         return ["Failures: calls that fail fast never open it, not even if all of them do."]
-    unseen = [share for share in shares if not trials.opens_after(policy, trials.mixed(BAD, share))]
+    unseen = [
+        share
+        for share in shares
+        if not simulation.opens_after(policy, simulation.mixed(BAD, share))
+    ]
     if not unseen:
         return []
     some, of = max(unseen, key=lambda share: share[0] / share[1])
@@ -42,12 +47,12 @@ def _failures(policy: Policy, shares: Shares) -> list[str]:
 
 
 def _slow_calls(policy: Policy) -> list[str]:
-    limit = trials.slow_limits(policy)[-1]
-    if trials.opens_after(policy, repeat(Call(failed=False, elapsed=limit))) is not None:
+    limit = simulation.slow_limits(policy)[-1]
+    if simulation.opens_after(policy, repeat(Call(failed=False, elapsed=limit))) is not None:
         return []
     return [
         "Slowness: calls that succeed never open it, however long they take. "
-        f"SlowRate(0.3, 1.0) or AvgLatency(1.0) would see it (tried with {words.seconds(limit)})."
+        f"SlowRate(0.3, 1.0) or AvgLatency(1.0) would see it (tried with {seconds(limit)})."
     ]
 
 
@@ -58,16 +63,16 @@ def _little_traffic(policy: Policy) -> list[str]:
             "Age: the window forgets by calls, not by time. With little traffic, failures of "
             "hours ago still count, and an outage takes long to show (see the traffic table)."
         ]
-    worst = trials.worst(policy)
-    needed = trials.opens_after(policy, repeat(worst))
+    worst = simulation.worst(policy)
+    needed = simulation.opens_after(policy, repeat(worst))
     if needed is None or needed < 2:
         return []
     rate = 0.99 * (needed - 1) / window.size  # fewer, and not by a rounding error alone
-    if trials.outage_lasts(policy, worst, rate, warm=False) != math.inf:
+    if simulation.outage_lasts(policy, worst, rate, warm=False) != math.inf:
         return []  # such as a streak, which goes on beyond the window
     return [
-        f"Little traffic: with fewer than {words.number(needed, 'call')} in "
-        f"{words.seconds(window.size)} (about {words.traffic(needed / window.size)}) it can't "
+        f"Little traffic: with fewer than {number(needed, 'call')} in "
+        f"{seconds(window.size)} (about {traffic(needed / window.size)}) it can't "
         "open, however bad they are."
     ]
 
@@ -76,8 +81,8 @@ def _errors(policy: Policy) -> list[str]:
     points: list[str] = []
     if policy.tracker != trackers.All():
         points.append(
-            f"Other exceptions: a failure is {words.tracker(policy.tracker)}. A call that raises "
-            "anything else is ignored: neither a failure nor a success."
+            f"Other exceptions: failures are exceptions that are {policy.tracker.describe()}. A "
+            "call that raises anything else is ignored: neither a failure nor a success."
         )
     if policy.result_tracker is None:
         points.append(

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from fluxgate.cli._diagram.svg import drawn
-from fluxgate.cli._explain import target
-from fluxgate.cli._explain.explanation import explained
+from fluxgate.cli._diagram.svg import svg_diagram
+from fluxgate.cli._explain import arguments
+from fluxgate.cli._explain.explanation import explain
 from fluxgate.cli._explain.report_text import show
 from fluxgate.state import State
 
@@ -40,7 +40,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("--config", metavar="FILE", help="take the settings of a TOML file")
     parser.add_argument("--name", help="the circuit's name (with --config: whose settings)")
-    for key, what in target.OPTIONS.items():
+    for key, what in arguments.OPTIONS.items():
         parser.add_argument(f"--{key.replace('_', '-')}", metavar="SETTING", help=what)
     parser.add_argument(
         "--state",
@@ -61,15 +61,15 @@ def _state(text: str) -> State:
         raise argparse.ArgumentTypeError(f"{text!r} is no state; there are {known}") from None
 
 
-def _run(words: argparse.Namespace) -> int:
-    given = target.read(words)
-    report = explained(given.policy, name=given.name, starts=given.starts, state=words.state)
+def _run(options: argparse.Namespace) -> int:
+    given = arguments.read(options)
+    report = explain(given.policy, name=given.name, starts=given.starts, state=options.state)
     if given.note:
         report.warnings.insert(0, given.note)
-    if words.svg is not None:
-        svg = drawn(given.policy, name=given.name, marked=words.state)
-        words.svg.write_text(svg, encoding="utf-8", newline="\n")
-    show(report, sys.stdout, plain=words.plain, marked=words.state)
-    if words.svg is not None:
-        print(f"The diagram is in {words.svg}.")
+    if options.svg is not None:
+        svg = svg_diagram(given.policy, name=given.name, marked=options.state)
+        options.svg.write_text(svg, encoding="utf-8", newline="\n")
+    show(report, sys.stdout, plain=options.plain, marked=options.state)
+    if options.svg is not None:
+        print(f"The diagram is in {options.svg}.")
     return 0

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from itertools import chain, repeat
 
-from fluxgate.cli import _words as words
-from fluxgate.cli._explain import trials
+from fluxgate._words import number, seconds
+from fluxgate.cli._explain import simulation
 from fluxgate.cli._explain.blind_spots import blind_spots
-from fluxgate.cli._explain.overheard import overheard
-from fluxgate.cli._explain.recovery import half_open, while_open
+from fluxgate.cli._explain.likely_mistakes import likely_mistakes
+from fluxgate.cli._explain.logged_errors import collect_logged_errors
+from fluxgate.cli._explain.open_and_half_open import half_open, while_open
 from fluxgate.cli._explain.report import Report, Section, Table
-from fluxgate.cli._explain.suspects import suspects
-from fluxgate.cli._explain.trials import BAD, GOOD, Call
+from fluxgate.cli._explain.simulation import BAD, GOOD, Call
 from fluxgate.cli._states import BY_HAND, SHORTLY
+from fluxgate.cli._words import traffic
 from fluxgate.policy import DEFAULT, Policy
 from fluxgate.state import State
 
@@ -24,7 +25,7 @@ RATES = (1 / 60, 0.1, 1.0, 10.0, 100.0)
 """Traffic of the trials, in calls per second."""
 
 
-def explained(
+def explain(
     policy: Policy,
     *,
     name: str = "",
@@ -39,10 +40,10 @@ def explained(
         starts: the state that its circuits begin in.
         state: what to speak of alone; None: everything.
     """
-    with overheard() as heard:
+    with collect_logged_errors() as logged:
         sections = _sections(policy, state)
-        warnings = suspects(policy)
-    warnings += [f"While this was tried out, the circuit logged: {each}." for each in heard]
+        warnings = likely_mistakes(policy)
+    warnings += [f"While this was tried out, the circuit logged: {each}." for each in logged]
     if starts is not State.CLOSED:
         sections.insert(0, Section("Where it starts", [f"{starts}: {BY_HAND[starts]}"], []))
     return Report(name or "This policy", _settings(policy), sections, warnings)
@@ -77,7 +78,7 @@ def _sections(policy: Policy, state: State | None) -> list[Section]:
 
 def _when_it_opens(policy: Policy) -> Section:
     points = [
-        f"It judges {words.window(policy.window)}: it opens when {words.condition(policy.closed)}.",
+        f"It judges {policy.window.describe()}: it opens when {policy.closed.describe()}.",
         *_worked(policy),
     ]
     if policy.closed.needs_bad:
@@ -93,7 +94,7 @@ def _when_it_opens(policy: Policy) -> Section:
     if policy.shadow_closed is not None:
         points.append(
             "Beside it, a shadow is tried on the same calls and never acted on: it would open "
-            f"when {words.condition(policy.shadow_closed)}."
+            f"when {policy.shadow_closed.describe()}."
         )
     return Section("When it opens", points, [_what_opens_it(policy), *_how_soon(policy)])
 
@@ -106,29 +107,29 @@ def _asked_each_time(policy: Policy) -> bool:
 def _worked(policy: Policy) -> list[str]:
     """Examples in numbers, each of them played."""
     points: list[str] = []
-    cold = trials.opens_after(policy, repeat(BAD))
+    cold = simulation.opens_after(policy, repeat(BAD))
     if cold is not None:
         points.append(
-            f"Just started, it opens after {words.number(cold, 'call')} if all of them fail."
+            f"Just started, it opens after {number(cold, 'call')} if all of them fail."
             if cold > 1
             else "Just started, it opens on the first call, if that fails."
         )
         if (
             cold > 1
-            and trials.opens_after(policy, chain(repeat(BAD, cold - 1), repeat(GOOD))) == cold
+            and simulation.opens_after(policy, chain(repeat(BAD, cold - 1), repeat(GOOD))) == cold
         ):
             points.append(
                 "The last of these may be a good one, since it completes the minimum: "
-                f"{words.number(cold - 1, 'failure')} and a success open it, too."
+                f"{number(cold - 1, 'failure')} and a success open it, too."
             )
     capacity = policy.window.capacity
     sizes = {cold or 0, capacity or 10 * (cold or 0)}
-    for size in sorted(each for each in sizes if 1 < each <= trials.MOST):
-        failures = trials.failures_that_open(policy, size)
+    for size in sorted(each for each in sizes if 1 < each <= simulation.MOST):
+        failures = simulation.failures_that_open(policy, size)
         if failures is not None:
             fewer = f"; {failures - 1:,} don't" if failures > 1 else ""
             points.append(
-                f"Of {words.number(size, 'call')}, {words.number(failures, 'failure')} "
+                f"Of {number(size, 'call')}, {number(failures, 'failure')} "
                 f"open it, if they are the last{fewer}."
             )
     return points
@@ -138,42 +139,44 @@ def _what_opens_it(policy: Policy) -> Table:
     """Trouble of several kinds, and after how many calls it opens the circuit."""
     capacity = policy.window.capacity
     kinds = [("every call fails at once", BAD, (1, 1))]
-    for limit in trials.slow_limits(policy):
-        what = f"every call succeeds, after {words.seconds(limit)}"
+    for limit in simulation.slow_limits(policy):
+        what = f"every call succeeds, after {seconds(limit)}"
         kinds.append((what, Call(failed=False, elapsed=limit), (1, 1)))
     for some, of in SHARES[1:]:
         kinds.append((f"{some} in {of} calls fail{'s' * (some == 1)}", BAD, (some, of)))
     rows: list[tuple[str, ...]] = []
     for what, bad, share in kinds:
-        row = [what, _after(trials.opens_after(policy, trials.mixed(bad, share)))]
+        row = [what, _after(simulation.opens_after(policy, simulation.mixed(bad, share)))]
         if capacity is not None:
-            warm = min(capacity, trials.MOST)
-            row.append(_after(trials.opens_after(policy, trials.mixed(bad, share), warm=warm)))
+            warm = min(capacity, simulation.MOST)
+            row.append(
+                _after(simulation.opens_after(policy, simulation.mixed(bad, share), warm=warm))
+            )
         rows.append(tuple(row))
     head: tuple[str, ...] = ("trouble", "just started")
     if capacity is not None:
-        head = (*head, f"after {min(capacity, trials.MOST):,} good calls")
-    much = f"up to {trials.enough(policy):,} calls each"
+        head = (*head, f"after {min(capacity, simulation.MOST):,} good calls")
+    much = f"up to {simulation.enough(policy):,} calls each"
     note = f"After how many calls it opens; played on the real machine, {much}:"
     return Table(note, head, rows)
 
 
 def _after(calls: int | None) -> str:
-    return "stays closed" if calls is None else words.number(calls, "call")
+    return "stays closed" if calls is None else number(calls, "call")
 
 
 def _how_soon(policy: Policy) -> list[Table]:
     """How long a total outage lasts before it opens, by traffic."""
-    bad = trials.outage(policy)
+    bad = simulation.outage(policy)
     if bad is None:
         return []
     rows: list[tuple[str, ...]] = []
     for rate in RATES:
-        cold = trials.outage_lasts(policy, bad, rate, warm=False)
-        warm = trials.outage_lasts(policy, bad, rate, warm=True)
+        cold = simulation.outage_lasts(policy, bad, rate, warm=False)
+        warm = simulation.outage_lasts(policy, bad, rate, warm=True)
         if cold is not None and warm is not None:
-            rows.append((words.traffic(rate), _opened(cold), _opened(warm)))
-    after = f" after {words.seconds(bad.elapsed)}" if bad.elapsed else ""
+            rows.append((traffic(rate), _opened(cold), _opened(warm)))
+    after = f" after {seconds(bad.elapsed)}" if bad.elapsed else ""
     trouble = f"{'fails' if bad.failed else 'succeeds'}{after}"
     note = f"How long after the first bad call it opens, if every call {trouble} from then on:"
     head = ("traffic", "just started", "after a window of good calls")
@@ -183,4 +186,4 @@ def _how_soon(policy: Policy) -> list[Table]:
 def _opened(after: float) -> str:
     if after == math.inf:
         return "never"
-    return words.seconds(after) if after else "at once"
+    return seconds(after) if after else "at once"

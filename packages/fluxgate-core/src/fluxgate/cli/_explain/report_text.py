@@ -7,7 +7,7 @@ import shutil
 import textwrap
 from typing import TextIO
 
-from fluxgate.cli._diagram.text import sketch
+from fluxgate.cli._diagram.text import text_diagram
 from fluxgate.cli._explain.report import WARNINGS, Report, Table
 from fluxgate.state import State
 
@@ -24,7 +24,7 @@ def show(report: Report, out: TextIO, *, plain: bool = False, marked: State | No
         plain: no colours, even if `out` is a terminal and rich is installed.
         marked: a state to point out in the diagram.
     """
-    diagram = sketch(marked)
+    diagram = text_diagram(marked)
     if not plain and out.isatty():
         try:
             from fluxgate.cli._explain.report_rich import show_richly

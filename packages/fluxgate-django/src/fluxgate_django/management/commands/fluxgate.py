@@ -16,9 +16,8 @@ from django.core import checks
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from fluxgate import CircuitBreaker, ConfigError, Info
+from fluxgate import CircuitBreaker, ConfigError, Info, Policy
 from fluxgate.integration import did_you_mean
-from fluxgate_django._words import in_words
 from fluxgate_django.checks import TAG
 from fluxgate_django.registry import breakers
 
@@ -113,15 +112,15 @@ class Command(BaseCommand):
     def _show(self, name: str, form: str) -> None:
         breaker = _found(name)
         info, policy = breaker.info(), breaker.policy
-        words = in_words(policy)
+        described = _described(policy)
         if form == "json":
             settings = {key: repr(getattr(policy, key)) for key in policy.__match_args__}
-            said = {about: sentence for about, (_, sentence) in words.items()}
-            self._dump({**_scope(), **_as_json(info), "policy": settings, "in_words": said})
+            words = {subject: sentence for subject, _, sentence in described}
+            self._dump({**_scope(), **_as_json(info), "policy": settings, "in_words": words})
             return
         lines: list[tuple[str, str]] = []
-        for about, (expression, sentence) in words.items():
-            lines += [(about, expression), ("", sentence)]
+        for subject, expression, sentence in described:
+            lines += [(subject, expression), ("", sentence)]
         lines += [
             (heading.lower(), value)
             for heading, value in zip(_HEADINGS[1:], _row(info)[1:], strict=True)
@@ -204,6 +203,26 @@ def _found(name: str) -> CircuitBreaker:
         raise CommandError(f'no circuit is called {name!r}: FLUXGATE["BREAKERS"] is empty')
     hint = did_you_mean(name, known)
     raise CommandError(f"no circuit is called {name!r}; known are {', '.join(known)}{hint}")
+
+
+def _described(policy: Policy) -> list[tuple[str, str, str]]:
+    """The settings of a policy: the subject, the expression, and the same in words."""
+    probes = (f"{policy.max_half_open_calls}", f"{policy.probe_timeout:g} s")
+    lines = [
+        ("judges", repr(policy.window), policy.window.describe()),
+        ("opens when", repr(policy.tripper), policy.tripper.describe()),
+        ("failures are", repr(policy.tracker), f"exceptions that are {policy.tracker.describe()}"),
+        ("stays open", repr(policy.retry), policy.retry.describe()),
+        ("half-open", repr(policy.permit), policy.permit.describe()),
+        ("probes", ", ".join(probes), f"at most {probes[0]} at once, for {probes[1]} each"),
+    ]
+    if policy.result_tracker is not None:
+        tracks = policy.result_tracker
+        name = f"{tracks.__module__}.{getattr(tracks, '__qualname__', tracks)}"
+        lines.append(("and results", name, "results for which it returns true"))
+    if policy.shadow is not None:
+        lines.append(("tries out", repr(policy.shadow), policy.shadow.describe()))
+    return lines
 
 
 def _scope() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The policy that somebody asks about, from the words of a command."""
+"""The policy that somebody asks about, from the options of a command."""
 
 from __future__ import annotations
 
@@ -43,16 +43,18 @@ class Given(NamedTuple):
     note: str = ""
 
 
-def read(words: argparse.Namespace) -> Given:
+def read(options: argparse.Namespace) -> Given:
     """The policy of a file's entry or the defaults, with the settings that are given beside it.
 
     Raises:
         ConfigError: settings that can't be used; the message lists them all.
     """
-    base = _from_file(words) if words.config else Given(words.name or "", DEFAULT, State.CLOSED)
-    written = {key: value for key in OPTIONS if (value := getattr(words, key)) is not None}
-    if words.tripper is not None:
-        written = {"tripper": words.tripper, **written}
+    base = (
+        _from_file(options) if options.config else Given(options.name or "", DEFAULT, State.CLOSED)
+    )
+    written = {key: value for key in OPTIONS if (value := getattr(options, key)) is not None}
+    if options.tripper is not None:
+        written = {"tripper": options.tripper, **written}
     problems: list[SettingError] = []
     changes = resolve(written, "", problems)
     raise_all([_pointed_at(problem, written) for problem in problems])
@@ -67,15 +69,15 @@ def read(words: argparse.Namespace) -> Given:
     return base._replace(policy=breaker.policy, starts=breaker.state)
 
 
-def _from_file(words: argparse.Namespace) -> Given:
-    found = config.load(words.config)
-    name: str = words.name or ""
+def _from_file(options: argparse.Namespace) -> Given:
+    found = config.load(options.config)
+    name: str = options.name or ""
     if not name:
         if len(found.names) != 1:
             known = f": {', '.join(found.names)}" if found.names else ""
             raise SettingError(
                 f"say with --name which of its circuits is meant{known}",
-                words.config,
+                options.config,
                 Mistake.UNKNOWN,
             )
         (name,) = found.names
@@ -83,10 +85,10 @@ def _from_file(words: argparse.Namespace) -> Given:
     entry = found.entry(name)
     note = ""
     if entry is None:
-        note = f"{words.config} has no entry for {name!r}, so its defaults hold"
+        note = f"{options.config} has no entry for {name!r}, so its defaults hold"
         note += f"{did_you_mean(name, found.names)}."
     elif entry != name:
-        note = f"These are the settings of the pattern {entry!r} in {words.config}."
+        note = f"These are the settings of the pattern {entry!r} in {options.config}."
     return Given(name, breaker.policy, breaker.state, note)
 
 

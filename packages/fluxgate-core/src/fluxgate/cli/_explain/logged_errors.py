@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def overheard() -> Generator[list[str]]:
+def collect_logged_errors() -> Generator[list[str]]:
     """The errors that circuits log meanwhile: they are collected, and nothing is printed."""
     heard: list[str] = []
 
