@@ -49,14 +49,9 @@ class Reading(NamedTuple):
         name: their name, or `OTHER`.
         state: the worst of their states.
         states: how many of them are in each state; all states are there.
-<<<<<<< HEAD
         totals: their lifetime counts, added. `slow_counts` has every threshold of their policies,
-            and `trips` every clause that could open them, from the first reading on, at 0.
-=======
-        totals: their lifetime counts, added. `slow` has every threshold of their policies,
             `trips` every clause that could open them and `transitions` every state, from the first
             reading on, at 0.
->>>>>>> 1d76ded (Alerts: flapping by a counter of transitions, silence about what nobody calls)
         histogram_duration: seconds that the calls in `totals.histogram` took together; less than
             `totals.duration` where some of the circuits have no `buckets`.
         probes: probes in flight, added.
@@ -315,21 +310,15 @@ def _add_histograms(one: Mapping[float, int], other: Mapping[float, int]) -> Map
 
 
 def _complete(totals: Totals, thresholds: Iterable[float], trips: Mapping[str, int]) -> Totals:
-<<<<<<< HEAD
-    """The same counts with a 0 for each threshold that no call has reached, and these trips."""
-    slow_counts = {**dict.fromkeys(thresholds, 0), **totals.slow_counts}
-    changed: dict[str, Any] = {**vars(totals), "slow_counts": slow_counts, "trips": trips}
-=======
     """The same counts with 0 for thresholds and states that were never reached, and these trips."""
-    slow = {**dict.fromkeys(thresholds, 0), **totals.slow}
+    slow_counts = {**dict.fromkeys(thresholds, 0), **totals.slow_counts}
     transitions = {**dict.fromkeys(WORST_FIRST, 0), **totals.transitions}
     changed: dict[str, Any] = {
         **vars(totals),
-        "slow": slow,
+        "slow_counts": slow_counts,
         "trips": trips,
         "transitions": transitions,
     }
->>>>>>> 1d76ded (Alerts: flapping by a counter of transitions, silence about what nobody calls)
     return Totals(**changed)
 
 
