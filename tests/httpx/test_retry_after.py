@@ -56,10 +56,35 @@ async def test_seconds(web: Web) -> None:
     assert web.info(HOST).last_trip is not None
 
 
-@pytest.mark.parametrize("status", [429, 503])
-async def test_both_statuses_open_at_once(web: Web, status: int) -> None:
+@pytest.mark.parametrize("status", [403, 429, 503, 529])
+async def test_four_statuses_open_at_once(web: Web, status: int) -> None:
     """One answer is enough: the server has said so itself."""
     assert await after(web, "120", status) == 120
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after-ms": "1500"}, 1.5),
+        ({"Retry-After-Ms": " 250 ", "Retry-After": "7"}, 0.25),
+        ({"retry-after-ms": "soon", "Retry-After": "7"}, 7),
+        ({"retry-after-ms": "99999999"}, 300),
+        ({"retry-after-ms": "0", "Retry-After": "7"}, None),
+        ({"retry-after-ms": "1e3"}, None),
+    ],
+)
+async def test_milliseconds_go_first(
+    web: Web, headers: dict[str, str], seconds: float | None
+) -> None:
+    mock = web.mock(lambda _: web.lib.Response(429, headers=headers))
+    async with web.client(web.guard(mock, policy=respecting(web))) as session:
+        await session.get(URL)
+    assert web.info(HOST).retry_after == seconds
+
+
+async def test_a_403_alone_is_an_answer(web: Web) -> None:
+    assert await after(web, None, 403) is None
+    assert web.counted(HOST) == {"successes": 1}
 
 
 async def test_a_date(web: Web) -> None:

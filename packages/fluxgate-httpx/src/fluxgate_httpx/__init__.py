@@ -10,9 +10,10 @@ requests. Importing one of the libraries never imports another.
 from typing import TYPE_CHECKING
 
 from fluxgate_httpx._key import by_host, by_origin
-from fluxgate_httpx._policy import HTTPPolicy
+from fluxgate_httpx._policy import FAILING_STATUSES, HTTPPolicy
 
 __all__ = [
+    "FAILING_STATUSES",
     "AsyncCircuitBreakerTransport",
     "CircuitBreakerTransport",
     "CircuitOpenError",

@@ -207,8 +207,7 @@ class Guard:
         else:
             settlement = Settlement(self, attempt, response)
         if status in policy.retry_after_statuses:
-            headers = response.headers
-            seconds = policy.retry_after_seconds(headers.get("retry-after"), headers.get("date"))
+            seconds = policy.retry_after_seconds(response.headers)
             if seconds is not None:
                 self.registry[key].open_for(seconds)
         return settlement

@@ -1,22 +1,31 @@
-"""What an answer says about the dependency, and for how long it asks to be left alone."""
+"""HTTP policy: which statuses and errors are failures, and how `Retry-After` is read."""
 
 from __future__ import annotations
 
 import math
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
 
 from fluxgate.integration import checked_statuses
 
-__all__ = ["HTTPPolicy"]
+__all__ = ["FAILING_STATUSES", "HTTPPolicy"]
 
 RetryAfter = Literal["ignore", "respect"]
 
-_RETRY_AFTER_STATUSES: Final = frozenset({429, 503})
-"""The statuses whose Retry-After says how long to stay away."""
+FAILING_STATUSES: Final = frozenset({408, *range(500, 600)} - {501, 505})
+"""The statuses that are failures by default: 408 (Request Timeout), and every 5xx but 501 (Not
+Implemented) and 505 (HTTP Version Not Supported), which are about the request.
+
+Those above 511 have no RFC: 520 to 530 come from CDNs that can't reach the origin, 529 from model
+providers that are overloaded.
+"""
+_RETRY_AFTER_STATUSES: Final = frozenset({403, 429, 503, 529})
+"""The statuses whose Retry-After opens a circuit (403 is what GitHub limits rates with)."""
+_MILLISECONDS: Final = "retry-after-ms"
+"""A header of OpenAI's and Azure's, which their SDKs prefer to Retry-After."""
 _SECONDS: Final = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?", re.ASCII)
 _LONGEST: Final = 64
 """Characters of a Retry-After that is worth reading."""
@@ -29,13 +38,13 @@ class HTTPPolicy:
     are failures; a request that was cancelled, or could not be sent as it was written, is neutral.
 
     Args:
-        statuses: the status codes that are failures.
+        statuses: the status codes that are failures; `FAILING_STATUSES` by default.
         ignore: status codes and exception types that are neutral: they move nothing, and a probe
             gives its slot back. They add to 429 (which speaks of the caller's rate, not of an
             outage) and to the library's own neutral errors. `statuses` has precedence.
-        retry_after: with `"respect"`, a 429 or 503 with a `Retry-After` opens the circuit for as
-            long as the server asks, at once and whatever the tripper says. With `"ignore"` the
-            header is not read.
+        retry_after: with `"respect"`, a 403, 429, 503 or 529 with a `Retry-After` (or
+            `retry-after-ms`) opens the circuit for as long as the server asks, at once and whatever
+            the tripper says. With `"ignore"` the header is not read.
         max_retry_after: seconds; a longer `Retry-After` counts as this long.
 
     Raises:
@@ -58,7 +67,7 @@ class HTTPPolicy:
     def __init__(
         self,
         *,
-        statuses: Iterable[int] = (500, 502, 503, 504),
+        statuses: Iterable[int] = FAILING_STATUSES,
         ignore: Iterable[int | type[BaseException]] = (),
         retry_after: RetryAfter = "ignore",
         max_retry_after: float = 300.0,
@@ -89,33 +98,54 @@ class HTTPPolicy:
         self.max_retry_after = max_retry_after
         self.special_statuses = self.statuses | self.neutral_statuses | self.retry_after_statuses
 
-    def retry_after_seconds(self, retry_after: str | None, date: str | None = None) -> float | None:
+    def retry_after_seconds(self, headers: Mapping[str, str]) -> float | None:
         """Seconds for which a server asks to be left alone; None for nothing, or nonsense.
 
         Args:
-            retry_after: the header: seconds, or an HTTP date.
-            date: the answer's `Date` header: against it an HTTP date is read, so that it does not
-                matter how wrong our clock is.
+            headers: the response's, found in any case. `retry-after-ms` (milliseconds) goes before
+                `Retry-After` (seconds, or an HTTP date). A date is read against the response's
+                `Date`, so that it does not matter how wrong our clock is.
         """
-        seconds = _seconds(retry_after, date)
+        milliseconds = headers.get(_MILLISECONDS)
+        seconds = None if milliseconds is None else _number(milliseconds)
+        if seconds is not None:
+            seconds /= 1000
+        else:
+            seconds = _seconds(headers.get("retry-after"), headers.get("date"))
         if seconds is None or not 0 < seconds < math.inf:
             return None
         return min(seconds, self.max_retry_after)
 
     def __repr__(self) -> str:
         return (
-            f"HTTPPolicy(statuses={sorted(self.statuses)}, ignore={list(self.ignore)}, "
+            f"HTTPPolicy(statuses={_ranges(self.statuses)}, ignore={list(self.ignore)}, "
             f"retry_after={self.retry_after!r}, max_retry_after={self.max_retry_after})"
         )
+
+
+def _ranges(statuses: Iterable[int]) -> str:
+    """The statuses as a person writes them: `{408, 500, 502-504}`."""
+    ranges: list[list[int]] = []
+    for status in sorted(statuses):
+        if ranges and status == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [status]
+        else:
+            ranges.append([status])
+    return f"{{{', '.join('-'.join(map(str, each)) for each in ranges)}}}"
+
+
+def _number(text: str) -> float | None:
+    text = text.strip()
+    return float(text) if _SECONDS.fullmatch(text) else None
 
 
 def _seconds(retry_after: str | None, date: str | None) -> float | None:
     if retry_after is None or len(retry_after) > _LONGEST:
         return None
-    retry_after = retry_after.strip()
-    if _SECONDS.fullmatch(retry_after):
-        return float(retry_after)
-    until = _timestamp(retry_after)
+    seconds = _number(retry_after)
+    if seconds is not None:
+        return seconds
+    until = _timestamp(retry_after.strip())
     if until is None:
         return None
     now = _timestamp(date) if date is not None and len(date) <= _LONGEST else None

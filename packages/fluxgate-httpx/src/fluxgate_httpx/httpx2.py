@@ -13,6 +13,7 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("needs httpx2: pip install 'fluxgate-httpx[httpx2]'") from error
 
 from fluxgate_httpx import (
+    FAILING_STATUSES,
     HTTPPolicy,
     _bodies,
     _guard,
@@ -24,6 +25,7 @@ from fluxgate_httpx import (
 )
 
 __all__ = [
+    "FAILING_STATUSES",
     "AsyncCircuitBreakerTransport",
     "CircuitBreakerTransport",
     "CircuitOpenError",

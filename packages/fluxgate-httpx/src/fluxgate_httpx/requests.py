@@ -24,11 +24,12 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 
 from fluxgate import CallNotPermittedError
 from fluxgate.registry import Registry
-from fluxgate_httpx import HTTPPolicy, by_host, by_origin
+from fluxgate_httpx import FAILING_STATUSES, HTTPPolicy, by_host, by_origin
 from fluxgate_httpx._guard import ErrorTypes, Guard, Options, Settlement
 from fluxgate_httpx._library import Refusal
 
 __all__ = [
+    "FAILING_STATUSES",
     "CircuitBreakerAdapter",
     "CircuitOpenError",
     "HTTPPolicy",
