@@ -374,7 +374,7 @@ def test_a_tripper_of_ones_own() -> None:
     text = " ".join(point for section in report.sections for point in section.points)
     assert "it opens when Odd() fires." in text
     assert "it opens after 3 calls if all of them fail" in text
-    assert "Every call is looked at under the circuit's lock" in text
+    assert "Every call is judged under the circuit's lock" in text
 
 
 def test_a_tripper_that_fires_on_anything() -> None:

@@ -408,9 +408,9 @@ def test_making_one_looks_at_few_others_however_many_there_are(
     monkeypatch: pytest.MonkeyPatch, pinned: int
 ) -> None:
     looks = []
-    can_go = _circuit_cache.Entry.can_go
+    is_evictable = _circuit_cache.Entry.is_evictable
     monkeypatch.setattr(
-        _circuit_cache.Entry, "can_go", lambda entry: looks.append(1) or can_go(entry)
+        _circuit_cache.Entry, "is_evictable", lambda entry: looks.append(1) or is_evictable(entry)
     )
     registry = Registry(max_circuits=500)
     for number in range(pinned):

@@ -1,9 +1,9 @@
-"""The circuits of a registry: which of them it keeps alive, and which it lets go.
+"""A bounded cache of circuits by name, with eviction (CLOCK); the store of a `Registry`.
 
-`known` holds every circuit that there is under a name, weakly; `kept` holds, strongly, those that
-the registry keeps alive. Both are plain dicts: each read and each write is one step, so lookups
-take no lock. Making and letting go take one, and yet leave the dicts right line by line, since
-garbage collection and signal handlers can run inside it on the same thread and come back here.
+`known` has weak references to all living circuits; `kept` has strong ones to those in the cache.
+Both are plain dicts, whose reads and writes are atomic, so lookups take no lock. Insertion and
+eviction take one, and still keep the dicts consistent after every line, since garbage collection
+and signal handlers can run inside it on the same thread and re-enter this module.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from fluxgate.policy import Policy
 from fluxgate.state import State
 
 _PATIENCE: Final = 1.0
-"""Seconds to wait for whoever is making a circuit."""
+"""Seconds to wait for another thread that is making a circuit."""
 _LOOKS: Final = 4
-"""How many of the circuits that could not go are looked at again each time one is made."""
+"""How many circuits that could not be evicted are checked again with each insertion."""
 
 
 class Ref(weakref.ref[Circuit]):
-    """A circuit that may go, and how it began."""
+    """A weak reference to a circuit, with its initial state and policy."""
 
     __slots__ = ("key", "policy", "state")
 
@@ -39,7 +39,7 @@ class Ref(weakref.ref[Circuit]):
 
 
 class Entry:
-    """A circuit that is kept alive, with its two fronts."""
+    """A circuit in the cache, with its two fronts."""
 
     __slots__ = ("asynchronous", "circuit", "ref", "sync", "used")
 
@@ -48,26 +48,25 @@ class Entry:
         self.ref = ref
         self.sync = CircuitBreaker._over(circuit)
         self.asynchronous = AsyncCircuitBreaker._over(circuit)
-        self.used = False  # looked up since it was last considered for going
+        self.used = False  # looked up since it was last considered for eviction
 
-    def can_go(self) -> bool:
-        """Whether a fresh circuit could stand in for this one.
+    def is_evictable(self) -> bool:
+        """Whether a new circuit could replace this one.
 
-        Nothing in it was set by hand then, and it isn't open, or not for anybody.
+        So it is if nothing in it was set by hand, and it is not open, or abandoned.
         """
         circuit, ref = self.circuit, self.ref
         if circuit.policy is not ref.policy:
             return False
         if circuit.state is State.OPEN or circuit.state is State.HALF_OPEN:
-            return _forsaken(circuit.info(), ref.policy)
+            return _is_abandoned(circuit.info(), ref.policy)
         return circuit.state is ref.state
 
 
-def _forsaken(info: Info, policy: Policy) -> bool:
-    """Whether nobody has come back to a circuit that has been open.
+def _is_abandoned(info: Info, policy: Policy) -> bool:
+    """Whether an open or half-open circuit gets no calls any more.
 
-    It has waited in vain for as long as it was open, or has got no probes for as long as one may
-    take.
+    Open: no call came for a second full open period. Half-open: no probe came for `probe_timeout`.
     """
     age = time.time() - info.since + 0.001  # a wall clock's seconds are rounded
     if info.state is State.HALF_OPEN:
@@ -76,7 +75,11 @@ def _forsaken(info: Info, policy: Policy) -> bool:
 
 
 class CircuitCache:
-    """Circuits by name, at most `bound` of them kept alive as far as they let it."""
+    """A bounded cache; circuits that must not be evicted may exceed it.
+
+    Args:
+        bound: how many circuits to keep, 1 or more.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -94,42 +97,44 @@ class CircuitCache:
         self.bound = bound
         self.kept: dict[str, Entry] = {}
         self.known: dict[str, Ref] = {}
-        self._dead: list[Ref] = []  # what is still in `known` and is no more
-        self._ring: OrderedDict[str, Entry] = OrderedDict()  # who may go, the next one first
-        self._pinned: OrderedDict[str, Entry] = OrderedDict()  # who could not, when last seen
+        self._dead: list[Ref] = []  # dead references that are still in `known`
+        self._ring: OrderedDict[str, Entry] = OrderedDict()  # eviction order, the next one first
+        self._pinned: OrderedDict[str, Entry] = (
+            OrderedDict()
+        )  # those not evictable when last checked
         self._warned = False
         self._lock = threading.RLock()
         _caches.add(self)
 
     def living(self) -> list[tuple[str, Circuit]]:
-        """Every circuit that there is, in the order in which they were made."""
+        """Every living circuit, in the order in which they were made."""
         refs = list(self.known.values())  # one step: nothing can come between
         return [(ref.key, circuit) for ref in refs if (circuit := ref()) is not None]
 
     def find(self, key: str) -> Circuit | None:
-        """The circuit of that name if there is one."""
+        """The living circuit of that name, or None."""
         ref = self.known.get(key)
         return None if ref is None else ref()
 
     def enter(self, key: str, make: Callable[[str], Circuit]) -> Entry:
-        """Keep the circuit of that name alive; `make` it if there is none."""
-        with _Patiently(self._lock):
+        """The entry of that name; `make` makes its circuit if there is none."""
+        with _LockWithTimeout(self._lock):
             circuit = self.find(key)
             if circuit is None:
-                circuit = make(key)  # which may run anything, this included
+                circuit = make(key)  # runs user code, which may re-enter this method
             ref, circuit = self._note(key, circuit)
             entry = self.kept.get(key)
             if entry is not None:
                 return entry
-            let_go = self._make_room()
+            evicted = self._make_room()
             entry = self.kept.setdefault(key, Entry(circuit, ref))
             self._ring[key] = entry
-        del let_go  # outside the lock: what hangs on a circuit may have finalisers
+        del evicted  # outside the lock: objects that a circuit holds may have finalisers
         return entry
 
     def forget(self, key: str) -> bool:
-        """Take a circuit out, and say whether it was there. Who holds it keeps it."""
-        with _Patiently(self._lock):
+        """Remove a circuit and return whether it was there. References to it stay valid."""
+        with _LockWithTimeout(self._lock):
             ref = self.known.pop(key, None)
             circuit = None if ref is None else ref()  # it dies after the lock is released
             self._ring.pop(key, None)
@@ -138,7 +143,7 @@ class CircuitCache:
         return circuit is not None
 
     def _note(self, key: str, circuit: Circuit) -> tuple[Ref, Circuit]:
-        """Make a circuit known, unless there is one by now: then that is the one."""
+        """Register a circuit and return it, or the one that was registered meanwhile."""
         for _ in range(len(self._dead)):
             dead = _popped(self._dead)
             if dead is not None and self.known.get(dead.key) is dead:
@@ -153,25 +158,25 @@ class CircuitCache:
         return ref, circuit
 
     def _make_room(self) -> list[Entry]:
-        """Take out as many as will be too many; the caller drops them.
+        """Remove as many entries as exceed the bound with one more; the caller drops them.
 
-        The CLOCK algorithm: a lookup sets a flag, which saves a circuit once. Those that can't go
-        stand apart, so that nobody has to pass them all; a few are looked at each time, and come
-        back as the last in turn. Each step is paid for by a lookup that set a flag, a move that
-        pinned a circuit, or the circuit that this is for: on average they are few, however many
-        circuits there are.
+        The CLOCK algorithm: a lookup sets a flag, which saves a circuit once. Circuits that are
+        not evictable are kept in a queue of their own, so that the scan does not pass them; a few
+        of them are checked again each time and go to the end of their queue. Each step of the
+        scan is paid for by a lookup that set a flag, by a move to the other queue, or by the new
+        circuit, so the amortised cost is constant.
         """
-        let_go: list[Entry] = []
+        evicted: list[Entry] = []
         excess = len(self.kept) + 1 - self.bound
         if excess <= 0:
-            return let_go
+            return evicted
         ring, pinned = self._ring, self._pinned
         for _ in range(min(len(pinned), _LOOKS)):
             key, entry = _first(pinned)
             if entry is not None:
-                (ring if entry.can_go() else pinned)[key] = entry
+                (ring if entry.is_evictable() else pinned)[key] = entry
         for _ in range(2 * len(ring)):
-            if len(let_go) >= excess:
+            if len(evicted) >= excess:
                 break
             key, entry = _first(ring)
             if entry is None:
@@ -179,31 +184,34 @@ class CircuitCache:
             if entry.used:
                 entry.used = False
                 ring[key] = entry
-            elif not entry.can_go():
+            elif not entry.is_evictable():
                 pinned[key] = entry
             elif self.kept.get(key) is entry:
                 self.kept.pop(key, None)
-                let_go.append(entry)
-        if len(let_go) < excess and not self._warned:
+                evicted.append(entry)
+        if len(evicted) < excess and not self._warned:
             self._warned = True
             _warn(len(self.kept) + 1, self.bound)
-        return let_go
+        return evicted
 
     def _restart(self) -> None:
-        """Begin anew in a forked child, where whoever holds the lock may not exist."""
+        """Reset in a forked child, where the thread that holds the lock does not exist."""
         self._lock = threading.RLock()
-        for key, entry in list(self.kept.items()):  # it may have been about to be put there
+        for key, entry in list(
+            self.kept.items()
+        ):  # the fork may have come just before its insertion there
             if key not in self._pinned:
                 self._ring.setdefault(key, entry)
 
 
-class _Patiently:
-    """Holds a lock, or, where that takes too long, goes on without it.
+class _LockWithTimeout:
+    """A lock that is given up after a while: the block then runs without it.
 
-    A finaliser that runs inside it may wait for a circuit's lock, whose holder may, in a finaliser
-    of its own, wait for this one; or a factory may import a module which another thread is
-    importing, and which asks for a circuit. What is done inside is right without the lock, too:
-    it keeps two threads from making one circuit twice and throwing one away.
+    Otherwise two deadlocks are possible. A finaliser that runs inside the lock may wait for a
+    circuit's lock, whose holder may, in a finaliser of its own, wait for this one. Or a factory
+    imports a module that another thread is importing, and that module looks up a circuit. The
+    block is correct without the lock, too: the lock only avoids that two threads make the same
+    circuit and one of the two is thrown away.
     """
 
     __slots__ = ("_held", "_lock")
@@ -220,7 +228,7 @@ class _Patiently:
 
 
 def _popped(refs: list[Ref]) -> Ref | None:
-    """The last of them, taken out; None if there is none by now."""
+    """The last reference, removed; None if the list is empty by now."""
     try:
         return refs.pop()
     except IndexError:
@@ -228,7 +236,7 @@ def _popped(refs: list[Ref]) -> Ref | None:
 
 
 def _first(order: OrderedDict[str, Entry]) -> tuple[str, Entry] | tuple[str, None]:
-    """The first in an order, taken out; None if there is none by now."""
+    """The first entry, removed; None if the order is empty by now."""
     try:
         return order.popitem(last=False)
     except KeyError:
@@ -239,8 +247,8 @@ def _warn(count: int, bound: int) -> None:
     import logging  # not at import: it is a third of what importing fluxgate would cost
 
     logging.getLogger("fluxgate").warning(
-        "a registry holds %d circuits, more than max_circuits=%d, and none can go: those that are "
-        "open or set by hand stay; raise max_circuits, or see why there are so many",
+        "a registry holds %d circuits, more than max_circuits=%d, and can evict none: those that "
+        "are open or set by hand stay; raise max_circuits, or see why there are so many",
         count,
         bound,
     )

@@ -1,4 +1,4 @@
-"""The settings of many circuits."""
+"""`Config`: the settings of many circuits, which a registry makes breakers from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fluxgate._settings.resolve import Breaker, Called, Factory, maker_of, resol
 
 
 class Config:
-    """The settings of many circuits: what a `Registry` takes. Read on first use, then kept.
+    """The settings of many circuits, for a `Registry`. Each entry is read once, on first use.
 
     Args:
         breakers: by circuit's name, or pattern in which `*` stands for anything: its settings
@@ -39,17 +39,17 @@ class Config:
         return tuple(name for name in self.breakers if "*" not in name)
 
     def entry(self, name: str) -> str | None:
-        """Under which name or pattern the settings for `name` stand; None if under none."""
+        """The name or pattern whose settings hold for `name`; None: the defaults hold."""
         if name in self.breakers:
             return name
         return next((p for p in self.breakers if "*" in p and _fits(name, p)), None)
 
     def make(self, name: str, settings: Mapping[str, Any] | None = None) -> Breaker:
-        """A new breaker by its settings (of either front, where a factory makes it).
+        """A new breaker by its settings (a factory's may be of either front).
 
         Args:
             name: the circuit's name.
-            settings: what to go by in place of what stands here for that name; the defaults hold.
+            settings: used in place of the entry for that name; the defaults still apply.
 
         Raises:
             ConfigError: settings that can't be used; the message lists them all.
@@ -69,9 +69,9 @@ class Config:
         return maker(name)
 
     def problems(self) -> list[SettingError]:
-        """Everything that is wrong with these settings, found without waiting for a first use.
+        """All errors in these settings, found without waiting for a first use.
 
-        It imports what dotted paths name; factories are not called.
+        Dotted paths are imported; factories are not called.
         """
         problems: list[SettingError] = []
         defaults = self._defaults(problems)
@@ -88,7 +88,7 @@ class Config:
         return problems
 
     def under(self, defaults: Mapping[str, Any]) -> Config:
-        """The same, with more defaults for what these don't say."""
+        """A copy with further defaults; the ones set here take precedence."""
         known = {key.lower(): value for key, value in defaults.items()}
         own = {key.lower(): value for key, value in self.defaults.items()}
         return Config(self.breakers, {**known, **own}, source=self.source)

@@ -1,4 +1,4 @@
-"""Objects by their dotted names, and back: how expressions name exceptions and callables."""
+"""Dotted names of objects and back, for exceptions and callables in expressions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def load(name: str, owner: str) -> Any:
-    """The object that `name` stands for: a builtin, or a dotted path that is imported.
+    """The object of that name: a builtin, or one that is imported from its dotted path.
 
     Raises:
         ValueError: nothing importable has that name; the message starts with `owner`.

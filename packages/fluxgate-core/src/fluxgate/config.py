@@ -22,7 +22,7 @@ A file for `load`, which also shows the shape of the mapping for `read`:
     search = "shop.breakers.make_search"    # called with the name, returns a breaker
 
 Keys are the parameters of `CircuitBreaker`, in lower or upper case. Values may also be the
-objects themselves. Every mistake is a `ConfigError` that says where it stands and what to do.
+objects themselves. Every mistake is a `ConfigError` that names the setting and the remedy.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def parse(kind: Literal["permit"], text: str) -> Permit: ...
 
 
 def parse(kind: StrategyKind, text: str) -> Strategy:
-    """The strategy that an expression builds, or to which a dotted path leads.
+    """The strategy that an expression builds, or that a dotted path names.
 
     Args:
         kind: which names the expression may use (`All` is a tracker, or a permit).
@@ -100,7 +100,7 @@ def build(
 
 
 def build(name: str, settings: Mapping[str, Any], *, asynchronous: bool = False) -> Breaker:
-    """A breaker of the settings of one circuit.
+    """A breaker from the settings of one circuit.
 
     Args:
         name: the circuit's name.
@@ -123,7 +123,7 @@ def build(name: str, settings: Mapping[str, Any], *, asynchronous: bool = False)
 def read(settings: Mapping[str, Any], *, source: str = "") -> Config:
     """The settings of many circuits, from a mapping with `defaults` and `breakers`.
 
-    Nothing is imported or built yet; `Config.problems()` does it, and tells what is wrong.
+    Nothing is imported or built yet; `Config.problems()` does so and returns the errors.
 
     Args:
         settings: `{"defaults": {...}, "breakers": {"payments": {...}}}`, in lower or upper case.

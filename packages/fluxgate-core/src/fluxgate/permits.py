@@ -1,4 +1,4 @@
-"""Which share of the calls a half-open circuit admits as probes."""
+"""Permits: rules for which share of the calls a half-open circuit admits as probes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["All", "Permit", "RampUp", "Random"]
 
 
 class Permit(Strategy, ABC):
-    """Gives the share of calls to admit; the circuit throws the dice and counts the slots."""
+    """The share of calls to admit; the circuit throws the dice and counts the slots.
+
+    Subclass it for your own; `ratio` must be a pure function.
+    """
 
     __slots__ = ()
 

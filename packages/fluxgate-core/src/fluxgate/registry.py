@@ -4,10 +4,10 @@
     registry["payments"].call(charge, order)
     await registry.asynchronous["payments"].call(charge_async, order)   # the same circuit
 
-A registry keeps `max_circuits` alive. Beyond that, making one lets another go that nobody has
-looked up lately and that a fresh one could stand in for: closed, or open for so long that nobody
-can be waiting for it; never one that is open or was set by hand. What is still held elsewhere
-lives on, and its name finds it again.
+A registry keeps at most `max_circuits`. Beyond that, making one evicts another that was not looked
+up lately and that a new one can replace: one that is closed, or that nobody has called for a long
+time since it opened; never one that is open otherwise or was set by hand. A circuit that is still
+referenced elsewhere lives on, and its name finds it again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class UnknownCircuitError(ConfigError, KeyError):
 
 
 class _Circuits(Generic[B]):
-    """What the two views of a registry have in common: reading, which makes nothing."""
+    """The reading half of a registry's two views; it makes no circuits."""
 
     __slots__ = ("_cache", "_kept")
 
@@ -48,7 +48,7 @@ class _Circuits(Generic[B]):
 
     @abstractmethod
     def _front(self, key: str, circuit: Circuit) -> B:
-        """The front of a circuit; of one that is kept, the very one that lookups give."""
+        """The front of a circuit; of one that is kept, the same object that lookups return."""
 
     def _entry(self, key: str, circuit: Circuit) -> Entry | None:
         entry = self._kept.get(key)
@@ -80,17 +80,17 @@ class _Circuits(Generic[B]):
 class Registry(_Circuits[CircuitBreaker]):
     """Circuits by name. `registry[name]` makes one on first use; `in` and iteration make none.
 
-    Any thread may do anything at any time. Iteration, `len` and `in` speak of the circuits that
-    there are: those that the registry keeps, and those that it let go while somebody holds them.
+    Thread-safe. Iteration, `len` and `in` cover all living circuits: those that the registry keeps,
+    and those that it evicted and that are still referenced elsewhere.
 
     Args:
         settings: by name, as `config.load` and `config.read` give them, or as a plain mapping
             of names (or patterns such as `*.internal`) to settings.
-        factory: called with the names that `settings` say nothing about; returns a breaker of
-            either front. Two threads that ask at once get the same circuit.
+        factory: called with names that have no entry in `settings`; returns a breaker of either
+            front. Two threads that look up a name at once get the same circuit.
         strict: whether a name that `settings` don't have is an error.
-        max_circuits: how many to keep alive, 1 or more.
-        defaults: a breaker's parameters (objects or expressions), for what `settings` don't say.
+        max_circuits: how many to keep, 1 or more.
+        defaults: a breaker's parameters (objects or expressions) for all that `settings` leave out.
 
     Raises:
         ConfigError: arguments that contradict each other, or defaults that can't be used.
@@ -133,7 +133,7 @@ class Registry(_Circuits[CircuitBreaker]):
 
     @property
     def max_circuits(self) -> int:
-        """How many it keeps alive."""
+        """How many circuits it keeps."""
         return self._cache.bound
 
     def __getitem__(self, key: str) -> CircuitBreaker:
@@ -152,7 +152,7 @@ class Registry(_Circuits[CircuitBreaker]):
     def declare(self, key: str, **settings: Any) -> None:
         """Give a circuit settings of its own, in code, before its first use.
 
-        To declare the same again is fine. A strict registry then knows the name.
+        The same declaration may be repeated. A strict registry then knows the name.
 
         Args:
             key: the circuit's name.
@@ -180,11 +180,11 @@ class Registry(_Circuits[CircuitBreaker]):
             )
 
     def knows(self, key: str) -> bool:
-        """Whether a setting, a pattern or a declaration speaks of that name; it makes nothing."""
+        """Whether an entry, a pattern or a declaration has that name; it makes no circuit."""
         return key in self._declared or self.config.entry(key) is not None
 
     def __delitem__(self, key: str) -> None:
-        """Forget a circuit. Whoever holds it keeps it; its name finds a new one from now on."""
+        """Forget a circuit. References to it stay valid; its name makes a new one."""
         if not self._cache.forget(key):
             raise KeyError(key)
 
@@ -194,7 +194,7 @@ class Registry(_Circuits[CircuitBreaker]):
             self._cache.forget(key)
 
     def listeners(self) -> list[Listener]:
-        """Whom its circuits tell, and whom its settings name; each once."""
+        """The listeners of its circuits and those in its settings, each once."""
         tables = [self.config.defaults, *self.config.breakers.values(), *self._declared.values()]
         named = (listener for table in tables for listener in listeners_in(table))
         heard = (listener for breaker in self.values() for listener in breaker.listeners)
@@ -203,8 +203,8 @@ class Registry(_Circuits[CircuitBreaker]):
     def close(self) -> None:
         """Close the listeners that have a `close()`, each once; an error of theirs is logged.
 
-        For the end of a process. The circuits go on, and so may the listeners. It knows those that
-        the settings name and those of the circuits that there are.
+        For the end of a process. The circuits stay usable. It closes the listeners in the settings
+        and those of all living circuits.
         """
         for listener in self.listeners():
             close = getattr(listener, "close", None)

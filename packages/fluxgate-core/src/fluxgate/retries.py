@@ -1,4 +1,4 @@
-"""How long an open circuit refuses calls before it probes again."""
+"""Retries: rules for how long an open circuit refuses calls before it probes again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which exceptions count as failures.
+"""Trackers: rules for which exceptions count as failures.
 
 A tracker sees every `Exception` that leaves a protected call, but not cancellations and not the
 refusals of other circuits; of an exception group it sees the leaves.

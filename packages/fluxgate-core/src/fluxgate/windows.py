@@ -1,6 +1,6 @@
-"""Which calls a tripper judges: the last so many, or those of the last so many seconds.
+"""Windows: which calls a tripper judges, the last `n` or those of the last `n` seconds.
 
-A window is a recipe: one object may serve many breakers, each counts for itself.
+A window is a recipe for tallies, which count: one object may serve many breakers.
 """
 
 from __future__ import annotations

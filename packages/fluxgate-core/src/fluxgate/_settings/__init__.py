@@ -1,1 +1,1 @@
-"""The reading of settings: expressions and values become a breaker's arguments, or clear errors."""
+"""Reading settings: expressions and values become a breaker's arguments, or clear errors."""

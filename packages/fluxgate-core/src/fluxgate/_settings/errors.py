@@ -1,4 +1,4 @@
-"""What is wrong with settings, and how it is said."""
+"""Errors about settings: their kinds, their paths, and several of them in one exception."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from fluxgate.errors import ConfigError, FluxgateError
 
 
 class Mistake(StrEnum):
-    """What is wrong with a setting."""
+    """The kind of a mistake in a setting."""
 
     UNKNOWN = "unknown"
-    """A name or key that there is not."""
+    """A name or key that does not exist."""
     SYNTAX = "syntax"
     """An expression that can't be read."""
     IMPORT = "import"
@@ -27,9 +27,9 @@ class SettingError(ConfigError):
     """One setting that can't be used.
 
     Attributes:
-        problem: what is wrong, and what to do.
-        path: where it stands (`payments.tripper`); empty if it was handed in by itself.
-        mistake: what kind of problem it is.
+        problem: what is wrong, and the remedy.
+        path: the setting (`payments.tripper`); empty if a value was given by itself.
+        mistake: the kind of mistake.
     """
 
     def __init__(self, problem: str, path: str = "", mistake: Mistake = Mistake.VALUE) -> None:
@@ -39,7 +39,7 @@ class SettingError(ConfigError):
         self.mistake = mistake
 
     def at(self, path: str) -> SettingError:
-        """The same, said of the setting at `path`."""
+        """The same error with another path."""
         return SettingError(self.problem, path, self.mistake).with_traceback(self.__traceback__)
 
     def __str__(self) -> str:

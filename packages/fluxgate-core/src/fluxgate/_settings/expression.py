@@ -2,8 +2,8 @@
 
 An expression is calls of the classes that one module of strategies exports, with numbers and
 strings as arguments, joined by `&` and `|` (and `~` for trackers). The text is cut into tokens
-first, which bounds what the parser gets to see and keeps its warnings out; what it makes of them
-is then walked node by node, and whatever is not listed here is refused.
+first, which bounds the parser's input and avoids its warnings; the syntax tree is then walked node
+by node, and every node that is not listed here is refused.
 """
 
 from __future__ import annotations
@@ -65,7 +65,11 @@ _TOKEN = re.compile(
 
 
 def imported(path: str) -> object:
-    """What a dotted path leads to. Raises SettingError if that is nowhere."""
+    """The object that a dotted path names.
+
+    Raises:
+        SettingError: it can't be imported.
+    """
     try:
         return _dotted.load(path, "")
     except ValueError as error:
@@ -116,7 +120,7 @@ class _Reader:
 
     @property
     def _margin(self) -> int:
-        """How far the text was indented."""
+        """The length of the white space before the text."""
         return len(self.text) - len(self.text.lstrip())
 
     def _scan(self) -> None:
@@ -263,7 +267,7 @@ def _plain(message: str) -> str:
 
 
 def _excerpt(text: str, at: int) -> str:
-    """The text in question; of a long one, the part around the place."""
+    """The text; of a long one, some 60 characters on both sides of `at`."""
     text = re.sub(r"\s", " ", text)
     start, end = max(at - 60, 0), at + 60
     return f"`{'…' * (start > 0)}{text[start:end]}{'…' * (end < len(text))}`"

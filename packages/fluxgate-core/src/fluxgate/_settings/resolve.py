@@ -1,4 +1,4 @@
-"""A breaker's settings as somebody wrote them, made into a breaker's arguments."""
+"""Settings as written, in any of the accepted forms, become a breaker's arguments."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _written(kind: StrategyKind, text: str) -> object:
 
 
 def resolve(settings: Mapping[str, Any], path: str, problems: list[SettingError]) -> dict[str, Any]:
-    """The keyword arguments that `settings` stand for; what can't be used goes to `problems`."""
+    """The keyword arguments for `settings`; errors are appended to `problems`."""
     arguments: dict[str, Any] = {}
     for written, value in settings.items():
         key = written.lower() if isinstance(written, str) else written
@@ -78,7 +78,7 @@ def resolve(settings: Mapping[str, Any], path: str, problems: list[SettingError]
 
 
 def listeners_in(table: object) -> list[Any]:
-    """The listeners that a circuit's settings name; none where they can't be used."""
+    """The listeners in a circuit's settings; none if they can't be used."""
     if isinstance(table, Mapping):
         for key, value in cast("Mapping[str, Any]", table).items():
             if isinstance(key, str) and key.lower() == "listeners":
@@ -106,7 +106,7 @@ def made(
 
 
 class Called:
-    """A factory that somebody handed in or named; what it returns is made sure of."""
+    """A user's factory, given or named by its path; its result is checked to be a breaker."""
 
     def __init__(self, given: object, path: str) -> None:
         if isinstance(given, str) and is_dotted(given.strip()):
@@ -134,7 +134,7 @@ class Called:
 def maker_of(
     settings: object, path: str, defaults: Mapping[str, Any], problems: list[SettingError]
 ) -> Factory:
-    """What makes the breakers of an entry; what can't be used goes to `problems`."""
+    """The factory for the breakers of an entry; errors are appended to `problems`."""
     arguments: dict[str, Any] = dict(defaults)
     if isinstance(settings, Mapping):
         arguments |= resolve(cast("Mapping[str, Any]", settings), path, problems)
@@ -188,7 +188,10 @@ def _listeners(value: Any) -> list[Any]:
 
 
 def _number(value: Any) -> Any:
-    """Environment variables are strings; what is no number, the breaker complains about."""
+    """A number from its text, as in environment variables; other values pass unchanged.
+
+    The breaker refuses what is not a number.
+    """
     if isinstance(value, str):
         for read_as in (int, float):
             try:
@@ -208,7 +211,7 @@ def _initial_state(value: Any) -> Any:
 
 
 def _bounds(value: Any) -> Any:
-    """Seconds, in a list, or in one string with commas (environment variables are strings)."""
+    """A list of seconds, or the same as one string with commas, as in environment variables."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
@@ -238,5 +241,5 @@ assert {*_CONVERSIONS, *BASES} == {*KEYS}, "every setting is read somehow"
 
 
 def suggestion(kind: str) -> str:
-    """The kinds that `parse` knows, for whoever asked for another."""
+    """A sentence that lists the kinds that `parse` knows."""
     return f"kinds are {', '.join(NAMES)}, not {kind!r}{did_you_mean(kind, NAMES)}"

@@ -15,13 +15,13 @@ __all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and give its exit code: 0, 1 (a check failed), or 2 (it can't be done).
+    """Run a command and return its exit code: 0, 1 (a check failed) or 2 (bad input).
 
     Args:
-        argv: the words after `python -m fluxgate`; by default those of this process.
+        argv: the arguments after `python -m fluxgate`; by default those of this process.
 
     Raises:
-        SystemExit: after `--help` and `--version` (0), and for words that make no command (2).
+        SystemExit: after `--help` and `--version` (0), and for arguments that are no command (2).
     """
     parser = _parser()
     given = parser.parse_args(argv)
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = given.run(given)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # as in `... | head`: whoever read it has had enough
+    except BrokenPipeError:  # as in `... | head`: the reader has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (FluxgateError, OSError) as error:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fluxgate",
-        description="Circuit breakers: what a policy does, and how a circuit moves.",
+        description="Circuit breakers: what a policy does, and how a circuit changes its state.",
     )
     parser.add_argument("--version", action=_Version, help="show the version and leave")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """`--version`, which is looked up only when it is asked for."""
+    """`--version`; the version is looked up only on demand, since that reads package metadata."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002
         super().__init__(option_strings, dest, nargs=0, help=help)

@@ -1,4 +1,4 @@
-"""The states and the events in words, and the machine's table as the diagrams need it."""
+"""States and events in words, and the table of transitions in the form that diagrams need."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ OWN: dict[Event, str] = {
     Event.COOLED: "the first call after the delay that its retry strategy gives",
     Event.RECOVERED: "enough probes have ended, and the tripper does not fire",
 }
-"""What moves a circuit by itself."""
+"""The events by which a circuit changes its state without a control, and what causes them."""
 
-OPEN_FOR = "somebody knows how long to stay away, as from a Retry-After header"
+OPEN_FOR = "the dependency said how long to stay away, as in a Retry-After header"
 
 
 class Move(NamedTuple):
@@ -49,7 +49,7 @@ class Move(NamedTuple):
 
 
 def label(event: Event) -> str:
-    """An event as the diagrams write it: those by hand look like the call that they are."""
+    """An event as the diagrams write it; a control is written as its call, `reset()`."""
     return str(event) if event in OWN else f"{event}()"
 
 
@@ -64,7 +64,7 @@ def from_anywhere() -> dict[Event, State]:
 
 
 def moves() -> list[Move]:
-    """All other transitions: where they begin and end, and what makes them."""
+    """All other transitions, grouped by source and target."""
     everywhere = from_anywhere()
     found: dict[tuple[State, State], list[Event]] = {}
     for source, events in TRANSITIONS.items():
@@ -75,7 +75,7 @@ def moves() -> list[Move]:
 
 
 def in_words() -> list[str]:
-    """Every transition, as sentences: what a reader hears who can't see the diagram."""
+    """Every transition as a sentence, for screen readers."""
     lines = [
         f"{source} to {target}: {', '.join(map(label, events))}."
         for source, target, events in moves()

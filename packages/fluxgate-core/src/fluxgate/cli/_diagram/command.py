@@ -1,4 +1,4 @@
-"""`python -m fluxgate diagram`."""
+"""The command `python -m fluxgate diagram`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fluxgate.cli._diagram.svg import svg_diagram
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Make the command known."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "diagram",
         help="draw the states of a circuit as SVG",

@@ -1,4 +1,4 @@
-"""What the events of a diagram mean: in general, or for one policy."""
+"""The legend of a diagram: what causes each event, in general or under one policy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fluxgate.trippers import NEVER
 
 
 def legend(policy: Policy | None) -> dict[Event, str]:
-    """What makes each event that is not set by hand."""
+    """The cause of each event that is not a control."""
     if policy is None:
         return {**OWN, Event.OPEN_FOR: OPEN_FOR}
     if policy.half_open is NEVER:

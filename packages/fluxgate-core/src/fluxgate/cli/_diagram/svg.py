@@ -1,7 +1,7 @@
-"""The state diagram as SVG: what it shows is the machine's table, where it stands is fixed here.
+"""The state diagram as SVG. The content is the table of transitions; positions are fixed here.
 
 The same table always gives the same file, to the last byte. A table with a transition that has no
-place here is an error, so that none goes missing.
+position here is a KeyError, so that none is left out.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BOXES: Final[dict[State, tuple[int, int]]] = {  # the middle of each
 
 
 class _Route(NamedTuple):
-    """The way of an arrow, and where what it is called stands: its first line's baseline."""
+    """An arrow's path, and the position of its label (the baseline of the first line)."""
 
     path: str
     at: tuple[int, int]
@@ -79,12 +79,12 @@ _KIND: Final = {OPEN: "refuse", FORCED_OPEN: "refuse", HALF_OPEN: "probe"}
 def svg_diagram(
     policy: Policy | None = None, *, name: str = "", marked: State | None = None
 ) -> str:
-    """The diagram: in general, or of what a policy makes of it.
+    """The diagram, with a legend in general or of one policy.
 
     Args:
-        policy: whose events to explain below it.
-        name: whose policy it is.
-        marked: a state to point out.
+        policy: the policy that the legend explains; None: any.
+        name: the circuit's name, for the title.
+        marked: a state to highlight.
     """
     cut = name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
     title = f"The states of {cut!r}" if name else "The states of a circuit"
@@ -167,7 +167,7 @@ def _move(svg: ET.Element, move: Move, policy: Policy | None) -> None:
 
 
 def _controls(svg: ET.Element) -> None:
-    """The controls: they lead from every state to the same."""
+    """The controls, each of which leads from every state to the same one."""
     for event, target in from_anywhere().items():
         route = _FROM_ANYWHERE[target]
         _arrow(svg, route.path)

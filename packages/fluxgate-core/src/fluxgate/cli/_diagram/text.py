@@ -1,4 +1,4 @@
-"""The state diagram in characters, for a terminal. Like the SVG, it is drawn from the table."""
+"""The state diagram in characters, for a terminal, drawn from the table of transitions."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _BOX: Final = 17
 _BOXES: Final[dict[State, tuple[int, int]]] = {CLOSED: (0, 0), OPEN: (45, 0), HALF_OPEN: (45, 8)}
 
 _Strokes = tuple[tuple[int, int, str], ...]
-"""Columns, rows, and what is written there."""
+"""Column, row and text of each stroke."""
 _Write = Callable[[int, int, str], None]
 
 
 class _Arrow(NamedTuple):
-    """An arrow's strokes, and where what it is called stands, in one line or one below the other.
+    """An arrow's strokes, and the position of its labels.
 
-    `before` means that the text ends there.
+    `stacked` puts each label on a line of its own; `before` ends the text at the position.
     """
 
     strokes: _Strokes
@@ -50,7 +50,7 @@ def text_diagram(marked: State | None = None) -> str:
     """The diagram, some 15 lines of 76 characters.
 
     Args:
-        marked: a state to point out.
+        marked: a state to highlight.
     """
     page = [[" "] * _SIZE[0] for _ in range(_SIZE[1])]
 

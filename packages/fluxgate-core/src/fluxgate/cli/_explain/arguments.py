@@ -1,4 +1,4 @@
-"""The policy that somebody asks about, from the options of a command."""
+"""The policy to explain, from the command's arguments."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ OPTIONS: dict[str, str] = {
     "shadow": "another tripper that is tried beside it",
     "initial_state": "where it starts: closed, metrics_only, disabled or forced_open",
 }
-"""The settings that an explanation speaks of, but for the tripper."""
+"""The settings that have an option, and its help; the tripper is the positional argument."""
 
 
 class Given(NamedTuple):
-    """What is asked about.
+    """A policy to explain.
 
     Attributes:
-        name: whose policy it is; may be empty.
+        name: the circuit's name; may be empty.
         policy: the settings.
         starts: the state that it starts in.
-        note: what to know about where the settings come from; may be empty.
+        note: a remark on where the settings come from; may be empty.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a policy can't see."""
+"""Blind spots: trouble that a policy does not react to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Shares = tuple[tuple[int, int], ...]
 
 
 def blind_spots(policy: Policy, shares: Shares) -> list[str]:
-    """Each in one sentence; those that the machine can show have been tried."""
+    """The blind spots, a sentence each; those that can be simulated have been."""
     return [
         *_failures(policy, shares),
         *_slow_calls(policy),

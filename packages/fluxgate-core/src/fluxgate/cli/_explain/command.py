@@ -1,4 +1,4 @@
-"""`python -m fluxgate explain`."""
+"""The command `python -m fluxgate explain`."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ examples:
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Make the command known."""
+    """Add the command to the parser."""
     parser = commands.add_parser(
         "explain",
         help="say in words what a policy does, and what it can't do",
         description=(
-            "Say in words what a policy does, and what it can't do. Its numbers are found out by "
-            "playing calls on the real state machine. What is not given has its default."
+            "Say in words what a policy does, and what it can't do. Its figures come from calls "
+            "that are simulated on the real state machine. What is not given has its default."
         ),
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

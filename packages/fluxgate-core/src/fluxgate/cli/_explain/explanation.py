@@ -1,4 +1,4 @@
-"""A policy, explained: what it says in words, and what the machine makes of it in numbers."""
+"""The report on a policy: its rules in words, and figures from simulated calls."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from fluxgate.policy import DEFAULT, Policy
 from fluxgate.state import State
 
 SHARES = ((1, 1), (3, 4), (1, 2), (1, 4), (1, 10), (1, 100))
-"""How many calls of how many fail, in the trials."""
+"""Shares of failing calls to simulate, as (failing, of)."""
 
 RATES = (1 / 60, 0.1, 1.0, 10.0, 100.0)
-"""Traffic of the trials, in calls per second."""
+"""Traffic to simulate, in calls per second."""
 
 
 def explain(
@@ -32,13 +32,13 @@ def explain(
     starts: State = State.CLOSED,
     state: State | None = None,
 ) -> Report:
-    """The explanation of a policy.
+    """The report on a policy.
 
     Args:
         policy: the settings.
-        name: whose they are.
+        name: the circuit's name; may be empty.
         starts: the state that its circuits begin in.
-        state: what to speak of alone; None: everything.
+        state: the only state to report on; None: all.
     """
     with collect_logged_errors() as logged:
         sections = _sections(policy, state)
@@ -50,7 +50,7 @@ def explain(
 
 
 def _settings(policy: Policy) -> list[tuple[str, str]]:
-    """The settings that say something: the core four, and what is not at its default."""
+    """The four main settings, and all others that differ from their defaults."""
     always = ("window", "tripper", "retry", "permit")
     return [
         (key, repr(value))
@@ -88,7 +88,7 @@ def _when_it_opens(policy: Policy) -> Section:
         points.append("A call is also a failure if result_tracker says so of its result.")
     if _asked_each_time(policy):
         points.append(
-            "Every call is looked at under the circuit's lock, since any of them may decide: "
+            "Every call is judged under the circuit's lock, since any of them may decide: "
             "a healthy call costs more than under FailureRate, SlowRate and FailureStreak."
         )
     if policy.shadow_closed is not None:
@@ -105,7 +105,7 @@ def _asked_each_time(policy: Policy) -> bool:
 
 
 def _worked(policy: Policy) -> list[str]:
-    """Examples in numbers, each of them played."""
+    """Examples in numbers, each of them simulated."""
     points: list[str] = []
     cold = simulation.opens_after(policy, repeat(BAD))
     if cold is not None:
@@ -136,7 +136,7 @@ def _worked(policy: Policy) -> list[str]:
 
 
 def _what_opens_it(policy: Policy) -> Table:
-    """Trouble of several kinds, and after how many calls it opens the circuit."""
+    """Kinds of trouble, and after how many calls each opens the circuit."""
     capacity = policy.window.capacity
     kinds = [("every call fails at once", BAD, (1, 1))]
     for limit in simulation.slow_limits(policy):

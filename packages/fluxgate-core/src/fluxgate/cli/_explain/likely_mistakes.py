@@ -1,4 +1,4 @@
-"""What in a policy is likely to be a mistake."""
+"""Warnings about settings that are likely to be mistakes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MANY = 500
 
 
 def likely_mistakes(policy: Policy) -> list[str]:
-    """Each with its remedy."""
+    """The warnings, each with its remedy."""
     return [*_too_quick(policy), *_too_late(policy), *_opening(policy), *_probing(policy)]
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong inside a circuit while it is tried out."""
+"""Errors of a user's strategies, which a circuit logs while it is simulated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collect_logged_errors() -> Generator[list[str]]:
-    """The errors that circuits log meanwhile: they are collected, and nothing is printed."""
+    """Collect the errors that circuits log inside the block; nothing of them is printed."""
     heard: list[str] = []
 
     class Collector(logging.Handler):

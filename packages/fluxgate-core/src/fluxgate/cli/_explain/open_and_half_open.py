@@ -1,4 +1,4 @@
-"""What a policy does once its circuit has opened."""
+"""The sections on an open and a half-open circuit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def while_open(policy: Policy) -> Section:
 
 
 def half_open(policy: Policy, rates: tuple[float, ...]) -> Section:
-    """Who probes, and what the probes decide."""
+    """Which calls are probes, and what the probes decide."""
     points = [
         f"Half-open, {policy.permit.describe()}, at most {policy.max_half_open_calls:,} at "
         "once; the others are refused, and nobody queues.",
@@ -43,7 +43,7 @@ def half_open(policy: Policy, rates: tuple[float, ...]) -> Section:
     slow = None if limit == simulation.LONG else Call(failed=False, elapsed=limit)
     recovery = None if bad is None else simulation.recovery(policy, bad, slow)
     if recovery is None:
-        points.append("It never gets there by itself.")
+        points.append("No outage that was tried leads there.")
         return Section("Half-open", points, [])
     points += _verdicts(recovery, slow)
     return Section("Half-open", points, _how_soon(policy, recovery, rates))
@@ -53,7 +53,7 @@ def _rule(policy: Policy) -> list[str]:
     tripper = policy.half_open
     if tripper is NEVER:
         return [
-            "Its tripper says nothing when half-open, so the classic rule holds: a probe that "
+            "Its tripper has no clause for half-open, so the classic rule holds: a probe that "
             "fails opens it again, one that succeeds closes it."
         ]
     when: list[str] = []
@@ -97,7 +97,7 @@ def _verdicts(found: simulation.Recovery, slow: Call | None) -> list[str]:
 def _how_soon(
     policy: Policy, recovery: simulation.Recovery, rates: tuple[float, ...]
 ) -> list[Table]:
-    """About how long it takes to get the probes that close it."""
+    """About how long it takes until enough probes have been made to close it."""
     if recovery.closes is None:
         return []
     rows: list[tuple[str, ...]] = []

@@ -1,4 +1,4 @@
-"""What an explanation is made of, before it is shown."""
+"""The data of a report: sections, tables and warnings, before they are formatted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WARNINGS: Final = "Worth a second look"
 
 
 class Table(NamedTuple):
-    """Rows under a head; `note` says what they are."""
+    """Rows under a head; `note` stands above them."""
 
     note: str
     head: tuple[str, ...]
@@ -25,13 +25,13 @@ class Section(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A whole explanation.
+    """A whole report.
 
     Attributes:
-        title: whose policy it is.
-        settings: what is set, as name and expression.
+        title: the name of the circuit or policy.
+        settings: name and expression of each setting to show.
         sections: in the order in which they are read.
-        warnings: what is likely to be a mistake.
+        warnings: likely mistakes.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""An explanation with colours. Imported where rich is installed (the extra `cli`)."""
+"""A report in colours. Imported only if rich is installed (the extra `cli`)."""
 
 from __future__ import annotations
 

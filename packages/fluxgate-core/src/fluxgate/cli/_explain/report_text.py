@@ -1,4 +1,4 @@
-"""An explanation on a terminal or in a pipe: plain text, or with rich where that is installed."""
+"""A report as plain text; on a terminal with rich installed, in colours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a policy does, found out by playing calls on the real breaker, its clock set by hand."""
+"""Simulated calls on a real breaker with a manual clock, to find out how a policy reacts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from fluxgate.testing import LoadedDice, ManualClock
 from fluxgate.windows import TimeWindow
 
 MOST = 20_000
-"""Calls that are played in one trial at most."""
+"""The most calls in one trial."""
 
 LONG = 3600.0
-"""Seconds that a slow call takes where no tripper says from when on a call is slow."""
+"""Seconds that a slow call takes where no clause has a threshold."""
 
 
 def clauses(strategy: Composable) -> list[Composable]:
@@ -52,7 +52,7 @@ class Trial:
 
     @property
     def state(self) -> State:
-        """Where the circuit stands."""
+        """The circuit's state."""
         return self.breaker.state
 
     def call(self, call: Call) -> None:
@@ -66,9 +66,12 @@ class Trial:
             attempt.succeed(elapsed=call.elapsed)
 
     def play(self, calls: Iterator[Call], most: int, *, every: float = 0.0) -> int | None:
-        """How many of the calls it takes to leave the state; None if `most` of them don't.
+        """Make calls until the state changes, and return how many; None if `most` change nothing.
 
-        One call is made `every` so many seconds.
+        Args:
+            calls: how the calls end, in order.
+            most: the most calls to make.
+            every: seconds from one call to the next.
         """
         before = self.state
         for count in range(1, most + 1):
@@ -79,7 +82,7 @@ class Trial:
         return None
 
     def wait(self) -> bool:
-        """Let the cooldown of an open circuit pass and have it probe; False if it never would."""
+        """Wait until an open circuit is half-open; False if it never would be."""
         delay = self.breaker.info().retry_after
         if delay is None:
             return False
@@ -89,7 +92,7 @@ class Trial:
 
 
 def enough(policy: Policy) -> int:
-    """After how many calls of a kind more of them change nothing, as far as they can be played."""
+    """`wanted`, or `MOST` if that is less."""
     return min(wanted(policy), MOST)
 
 
@@ -103,27 +106,27 @@ def wanted(policy: Policy) -> int:
 
 
 def mixed(bad: Call, share: tuple[int, int]) -> Iterator[Call]:
-    """Good calls, with so many bad ones among so many, spread evenly, without end."""
+    """Endless good calls, with bad ones among them: `share` is (bad, of), evenly spread."""
     some, of = share
     return cycle([bad if (i + 1) * some // of > i * some // of else GOOD for i in range(of)])
 
 
 def slow_limits(policy: Policy) -> list[float]:
-    """Durations (seconds) that a closed circuit minds in a success; a long one if it says none."""
+    """Durations (seconds) from which a success counts as slow; `LONG` if no clause has one."""
     limits = {*policy.closed.thresholds}
     limits |= {getattr(each, "threshold", 0.0) for each in clauses(policy.closed)} - {0.0}
     return sorted(limits) or [LONG]
 
 
 def outage(policy: Policy) -> Call | None:
-    """The calls of an outage that opens it: failing ones if those do; None if nothing does."""
+    """The first kind of bad call that opens it: failing, slow or both; None if none does."""
     slow = slow_limits(policy)[-1]
     calls = (BAD, Call(failed=False, elapsed=slow), worst(policy))
     return next((each for each in calls if opens_after(policy, repeat(each))), None)
 
 
 def worst(policy: Policy) -> Call:
-    """A call that is as bad as can be: it fails, and slowly."""
+    """A call that fails, and slowly."""
     return Call(failed=True, elapsed=slow_limits(policy)[-1])
 
 
@@ -175,14 +178,14 @@ def outage_lasts(policy: Policy, bad: Call, rate: float, *, warm: bool) -> float
 
 
 class Recovery(NamedTuple):
-    """What probes do to a half-open circuit. None: nothing, however many there are.
+    """How a half-open circuit reacts to probes.
 
     Attributes:
-        closes: good probes in a row that close it.
-        reopens: failed probes in a row that open it again.
+        closes: good probes in a row that close it; None if they never do.
+        reopens: failed probes in a row that open it again; None if they never do.
         forgiven: of as many probes as `closes`, how many may fail, the first ones, and the last
             still closes it.
-        slow: where probes that succeed slowly lead it.
+        slow: the state after probes that succeed slowly.
     """
 
     closes: int | None
@@ -192,7 +195,7 @@ class Recovery(NamedTuple):
 
 
 def recovery(policy: Policy, bad: Call, slow: Call | None) -> Recovery | None:
-    """What probes do after an outage of `bad` calls; None if it never comes to that."""
+    """The reaction to probes after an outage of `bad` calls; None if it does not get half-open."""
     if not _half_open(policy, bad):
         return None
 
@@ -228,7 +231,9 @@ def _half_open(policy: Policy, bad: Call) -> Trial | None:
 
 
 def time_for(policy: Policy, probes: int, rate: float) -> float | None:
-    """About how many seconds of `rate` calls a second give so many probes, as the permit goes.
+    """About how many seconds it takes the permit to admit so many probes.
+
+    `rate` is calls per second.
 
     None if more calls are needed than are tried.
     """
