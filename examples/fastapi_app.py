@@ -26,6 +26,7 @@ from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, Field
 
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker
@@ -159,6 +160,10 @@ async def report(number: int, request: Request) -> Answer:
 # Read when Prometheus asks, so that measuring costs the calls nothing.
 METRICS = CollectorRegistry()
 PrometheusCollector(METRICS)
+if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    # Several workers (`uvicorn --workers 4`), each with circuits of its own: they write figures
+    # to that folder (empty it before the start), and whichever of them is asked adds all up.
+    MultiProcessCollector(METRICS)
 
 
 def metrics(request: Request) -> Response:

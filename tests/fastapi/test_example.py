@@ -1,13 +1,18 @@
 """The example application, driven over real sockets; and the README's snippets."""
 
 import importlib.util
+import os
 import re
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 
 from fluxgate import State
@@ -74,6 +79,42 @@ def test_an_outage(
     clock.advance(30)
     assert [order().status_code for _ in range(2)] == [200, 200]
     assert registry["payments"].state is State.CLOSED
+
+
+@pytest.mark.skipif(os.name == "nt", reason="uvicorn takes a socket by its number there")
+def test_metrics_of_several_workers(upstream: Any, tmp_path: Path) -> None:
+    """Whichever is asked adds up what all have counted."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    command = ["fastapi_app:app", "--workers", "2", "--fd", str(listening.fileno())]
+    environment = {
+        **os.environ,
+        "PROMETHEUS_MULTIPROC_DIR": str(tmp_path),
+        "UPSTREAM_URL": upstream.url,
+        "FLUXGATE__PAYMENTS__RETRY": "Never()",
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "uvicorn", *command],
+        cwd=ROOT / "examples",
+        env=environment,
+        pass_fds=[listening.fileno()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        for _ in range(20):  # a connection each, so that both workers get some
+            answer = httpx.post(f"{url}/orders", json={"item": "tea", "amount": 1}, timeout=30)
+            assert answer.status_code == 200
+        wanted = 'fluxgate_calls_total{circuit="payments",outcome="success"} 20.0'
+        deadline = time.monotonic() + 30
+        while wanted not in (page := httpx.get(f"{url}/metrics").text):  # written every 2 s
+            assert time.monotonic() < deadline, page
+            time.sleep(0.1)
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+        listening.close()
 
 
 @pytest.mark.parametrize("item", ["%00", "%1F", "%7F", "te%0Aa", "tea%0A", "T", "a" * 21])
