@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import Any, TypeVar, cast
 
 from fluxgate._engine.circuit import Circuit
+from fluxgate._naming import safe_repr
 from fluxgate.attempt import Attempt
 
 Fn = TypeVar("Fn", bound=Callable[..., Any])
@@ -49,7 +50,7 @@ def is_awaitable(given: object) -> bool:
 
 def describe(fn: object) -> str:
     """What to call `fn` in an error message."""
-    return str(getattr(fn, "__qualname__", None) or repr(fn))
+    return str(getattr(fn, "__qualname__", None) or safe_repr(fn))
 
 
 class _FirstItem(Generator[Any, Any, Any]):

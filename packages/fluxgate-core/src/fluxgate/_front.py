@@ -19,6 +19,7 @@ from fluxgate._callables import (
 )
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.transitions import Event
+from fluxgate._naming import safe_repr
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
 from fluxgate.metric import Info
@@ -93,10 +94,12 @@ class Front(ABC):
             state = State.OPEN
         if state not in _INITIAL:
             known = ", ".join(_INITIAL)
-            raise ValueError(f"initial_state must be one of {known}, not {initial_state!r}")
+            raise ValueError(
+                f"initial_state must be one of {known}, not {safe_repr(initial_state)}"
+            )
         for what, function in (("clock", clock), ("dice", dice)):
             if not callable(function):
-                raise TypeError(f"{what} must be callable without arguments: {function!r}")
+                raise TypeError(f"{what} must be callable without arguments: {safe_repr(function)}")
         self._circuit = Circuit(
             name,
             DEFAULT.replace(**settings) if settings else DEFAULT,
@@ -171,7 +174,7 @@ class Front(ABC):
             seconds: finite, above 0.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            raise TypeError(f"open_for({seconds!r}): seconds must be a number")
+            raise TypeError(f"open_for({safe_repr(seconds)}): seconds must be a number")
         if not 0 < seconds < math.inf:
             raise ValueError(f"open_for({seconds}): seconds must be finite and above 0")
         self._circuit.open_for(seconds)
@@ -265,7 +268,7 @@ class Front(ABC):
             descriptor = cast(Any, fn)
             return type(descriptor)(self._decorate(descriptor.__func__, fallback))
         if not callable(fn):
-            raise TypeError(f"{self!r} decorates functions; this can't be called: {fn!r}")
+            raise TypeError(f"{self!r} decorates functions; this can't be called: {safe_repr(fn)}")
         kind = kind_of(fn)
         if kind not in self._kinds:
             raise self._wrong_front(fn)
@@ -295,7 +298,7 @@ class Front(ABC):
 
     def _check_fallback(self, fallback: Callable[[Exception], Any]) -> None:
         if not callable(fallback):
-            raise TypeError(f"fallback must be callable with the exception: {fallback!r}")
+            raise TypeError(f"fallback must be callable with the exception: {safe_repr(fallback)}")
         kind = kind_of(fallback)
         if kind in (Kind.GENERATOR, Kind.ASYNC_GENERATOR):
             raise TypeError(f"fallback {describe(fallback)} is a generator: it must give a result")
@@ -319,11 +322,11 @@ class Front(ABC):
 
 def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
     if not isinstance(listeners, Iterable):
-        raise TypeError(f"listeners must be a list of callables, not {listeners!r}")
+        raise TypeError(f"listeners must be a list of callables, not {safe_repr(listeners)}")
     checked = tuple(listeners)
     for listener in checked:
         if not callable(listener):
-            raise TypeError(f"listeners must be callable with a Signal: {listener!r}")
+            raise TypeError(f"listeners must be callable with a Signal: {safe_repr(listener)}")
         kind = kind_of(listener)
         if kind in (Kind.GENERATOR, Kind.ASYNC_GENERATOR):
             raise TypeError(f"listener {describe(listener)} is a generator: it would never run")

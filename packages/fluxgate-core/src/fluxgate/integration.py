@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 from fluxgate._callables import describe
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.lane import Lane
+from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import did_you_mean, nearest, raise_all
 from fluxgate.attempt import Attempt
 from fluxgate.config import Config, load, read
@@ -108,11 +109,13 @@ def checked_statuses(statuses: Iterable[object], name: str = "statuses") -> froz
         ValueError: one of them is no HTTP status.
     """
     if isinstance(statuses, (str, bytes)) or not isinstance(statuses, Iterable):
-        raise TypeError(f"{name} must be a collection, such as {{500, 503}}, not {statuses!r}")
+        raise TypeError(
+            f"{name} must be a collection, such as {{500, 503}}, not {safe_repr(statuses)}"
+        )
     checked: set[int] = set()
     for status in statuses:
         if isinstance(status, bool) or not isinstance(status, int):
-            raise TypeError(f"{name} has {status!r}, which is no status code such as 503")
+            raise TypeError(f"{name} has {safe_repr(status)}, which is no status code such as 503")
         if not 100 <= status <= 599:
             raise ValueError(f"{name} has {status}, and status codes are from 100 to 599")
         checked.add(int(status))  # an HTTPStatus as the plain number: that is how it is shown
@@ -167,7 +170,8 @@ def as_config(source: ConfigSource, name: str = "config") -> Config:
             "fluxgate: dict[str, dict[str, Any]] = {}"
         )
     raise ConfigError(
-        f"{name}= takes a mapping, the path of a TOML file, or pydantic settings, not {source!r}"
+        f"{name}= takes a mapping, the path of a TOML file, or pydantic settings, not "
+        f"{safe_repr(source)}"
     )
 
 

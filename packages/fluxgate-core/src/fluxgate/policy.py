@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, TypedDict
 
+from fluxgate._naming import safe_repr
 from fluxgate._values import Strategy
 from fluxgate.permits import Permit, RampUp
 from fluxgate.retries import Cooldown, Retry
@@ -117,19 +118,25 @@ class Policy(Strategy):
         _check_kind("retry", retry, Retry)
         _check_kind("permit", permit, Permit)
         if result_tracker is not None and not callable(result_tracker):
-            raise TypeError(f"result_tracker must be callable with the result: {result_tracker!r}")
+            raise TypeError(
+                f"result_tracker must be callable with the result: {safe_repr(result_tracker)}"
+            )
         if isinstance(max_half_open_calls, bool) or not isinstance(max_half_open_calls, int):
-            raise TypeError(f"max_half_open_calls must be a whole number: {max_half_open_calls!r}")
+            raise TypeError(
+                f"max_half_open_calls must be a whole number: {safe_repr(max_half_open_calls)}"
+            )
         if max_half_open_calls < 1:
             raise ValueError(f"max_half_open_calls must be at least 1: {max_half_open_calls}")
         if isinstance(probe_timeout, bool) or not isinstance(probe_timeout, (int, float)):
-            raise TypeError(f"probe_timeout must be a number of seconds: {probe_timeout!r}")
+            raise TypeError(
+                f"probe_timeout must be a number of seconds: {safe_repr(probe_timeout)}"
+            )
         if not 0 < probe_timeout < math.inf:
             raise ValueError(f"probe_timeout must be finite seconds above 0: {probe_timeout}")
         if shadow is not None:
             _check_kind("shadow", shadow, Tripper)
         if not isinstance(error_messages, bool):
-            raise TypeError(f"error_messages must be True or False: {error_messages!r}")
+            raise TypeError(f"error_messages must be True or False: {safe_repr(error_messages)}")
         self.window = window
         self.tracker = tracker
         self.result_tracker = result_tracker
@@ -161,13 +168,13 @@ class Policy(Strategy):
         closed, half_open = tripper.given(State.CLOSED), tripper.given(State.HALF_OPEN)
         if closed is NEVER:
             raise ValueError(
-                f"{name} {tripper!r} can never fire in the closed state: "
+                f"{name} {safe_repr(tripper)} can never fire in the closed state: "
                 "add a clause that does, such as Closed() & FailureRate(0.5)"
             )
         for state, folded in ((State.CLOSED, closed), (State.HALF_OPEN, half_open)):
             if folded.fires_on_success:
                 raise ValueError(
-                    f"{name} {tripper!r} fires on fast successes alone when {state}: "
+                    f"{name} {safe_repr(tripper)} fires on fast successes alone when {state}: "
                     "join it with a clause on failures or latency, such as & FailureRate(0.5)"
                 )
         capacity = self.window.capacity
@@ -201,15 +208,17 @@ class Policy(Strategy):
 def _bounds(buckets: Iterable[float]) -> tuple[float, ...]:
     """The bounds of a histogram; infinity, which ends every one, may be left out."""
     if isinstance(buckets, (str, bytes, Mapping)) or not isinstance(buckets, Iterable):
-        raise TypeError(f"buckets must be a list of seconds, such as (0.1, 0.5, 1.0): {buckets!r}")
+        raise TypeError(
+            f"buckets must be a list of seconds, such as (0.1, 0.5, 1.0): {safe_repr(buckets)}"
+        )
     bounds = tuple(buckets)
     if bounds and bounds[-1] == math.inf:
         bounds = bounds[:-1]
     for bound in bounds:
         if isinstance(bound, bool) or not isinstance(bound, (int, float)):
-            raise TypeError(f"buckets must be numbers of seconds: {bound!r}")
+            raise TypeError(f"buckets must be numbers of seconds: {safe_repr(bound)}")
         if not 0 < bound < math.inf:
-            raise ValueError(f"buckets must be finite seconds above 0: {bound!r}")
+            raise ValueError(f"buckets must be finite seconds above 0: {safe_repr(bound)}")
     if any(left >= right for left, right in pairwise(bounds)):
         raise ValueError(f"buckets must ascend: {bounds!r}")
     return bounds
@@ -223,7 +232,9 @@ def _check_kind(name: str, value: object, kind: type[Strategy]) -> None:
         hint = "; fluxgate.config reads expression strings"
     elif isinstance(value, type) and issubclass(value, kind):
         hint = f"; did you mean {value.__name__}(...)?"
-    raise TypeError(f"{name} must be a {kind.__name__} from {kind.__module__}, not {value!r}{hint}")
+    raise TypeError(
+        f"{name} must be a {kind.__name__} from {kind.__module__}, not {safe_repr(value)}{hint}"
+    )
 
 
 DEFAULT = Policy()

@@ -20,6 +20,7 @@ from fluxgate import _log
 from fluxgate._circuit_cache import CircuitCache, Entry
 from fluxgate._config import Config
 from fluxgate._engine.circuit import Circuit
+from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import SettingError, did_you_mean, raise_all
 from fluxgate._settings.resolve import Called, Factory, listeners_in, resolve
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
@@ -116,7 +117,9 @@ class Registry(_Circuits[CircuitBreaker]):
     ) -> None:
         _check_bound(max_circuits)
         if factory is not None and not callable(factory):
-            raise ConfigError(f"factory must be called with a name, and this can't: {factory!r}")
+            raise ConfigError(
+                f"factory must be called with a name, and this can't: {safe_repr(factory)}"
+            )
         if factory is not None and (strict or defaults):
             other = "strict=True" if strict else f"{next(iter(defaults))}=, a default,"
             raise ConfigError(f"factory= and {other} contradict each other: drop one")
@@ -212,7 +215,7 @@ class Registry(_Circuits[CircuitBreaker]):
                 try:
                     close()
                 except Exception as error:
-                    _log.fault("(any)", f"closing listener {listener!r}", error)
+                    _log.fault("(any)", f"closing listener {safe_repr(listener)}", error)
 
     def _front(self, key: str, circuit: Circuit) -> CircuitBreaker:
         entry = self._entry(key, circuit)
@@ -274,6 +277,6 @@ class AsyncCircuits(_Circuits[AsyncCircuitBreaker]):
 
 def _check_bound(max_circuits: object) -> None:
     if isinstance(max_circuits, bool) or not isinstance(max_circuits, int):
-        raise ConfigError(f"max_circuits must be a whole number, not {max_circuits!r}")
+        raise ConfigError(f"max_circuits must be a whole number, not {safe_repr(max_circuits)}")
     if max_circuits < 1:
         raise ConfigError(f"max_circuits must be at least 1, not {max_circuits}")

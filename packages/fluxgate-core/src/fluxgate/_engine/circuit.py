@@ -23,9 +23,10 @@ from fluxgate._engine import living
 from fluxgate._engine.dispatch import Dispatch, hook_of
 from fluxgate._engine.lane import BATCH, Lane
 from fluxgate._engine.machine import Machine
-from fluxgate._engine.outcomes import cause_of, outcome_of, outcome_of_result, words
+from fluxgate._engine.outcomes import cause_of, outcome_of, outcome_of_result
 from fluxgate._engine.phase import RECORDING, Admission, Cause, Phase
 from fluxgate._engine.transitions import Event, Outcome
+from fluxgate._naming import safe_str
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
@@ -164,7 +165,7 @@ class Circuit:
             told = admission.phase.policy.error_messages
             cause = cause_of(error) if told else type(error)
         elif error is not None:
-            cause = words(error) or None
+            cause = safe_str(error) or None
         self.settle(admission, Outcome.FAILURE, elapsed, end, cause)
 
     def returned(

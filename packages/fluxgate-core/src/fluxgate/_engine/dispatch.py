@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from fluxgate import _log
+from fluxgate._naming import safe_repr
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.signals import Listener, Signal
 
@@ -63,7 +64,7 @@ class Dispatch:
                     try:
                         listener(signal)
                     except Exception as error:
-                        _log.fault(signal.circuit_name, f"listener {listener!r}", error)
+                        _log.fault(signal.circuit_name, f"listener {safe_repr(listener)}", error)
                     except BaseException as error:
                         interrupt = interrupt or error
             finally:
@@ -81,7 +82,7 @@ class Dispatch:
             try:
                 hook(error)
             except Exception as fault:
-                _log.fault(error.name, f"listener {hook!r}", fault)
+                _log.fault(error.name, f"listener {safe_repr(hook)}", fault)
             except BaseException as fault:
                 interrupt = interrupt or fault
         if interrupt is not None:

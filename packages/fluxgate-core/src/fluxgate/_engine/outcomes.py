@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from fluxgate import _log
 from fluxgate._engine.phase import Cause, label_of
 from fluxgate._engine.transitions import Outcome
+from fluxgate._naming import safe_repr, safe_str
 from fluxgate.errors import FluxgateError
 from fluxgate.policy import Policy
 
 FAILURE = Outcome.FAILURE
 _IGNORED = (Outcome.IGNORED, None)
 _CANCELLED = (Outcome.CANCELLED, None)
-LONGEST: Final = 200
-"""Characters of an error's message."""
 
 
 def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outcome, Cause | None]:
@@ -35,24 +34,15 @@ def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outc
         elif isinstance(error, FluxgateError) or not tracks(error):
             return _IGNORED
     except Exception as fault:
-        _log.fault(circuit, f"tracker {policy.tracker!r}", fault)
+        _log.fault(circuit, f"tracker {safe_repr(policy.tracker)}", fault)
         return _IGNORED
     return FAILURE, cause_of(error) if policy.error_messages else type(error)
 
 
 def cause_of(error: BaseException) -> str:
     """An error's type, and as much of its message as a page can show."""
-    label, message = label_of(type(error)), words(error)
+    label, message = label_of(type(error)), safe_str(error)
     return f"{label}: {message}" if message else label
-
-
-def words(given: object) -> str:
-    """What something says of itself, in one line that a page can show."""
-    try:
-        said = " ".join(str(given).split())
-    except Exception:  # somebody else's __str__
-        return ""
-    return said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
 
 
 def outcome_of_result(result: object, policy: Policy, circuit: str) -> Outcome:
@@ -61,7 +51,7 @@ def outcome_of_result(result: object, policy: Policy, circuit: str) -> Outcome:
     try:
         return Outcome.FAILURE if policy.result_tracker(result) else Outcome.SUCCESS
     except Exception as fault:
-        _log.fault(circuit, f"result_tracker {policy.result_tracker!r}", fault)
+        _log.fault(circuit, f"result_tracker {safe_repr(policy.result_tracker)}", fault)
         return Outcome.IGNORED
 
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 from fluxgate._engine.phase import RECORDING, Notice, Phase
+from fluxgate._naming import safe_repr
 from fluxgate._tally import Tally
 from fluxgate.policy import Policy
 from fluxgate.signals import Reason, SignalKind
@@ -56,7 +57,7 @@ class Verdicts:
             return
         fires = self.fires(shadow, phase.tally)
         if fires is not phase.shadow_open:
-            cleared = Reason(f"{shadow!r} cleared")
+            cleared = Reason(f"{safe_repr(shadow)} cleared")
             reason = self.explain(shadow, phase) if fires else cleared
             self._would(phase, fires, reason, shadow=True)
 
@@ -160,7 +161,7 @@ class Verdicts:
             return Reason(clause, reason.measured, reason.calls, where, phase.last_errors())
         except Exception as error:
             self.faults.append(("tripper", error))
-            return Reason(repr(tripper))
+            return Reason(safe_repr(tripper))
 
     def delay(self, policy: Policy, reopens: int) -> float:
         """Seconds to stay open, the jitter drawn; a minute if the retry can't say."""
@@ -171,7 +172,9 @@ class Verdicts:
                 delay *= 1 + retry.jitter_ratio * (2 * self._dice() - 1)
             if delay >= 0:
                 return delay
-            raise ValueError(f"{retry!r}.delay({reopens}) gave {delay}, which is no duration")
+            raise ValueError(
+                f"{safe_repr(retry)}.delay({reopens}) gave {delay}, which is no duration"
+            )
         except Exception as error:
             self.faults.append(("retry", error))
             return 60.0

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from fluxgate import _log
 from fluxgate._engine.circuit import Circuit
 from fluxgate._front import Front
+from fluxgate._naming import safe_repr
 from fluxgate.breaker import circuits as every_circuit
 from fluxgate.metric import Info, Totals
 from fluxgate.policy import Policy
@@ -145,11 +146,11 @@ class Reader:
         if not callable(source):
             raise TypeError(
                 "circuits must be a function that gives breakers, such as fluxgate.circuits or "
-                f"registry.values (not called): {source!r}"
+                f"registry.values (not called): {safe_repr(source)}"
             )
         for what, number in (("max_circuits", max_circuits), ("max_reasons", max_reasons)):
             if isinstance(number, bool) or not isinstance(number, int):
-                raise TypeError(f"{what} must be a whole number: {number!r}")
+                raise TypeError(f"{what} must be a whole number: {safe_repr(number)}")
             if number < 1:
                 raise ValueError(f"{what} must be at least 1: {number}")
         self._source = source

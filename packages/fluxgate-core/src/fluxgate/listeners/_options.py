@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 
+from fluxgate._naming import safe_repr
+
 
 def count(what: str, value: object, *, least: int) -> int:
     """A whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{what} must be a whole number: {value!r}")
+        raise TypeError(f"{what} must be a whole number: {safe_repr(value)}")
     if value < least:
         raise ValueError(f"{what} must be {least} or more, not {value}")
     return value
@@ -18,10 +20,10 @@ def count(what: str, value: object, *, least: int) -> int:
 def seconds(what: str, value: object, *, above_zero: bool = False) -> float:
     """Seconds, 0 or more."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{what} must be a number of seconds: {value!r}")
+        raise TypeError(f"{what} must be a number of seconds: {safe_repr(value)}")
     if not 0 <= value < math.inf or (above_zero and value == 0):
         least = "above 0" if above_zero else "not negative"
-        raise ValueError(f"{what} must be finite and {least}, not {value!r}")
+        raise ValueError(f"{what} must be finite and {least}, not {safe_repr(value)}")
     return value
 
 

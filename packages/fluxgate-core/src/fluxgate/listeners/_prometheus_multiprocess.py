@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 
 from prometheus_client import values
 
+from fluxgate._naming import safe_repr
 from fluxgate.listeners._aggregate import Reader, Reading
 from fluxgate.listeners._prometheus_families import FAMILIES, UNREADABLE, Family, Part
 
@@ -82,7 +83,7 @@ class Writer:
 
     def __init__(self, reader: Reader, interval: float) -> None:
         if isinstance(interval, bool) or not isinstance(interval, (int, float)):
-            raise TypeError(f"interval must be a number of seconds: {interval!r}")
+            raise TypeError(f"interval must be a number of seconds: {safe_repr(interval)}")
         if not 0 < interval < inf:
             raise ValueError(f"interval must be finite seconds above 0: {interval}")
         self._reader = reader

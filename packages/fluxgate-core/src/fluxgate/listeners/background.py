@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fluxgate._callables import Kind, describe, kind_of
+from fluxgate._naming import safe_repr
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.listeners._background_queue import Mailbox
 from fluxgate.listeners._options import count, seconds
@@ -143,7 +144,9 @@ class Background:
 
 def _check(listener: object) -> None:
     if not callable(listener):
-        raise TypeError(f"Background takes a listener, callable with a Signal, not {listener!r}")
+        raise TypeError(
+            f"Background takes a listener, callable with a Signal, not {safe_repr(listener)}"
+        )
     if isinstance(listener, type):
         raise TypeError(f"{listener.__name__} is a class: give Background an instance of it")
     kind = kind_of(listener)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from fluxgate._naming import safe_repr
 from fluxgate.signals import Signal, SignalKind
 from fluxgate.state import State
 
@@ -60,7 +61,9 @@ class LogListener:
         if isinstance(logger, str):
             logger = logging.getLogger(logger)
         if not isinstance(logger, logging.Logger):
-            raise TypeError(f"logger must be a logging.Logger or the name of one, not {logger!r}")
+            raise TypeError(
+                f"logger must be a logging.Logger or the name of one, not {safe_repr(logger)}"
+            )
         self._logger = logger
         self._levels = {**LEVELS, **_checked({} if levels is None else levels)}
 
@@ -109,7 +112,9 @@ def _extra(signal: Signal) -> dict[str, Any]:
 
 def _checked(levels: Mapping[str, int | str]) -> dict[str, int]:
     if not isinstance(levels, Mapping):
-        raise TypeError(f"levels must be a mapping such as {{'open': 'ERROR'}}, not {levels!r}")
+        raise TypeError(
+            f"levels must be a mapping such as {{'open': 'ERROR'}}, not {safe_repr(levels)}"
+        )
     known = logging.getLevelNamesMapping()
     checked: dict[str, int] = {}
     for key, level in levels.items():
@@ -117,9 +122,11 @@ def _checked(levels: Mapping[str, int | str]) -> dict[str, int]:
             raise ValueError(f"levels: {key!r} is none of {', '.join(_KEYS)}")
         if isinstance(level, str):
             if level.upper() not in known:
-                raise ValueError(f"levels[{key!r}]: {level!r} is none of {', '.join(known)}")
+                raise ValueError(
+                    f"levels[{key!r}]: {safe_repr(level)} is none of {', '.join(known)}"
+                )
             level = known[level.upper()]
         if isinstance(level, bool) or not isinstance(level, int):
-            raise TypeError(f"levels[{key!r}] must be a level of logging, not {level!r}")
+            raise TypeError(f"levels[{key!r}] must be a level of logging, not {safe_repr(level)}")
         checked[str(key)] = level
     return checked

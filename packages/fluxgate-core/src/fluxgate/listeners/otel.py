@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 import fluxgate
+from fluxgate._naming import safe_repr
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.listeners._aggregate import Reader, Reading, Source
 from fluxgate.listeners._otel_instruments import (
@@ -217,7 +218,9 @@ def instrument(
             settings.
     """
     if meter_provider is not None and not isinstance(meter_provider, MeterProvider):
-        raise TypeError(f"meter_provider must be a MeterProvider or None: {meter_provider!r}")
+        raise TypeError(
+            f"meter_provider must be a MeterProvider or None: {safe_repr(meter_provider)}"
+        )
     wanted = meter_provider or metrics.get_meter_provider()
     with _instrumenting:
         known = next((each for each in _instrumented if each._meters is wanted), None)

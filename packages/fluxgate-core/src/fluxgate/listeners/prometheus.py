@@ -30,6 +30,7 @@ from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
 import fluxgate
+from fluxgate._naming import safe_repr
 from fluxgate.listeners._aggregate import Reader, Reading, Source
 from fluxgate.listeners._prometheus_families import FAMILIES, UNREADABLE, Family
 from fluxgate.listeners._prometheus_multiprocess import Writer, in_multiprocess_mode
@@ -155,7 +156,9 @@ class PrometheusListener:
 
 def _check(registry: object) -> None:
     if not isinstance(registry, CollectorRegistry):
-        raise TypeError(f"registry must be a prometheus_client.CollectorRegistry: {registry!r}")
+        raise TypeError(
+            f"registry must be a prometheus_client.CollectorRegistry: {safe_repr(registry)}"
+        )
 
 
 def _metric(family: Family) -> Metric:
