@@ -31,6 +31,7 @@ from fluxgate import CircuitBreaker, State
 from fluxgate.listeners import prometheus
 from fluxgate.listeners._aggregate import Reader
 from fluxgate.listeners.prometheus import PrometheusCollector, PrometheusListener
+from fluxgate.registry import Registry
 from fluxgate.retries import Cooldown
 from fluxgate.trippers import FailureStreak, SlowRate
 
@@ -492,3 +493,13 @@ def test_promtool_finds_nothing_to_complain_of(breaker: Callable[..., Any]) -> N
     )
     assert checked.stdout + checked.stderr == b""
     assert checked.returncode == 0
+
+
+def test_surrogates_leave_the_page() -> None:
+    registry, page = Registry(), CollectorRegistry()
+    PrometheusCollector(page, circuits=registry.values)
+    registry["payments"].call(int)
+    registry["tenant-\ud800"].call(int)
+    text = generate_latest(page).decode()
+    assert 'fluxgate_circuit_state{circuit="payments"' in text
+    assert 'circuit="tenant-\\\\ud800"' in text

@@ -44,5 +44,10 @@ def printable(text: str, longest: int | None = LONGEST) -> str:
     return f"{text[: longest - 1]}…"
 
 
+def encodable(text: str) -> str:
+    """The text with lone surrogates as escapes, so that UTF-8 can hold it; else as it is."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def _escaped(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from fluxgate import _log
 from fluxgate._engine.circuit import Circuit
 from fluxgate._front import Front
-from fluxgate._naming import safe_repr
+from fluxgate._naming import encodable, safe_repr
 from fluxgate.breaker import circuits as every_circuit
 from fluxgate.metric import Info, Totals
 from fluxgate.policy import Policy
@@ -194,7 +194,7 @@ class Reader:
         self._seen = {}
         groups: dict[str, list[_Seen]] = {}
         for key, front in fronts.items():
-            seen = known.get(key) or _Seen(front._circuit, self._label(front.name))
+            seen = known.get(key) or _Seen(front._circuit, self._label(encodable(front.name)))
             self._seen[key] = seen
             seen.read(front)
             if seen.policy is not None:
@@ -212,7 +212,7 @@ class Reader:
                 name, totals = self._name(seen.label), seen.info.totals
                 name.gone = totals if name.gone is None else _add(name.gone, totals)
                 name.gone_duration += _timed(totals)
-        living = {front.name for front in fronts.values()}
+        living = {encodable(front.name) for front in fronts.values()}
         self._hidden &= living
         if self._hidden:
             living.add(OTHER)
@@ -265,7 +265,8 @@ class Reader:
         slow = (threshold for policy in policies for threshold in policy.thresholds)
         trips: dict[str, int] = {}
         possible = ((clause, 0) for seen in group for clause in seen.clauses)
-        for clause, count in (*possible, *totals.trips.items()):
+        for named, count in (*possible, *totals.trips.items()):
+            clause = encodable(named)
             if clause not in name.reasons and len(name.reasons) < self._max_reasons:
                 name.reasons.add(clause)
             label = clause if clause in name.reasons else OTHER
