@@ -253,6 +253,89 @@ def test_a_declaration_contradicts_nothing() -> None:
 # -- letting go
 
 
+def race_to_declare() -> None:
+    registry, start, refused = Registry(), threading.Barrier(3), list[ConfigError]()
+
+    def declare() -> None:
+        start.wait()
+        try:
+            registry.declare("x", retry="Cooldown(7)")
+        except ConfigError as error:
+            refused.append(error)
+
+    def use() -> None:
+        start.wait()
+        registry.asynchronous["x"].info()
+
+    threads = [threading.Thread(target=each) for each in (declare, use, use)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    heeded = registry["x"].policy.retry == Cooldown(7)
+    assert heeded is not bool(refused)
+    assert registry.knows("x") is heeded
+
+
+def test_declared_or_refused_never_neither() -> None:
+    """However a declaration and a first use meet, it holds, or it raises."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(300):
+            race_to_declare()
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_declared_while_it_is_made() -> None:
+    """By the factory itself, and by a thread that the factory waits for."""
+    refused: list[ConfigError] = []
+
+    def declare() -> None:
+        with pytest.raises(ConfigError, match="x: it is in use already") as caught:
+            registry.declare("x", retry="Cooldown(7)")
+        refused.append(caught.value)
+
+    def factory(name: str) -> CircuitBreaker:
+        declare()
+        thread = threading.Thread(target=declare)
+        thread.start()
+        thread.join()  # it can't have the lock, and gives it up after a second
+        return CircuitBreaker(name, retry=Never())
+
+    registry = Registry({"*": factory})
+    assert registry["x"].policy.retry == Never()
+    assert len(refused) == 2
+
+
+def test_used_while_it_is_declared() -> None:
+    """A clock is called while the settings are tried, which is before they hold."""
+    clock = ManualClock()
+
+    def use() -> float:
+        registry["x"].info()
+        return clock()
+
+    registry = Registry()
+    with pytest.raises(ConfigError, match="x: it is in use already"):
+        registry.declare("x", retry="Cooldown(7)", clock=use)
+    assert registry["x"].policy.retry == Cooldown(60.0)
+
+
+def test_declared_again_after_an_error() -> None:
+    """A circuit that could not be made is not in use."""
+
+    def factory(name: str) -> CircuitBreaker:
+        raise LookupError(name)
+
+    registry = Registry({"*": factory})
+    with pytest.raises(LookupError):
+        registry["x"]
+    registry.declare("x", retry="Cooldown(7)")
+    assert registry["x"].policy.retry == Cooldown(7)
+
+
 def test_the_bound_holds_and_what_is_let_go_is_gone() -> None:
     registry = Registry(max_circuits=10)
     first = weakref.ref(registry["first"]._circuit)

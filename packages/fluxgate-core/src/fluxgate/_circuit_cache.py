@@ -85,6 +85,7 @@ class CircuitCache:
         "__weakref__",
         "_dead",
         "_lock",
+        "_making",
         "_pinned",
         "_ring",
         "_warned",
@@ -102,6 +103,7 @@ class CircuitCache:
         self._pinned: OrderedDict[str, Entry] = (
             OrderedDict()
         )  # those not evictable when last checked
+        self._making: list[str] = []  # names whose circuit is being made
         self._warned = False
         self._lock = threading.RLock()
         _caches.add(self)
@@ -118,11 +120,12 @@ class CircuitCache:
 
     def enter(self, key: str, make: Callable[[str], Circuit]) -> Entry:
         """The entry of that name; `make` makes its circuit if there is none."""
-        with _LockWithTimeout(self._lock):
+        with self.locked():
             circuit = self.find(key)
             if circuit is None:
-                circuit = make(key)  # runs user code, which may re-enter this method
-            ref, circuit = self._note(key, circuit)
+                ref, circuit = self._make(key, make)
+            else:
+                ref, circuit = self._note(key, circuit)
             entry = self.kept.get(key)
             if entry is not None:
                 return entry
@@ -132,9 +135,25 @@ class CircuitCache:
         del evicted  # outside the lock: objects that a circuit holds may have finalisers
         return entry
 
+    def _make(self, key: str, make: Callable[[str], Circuit]) -> tuple[Ref, Circuit]:
+        try:
+            self._making.append(key)  # before `make` reads any settings: see `Registry.declare`
+            return self._note(key, make(key))  # user code, which may re-enter this module
+        finally:
+            if key in self._making:
+                self._making.remove(key)
+
+    def is_in_use(self, key: str) -> bool:
+        """Whether a circuit of that name is living or being made."""
+        return key in self._making or self.find(key) is not None
+
+    def locked(self) -> _LockWithTimeout:
+        """The lock under which circuits are made and evicted, as a context manager."""
+        return _LockWithTimeout(self._lock)
+
     def forget(self, key: str) -> bool:
         """Remove a circuit and return whether it was there. References to it stay valid."""
-        with _LockWithTimeout(self._lock):
+        with self.locked():
             ref = self.known.pop(key, None)
             circuit = None if ref is None else ref()  # it dies after the lock is released
             self._ring.pop(key, None)

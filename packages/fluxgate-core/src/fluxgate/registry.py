@@ -171,10 +171,16 @@ class Registry(_Circuits[CircuitBreaker]):
         if key not in self._declared:
             if key in self.config.breakers:
                 raise SettingError("the configuration has its settings: change them there", key)
-            if key in self:
-                raise SettingError("it is in use already: declare it before its first use", key)
-            self.config.make(key, own)  # complain here, not at the first use
-        declared = self._declared.setdefault(key, own)
+            self.config.make(key, own)  # an error is raised here, not at the first use
+        with self._cache.locked():
+            declared = self._declared.get(key)
+            if declared is None:
+                # Written before the check, since the lock may be given up: a first use at the
+                # same time either reads it, or is seen here.
+                declared = self._declared[key] = own
+                if self._cache.is_in_use(key):
+                    del self._declared[key]
+                    raise SettingError("it is in use already: declare it before its first use", key)
         if declared != own:
             raise SettingError(
                 f"it was declared with {declared or 'no settings'}, and now with "
