@@ -22,7 +22,7 @@ from fluxgate import CircuitBreaker, State
 from fluxgate.testing import ManualClock
 from fluxgate_django import breakers
 
-from .realservers import PATIENCE, Gate, Redis, redis_server
+from ..realservers import PATIENCE, Gate, Redis, redis_server
 
 pytestmark = pytest.mark.usefixtures("fluxgate")
 

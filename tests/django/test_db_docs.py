@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .realservers import Postgres, Redis
+from ..realservers import Postgres, Redis
 
 PAGE = Path(__file__).parents[2] / "docs" / "django-databases.md"
 BLOCK = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -25,7 +25,7 @@ from fluxgate.testing import ManualClock
 from fluxgate_django import breakers
 from fluxgate_django.db import CircuitOpenError
 
-from .realservers import PATIENCE, Gate, Postgres, postgres_bin
+from ..realservers import PATIENCE, Gate, Postgres, postgres_bin
 
 pytestmark = pytest.mark.usefixtures("fluxgate")
 

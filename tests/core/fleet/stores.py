@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
+import redis
+
 from fluxgate.fleet._sqlite import SqliteStore, boot_clock
+from fluxgate.fleet._url import open_store
 from fluxgate.fleet.memory import MemoryStore, Space
 from fluxgate.fleet.store import Store
+
+from ...realservers import Redis
 
 
 class Backend(Protocol):
@@ -74,7 +79,40 @@ class Sqlite:
             store.close()
 
 
-KINDS: dict[str, Any] = {"memory": Memory, "sqlite": Sqlite}
+class OnRedis:
+    """One server for each test; started again, it has the same port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = Redis()
+        self.server.start()
+        self.client = redis.Redis(port=self.server.port)
+
+    def make(self) -> Store:
+        return open_store(self.server.url)
+
+    def forget(self) -> None:
+        self.client.flushall()
+
+    def pass_time(self, milliseconds: int) -> None:
+        for key in self.client.scan_iter():
+            left = self.client.pttl(key)
+            assert left > 0, f"{key!r} never expires"
+            self.client.pexpire(key, max(left - milliseconds, 0))
+            if key.endswith(b"}") and (until := self.client.hget(key, "u")):
+                self.client.hset(key, "u", int(until) - milliseconds)
+
+    def down(self) -> None:
+        self.server.kill()
+
+    def up(self) -> None:
+        self.server.start()
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
+
+
+KINDS: dict[str, Any] = {"memory": Memory, "sqlite": Sqlite, "redis": OnRedis}
 
 
 class Stores:

@@ -391,3 +391,4 @@ def test_a_store_that_is_down(make: Make, stores: Stores) -> None:
         store.move(Move("x", 0, 0, State.OPEN))
     stores.up()
     assert store.read(["x"])[0].name == "x"
+    assert store.wait(10.0) == [Hint("")]

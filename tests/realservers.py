@@ -142,9 +142,10 @@ class Server(ABC):
 class Redis(Server):
     ready = re.compile("Ready to accept connections")
 
-    def __init__(self, program: Path | None = None) -> None:
+    def __init__(self, program: Path | None = None, *options: str) -> None:
         super().__init__()
         self.program = program or redis_server()
+        self.options = options
 
     @property
     def url(self) -> str:
@@ -160,8 +161,27 @@ class Redis(Server):
             "",
             "--daemonize",
             "no",
+            *self.options,
         ]
         return [str(self.program), *options]
+
+
+class Sentinel(Server):
+    """One that watches one server, under the name of `service`."""
+
+    ready = re.compile("Sentinel ID is")
+
+    def __init__(self, watched: Redis, service: str) -> None:
+        super().__init__()
+        self.program = watched.program
+        self.settings = self.folder / "sentinel.conf"
+        self.settings.write_text(
+            f"port {self.port}\nbind 127.0.0.1\n"
+            f"sentinel monitor {service} 127.0.0.1 {watched.port} 1\n"
+        )
+
+    def command(self) -> list[str]:
+        return [str(self.program), str(self.settings), "--sentinel"]
 
 
 class Postgres(Server):

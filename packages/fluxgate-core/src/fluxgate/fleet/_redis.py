@@ -1,0 +1,372 @@
+"""The Redis store: Redis from 6.2 on, or Valkey; one server, sentinels or a cluster.
+
+Nothing here retries: the flusher comes again with its next tick, and what may have been counted is
+not counted twice. Time-outs are long, since nobody waits for an answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from hashlib import sha1
+from typing import Any, Final
+
+from fluxgate.fleet import _redis_scripts as scripts
+from fluxgate.fleet._datagrams import read_hint
+from fluxgate.fleet._process import new_name
+from fluxgate.fleet._window import read_buckets, read_counts, write_counts
+from fluxgate.fleet.store import (
+    LETTERS,
+    MAX_COUNT,
+    MAX_EPOCH,
+    MAX_REASON,
+    MAX_REPORT,
+    STATES,
+    VERSION,
+    Bucket,
+    Counts,
+    Exchange,
+    Hint,
+    Move,
+    Report,
+    Shape,
+    StoreError,
+    View,
+    key_of,
+    name_of,
+)
+
+TIMEOUT: Final = 2.0
+"""Seconds to wait for a connection or an answer."""
+PREFIX: Final = f"fluxgate:{VERSION}:"
+CHANNEL: Final = f"{PREFIX}moves"
+OLDEST: Final = (6, 2)
+"""The oldest Redis whose scripts and ACLs are as they are needed."""
+_BATCH: Final = 500  # requests in one pipeline
+_MODULO: Final = 4096
+_SLICE: Final = 1.0  # seconds: a wait that nobody could end is over after that
+
+_SHAS: Final = {
+    text: sha1(text.encode(), usedforsecurity=False).hexdigest()
+    for text in (scripts.EXCHANGE, scripts.MOVE)
+}
+
+
+class RedisStore:
+    """A `Store` in Redis.
+
+    Args:
+        connect: makes a client that has not connected yet, and never retries.
+        pipelined: whether the client can send many scripts at once (a cluster's can't).
+        secrets: what no message may contain.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Any], *, pipelined: bool = True, secrets: tuple[str, ...] = ()
+    ) -> None:
+        self.process = new_name()
+        self._connect = connect
+        self._pipelined = pipelined
+        self._secrets = tuple(secret for secret in secrets if secret)
+        self._lock = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._client: Any = None
+        self._listening: Any = None  # the client of the subscription
+        self._pubsub: Any = None
+        self._woken = self._waiting = False
+        self._dropped = False
+
+    # -- the verbs
+
+    def exchange(self, requests: list[Exchange]) -> list[View | StoreError]:
+        rows = [(scripts.EXCHANGE, request.name, self._row(request)) for request in requests]
+        answers = self._run(rows)
+        return [
+            answer
+            if isinstance(answer, StoreError)
+            else _view(request.name, answer, request.shape, bool(request.delta.calls))
+            for request, answer in zip(requests, answers, strict=True)
+        ]
+
+    def move(self, move: Move) -> View:
+        row = [
+            *(self.process, -1 if move.expected is None else move.expected, move.known),
+            *(LETTERS[move.state], -1 if move.remaining is None else move.remaining),
+            *(move.reopens, _bytes(move.reason[:MAX_REASON]), int(move.reassert), move.ttl),
+            *(CHANNEL, key_of(move.name)),
+        ]
+        (answer,) = self._run([(scripts.MOVE, move.name, row)])
+        if isinstance(answer, StoreError):
+            raise answer
+        return _view(move.name, answer)
+
+    def read(self, names: list[str]) -> list[View]:
+        peek = Exchange("", 0, Shape(1, 1, 0, ()), ttl=0)
+        rows = [(scripts.EXCHANGE, name, [-1, *self._row(peek)[1:]]) for name in names]
+        views: list[View] = []
+        for name, answer in zip(names, self._run(rows), strict=True):
+            if isinstance(answer, StoreError):
+                raise answer
+            views.append(_view(name, answer))
+        return views
+
+    def scan(self) -> list[str]:
+        keys = self._do(lambda client: list(client.scan_iter(match=f"{PREFIX}{{*}}", count=1000)))
+        begin = len(PREFIX) + 1
+        return sorted({name_of(_text(key)[begin:-1]) for key in keys})
+
+    def reports(self, name: str) -> list[Report]:
+        found = self._do(lambda client: client.hgetall(_keys(name)[4]))
+        return [Report(_text(process), _text(text)) for process, text in found.items()]
+
+    def wait(self, timeout: float) -> list[Hint]:
+        if self._dropped:
+            self._unsubscribe()
+        pubsub, self._waiting = self._pubsub, True
+        try:
+            if self._woken:
+                return []
+            if pubsub is None:
+                self._subscribe()
+                return [Hint("")]
+            hints = self._hints(pubsub.get_message(timeout=min(timeout, _SLICE)))
+            while len(hints) < 1000 and (more := pubsub.get_message(timeout=0.0)) is not None:
+                hints += self._hints(more)
+            return hints
+        except Exception as error:
+            self._unsubscribe()
+            if self._woken:
+                return []
+            raise self._translated(error) from None
+        finally:
+            self._woken = self._waiting = False
+
+    def wake(self) -> None:
+        self._woken = True
+        self._drop()
+
+    def close(self) -> None:
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception):
+                client.close()
+        self.wake()
+        self._unsubscribe()
+        self._woken = self._waiting
+
+    def before_fork(self) -> None:
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """A connection of redis-py closes only its own descriptor in a child: no farewell."""
+        self._lock = threading.Lock()
+        self._begin()
+        self.process = new_name()
+
+    # -- rows
+
+    def _row(self, request: Exchange) -> list[Any]:
+        shape, delta = request.shape, request.delta
+        if request.report is None:
+            report = b""
+        else:
+            said = _bytes(request.report)[:MAX_REPORT].decode(errors="ignore").encode()
+            report = b"+" + said if said else b"-"
+        probes = ";".join(f"{token}:{write_counts(counts)}" for token, counts in request.probes)
+        return [
+            *(request.epoch, self.process, shape.label, shape.width, shape.keep, shape.calls),
+            *(write_counts(delta), delta.calls, int(request.witness), request.wants),
+            *(request.slots, request.lease, probes, report, request.ttl),
+        ]
+
+    # -- the client
+
+    def _run(self, rows: list[tuple[str, str, list[Any]]]) -> list[Any]:
+        """Run scripts: the answer of each, or a `StoreError` in its place."""
+        answers: list[Any] = []
+        for begin in range(0, len(rows), _BATCH):
+            batch = rows[begin : begin + _BATCH]
+            answers += self._do(partial(self._scripts, rows=batch))
+        if answers and all(isinstance(answer, StoreError) for answer in answers):
+            raise answers[0]
+        return answers
+
+    def _scripts(self, client: Any, rows: list[tuple[str, str, list[Any]]]) -> list[Any]:
+        answers = self._pipeline(client, rows)
+        missing = [n for n, answer in enumerate(answers) if _is(answer, "NoScriptError")]
+        if missing:  # the server has none of ours, or was told to forget them
+            again = [rows[n] for n in missing]
+            for n, answer in zip(missing, self._pipeline(client, again, "EVAL"), strict=True):
+                answers[n] = answer
+        return [self._translated(a) if isinstance(a, Exception) else a for a in answers]
+
+    def _pipeline(
+        self, client: Any, rows: list[tuple[str, str, list[Any]]], verb: str = "EVALSHA"
+    ) -> list[Any]:
+        commands = [
+            (verb, text if verb == "EVAL" else _SHAS[text], 5, *_keys(name), *row)
+            for text, name, row in rows
+        ]
+        if self._pipelined:
+            with client.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                answers: list[Any] = pipe.execute(raise_on_error=False)
+            return answers
+        return [_tried(client, command) for command in commands]
+
+    def _do(self, action: Callable[[Any], Any]) -> Any:
+        with self._lock:
+            try:
+                if self._client is None:
+                    client = self._connect()
+                    _check_version(client)
+                    self._client = client
+                return action(self._client)
+            except StoreError:
+                raise
+            except Exception as error:
+                self._hang_up()
+                raise self._translated(error) from None
+
+    def _hang_up(self) -> None:
+        """After a failure: the next try begins with a new connection, and a new subscription."""
+        client, self._client = self._client, None
+        if client is not None:
+            with suppress(Exception):
+                client.close()
+        self._drop()
+
+    def _drop(self) -> None:
+        """Cut the subscription: whoever waits for it finds it closed, and begins anew."""
+        pubsub = self._pubsub
+        connection = None if pubsub is None else pubsub.connection
+        if connection is not None:
+            self._dropped = True
+            with suppress(Exception):
+                connection.disconnect()
+
+    def _subscribe(self) -> None:
+        self._listening = self._connect()
+        pubsub = self._listening.pubsub(ignore_subscribe_messages=True)
+        pubsub.subscribe(CHANNEL)
+        self._pubsub = pubsub
+
+    def _unsubscribe(self) -> None:
+        self._dropped = False
+        pubsub, self._pubsub = self._pubsub, None
+        listening, self._listening = self._listening, None
+        for each in (pubsub, listening):
+            if each is not None:
+                with suppress(Exception):
+                    each.close()
+
+    def _hints(self, message: Any) -> list[Hint]:
+        if not isinstance(message, dict) or message.get("type") != "message":
+            return []
+        data = message.get("data")
+        hint = read_hint(data) if isinstance(data, bytes) else None
+        return [] if hint is None else [hint]
+
+    def _translated(self, error: Exception) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        said = " ".join(str(error).split()) or type(error).__name__
+        for secret in self._secrets:
+            said = said.replace(secret, "***")
+        return StoreError(f"redis: {said}")
+
+
+def _keys(name: str) -> tuple[str, ...]:
+    head = f"{PREFIX}{{{key_of(name)}}}"
+    return head, f"{head}:s", f"{head}:b", f"{head}:l", f"{head}:p"
+
+
+def _tried(client: Any, command: tuple[Any, ...]) -> Any:
+    try:
+        return client.execute_command(*command)
+    except Exception as error:
+        if not _is(error, "ResponseError"):
+            raise
+        return error
+
+
+def _is(error: object, kind: str) -> bool:
+    """Whether it is an error of redis-py of that kind, which is not imported here."""
+    return any(each.__name__ == kind for each in type(error).__mro__)
+
+
+def _check_version(client: Any) -> None:
+    """Raise where the server is too old; one that doesn't say is taken as it is."""
+    try:
+        said = client.info("server")
+    except Exception as error:
+        if _is(error, "NoPermissionError"):
+            return
+        raise
+    version = str(said.get("redis_version", "")) if isinstance(said, dict) else ""
+    parts = version.split(".")
+    readable = len(parts) >= 2 and all(part.isdecimal() for part in parts[:2])
+    if readable and tuple(int(part) for part in parts[:2]) < OLDEST:
+        raise StoreError(f"redis: the server is {version}, and too old: 6.2 or newer is needed")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="replace")
+
+
+def _text(data: Any) -> str:
+    return data.decode(errors="replace") if isinstance(data, bytes) else str(data)
+
+
+def _view(name: str, answer: Any, shape: Shape | None = None, counted: bool = False) -> View:
+    """An answer as a view; what can't be read is as good as absent."""
+    try:
+        known, epoch, letter, left, reopens, reason, author, reporter, now, label = answer[:10]
+        last, window, bad, seen, burst, probes, live, first, granted, applied, won = answer[10:]
+        numbers = [int(n) for n in (epoch, reopens, now, last, bad, seen, burst, live, granted)]
+        first = int(first)
+    except (TypeError, ValueError):
+        return View(name)
+    epoch, reopens, now, last, bad, seen, burst, live, granted = numbers
+    label = _text(label)
+    width, *thresholds = label.split(".")
+    wide = (int(width) if width.isdecimal() else 0) or (1 if shape is None else shape.width)
+    state = STATES.get(_text(letter))
+    if not known or state is None or not all(0 <= n <= MAX_EPOCH for n in numbers):
+        return View(name, tick=max(now, 0) // 1000 // wide)
+    slow = len(thresholds)
+    newest = last // 1000 // wide
+    return View(
+        name,
+        known=True,
+        epoch=epoch,
+        state=state,
+        remaining=None if left < 0 else int(left),
+        reopens=min(reopens, MAX_COUNT),
+        reason=_text(reason),
+        author=_text(author),
+        reporter=_text(reporter),
+        tick=now // 1000 // wide,
+        label=label,
+        buckets=tuple(
+            Bucket(newest - (newest - tick) % _MODULO, counts._replace(slow=counts.slow[:slow]))
+            for tick, counts in read_buckets(_text(window))
+        ),
+        witnesses=bad,
+        reporters=seen,
+        burst=burst if bad else None,
+        probes=read_counts(_text(probes)) or Counts(),
+        live=live,
+        tokens=tuple(range(first, first + granted)),
+        applied=counted and bool(applied),
+        won=bool(won),
+    )

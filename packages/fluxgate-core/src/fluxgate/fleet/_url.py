@@ -1,0 +1,273 @@
+"""URLs of stores: which store one means, checked when the fleet is made.
+
+    sqlite:///run/shop/fluxgate.db        the processes of one host (sqlite://// is the same)
+    redis://user:password@host:6379/0     rediss:// for TLS
+    redis+sentinel://h1:26379,h2:26379/service?db=0
+    redis+cluster://h1:7000,h2:7000
+    memory://name                         tests, inside one process
+
+A client of redis-py may stand in place of a URL: its settings are copied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+from fluxgate.errors import ConfigError
+from fluxgate.fleet.store import Store
+
+if TYPE_CHECKING:
+    from fluxgate.fleet._redis import RedisStore
+
+_SCHEMES: Final = (
+    *("sqlite", "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+    *("redis+cluster", "rediss+cluster", "memory"),
+)
+_SPLIT: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
+
+
+class _Parts(NamedTuple):
+    """A URL, taken apart. `hosts` is what stands behind the credentials, as it is written."""
+
+    scheme: str
+    user: str | None
+    password: str | None
+    hosts: str
+    path: str
+    query: str
+
+
+def redacted(url: object) -> str:
+    """A URL without what must not be shown: no password, and no query, which may hold one."""
+    if not isinstance(url, str):
+        return f"<{type(url).__name__}>"
+    found = _SPLIT.fullmatch(url)
+    if found is None:
+        return "<no URL>"
+    parts = _parts(found)
+    user = "" if parts.user is None else f"{parts.user}@"
+    if parts.password is not None:
+        user = f"{parts.user or ''}:***@"
+    return f"{parts.scheme}://{user}{parts.hosts}{parts.path}{'?***' if parts.query else ''}"
+
+
+def open_store(url: object) -> Store:
+    """The store that a URL means; nothing is connected yet.
+
+    Raises:
+        ConfigError: the URL can't be used; the message says why, and what to do.
+    """
+    if not isinstance(url, str):
+        return _of_client(url)
+    found = _SPLIT.fullmatch(url)
+    scheme = found["scheme"].lower() if found else None
+    if found is None or scheme not in _SCHEMES:
+        wrong = "has no scheme" if found is None else f"has the unknown scheme {scheme!r}"
+        raise ConfigError(
+            f"fleet: the URL {redacted(url)!r} {wrong}: write sqlite:///path/to/file for the "
+            f"processes of one host, redis://host:6379/0 for more (known are {', '.join(_SCHEMES)})"
+        )
+    parts = _parts(found)
+    if scheme == "sqlite":
+        return _sqlite(parts)
+    if scheme == "memory":
+        from fluxgate.fleet.memory import MemoryStore, Space
+
+        return MemoryStore(Space.named(f"{parts.hosts}{parts.path}"))
+    return _redis(url, parts)
+
+
+def _parts(found: re.Match[str]) -> _Parts:
+    scheme, credentials, at, rest = found["scheme"].lower(), "", "", found["rest"]
+    if scheme not in ("sqlite", "memory"):
+        # The last one: a password may hold what should have been escaped, and must not be shown.
+        credentials, at, rest = rest.rpartition("@")
+    rest, _, query = rest.partition("?")
+    hosts, slash, path = rest.partition("/")
+    user, colon, password = credentials.partition(":")
+    return _Parts(
+        scheme,
+        unquote(user) if at and user else None,
+        unquote(password) if colon else None,
+        hosts,
+        slash + path,
+        query,
+    )
+
+
+def _sqlite(parts: _Parts) -> Store:
+    if parts.hosts or not parts.path.strip("/"):
+        raise ConfigError(
+            "fleet: sqlite:// needs an absolute path, with three slashes: "
+            "sqlite:///run/shop/fluxgate.db"
+        )
+    try:
+        import sqlite3  # noqa: F401
+
+        from fluxgate.fleet._sqlite import SqliteStore
+    except ImportError as error:
+        raise ConfigError(
+            f"fleet: this Python has no {error.name}, which sqlite:// needs"
+        ) from error
+    return SqliteStore(Path("/" + unquote(parts.path).lstrip("/")))
+
+
+# -- Redis
+
+
+def _redis(url: str, parts: _Parts) -> RedisStore:
+    redis = _client_library()
+    from fluxgate.fleet._redis import RedisStore
+
+    shown = redacted(url)
+    kind = parts.scheme.partition("+")[2]
+    hosts = [] if parts.scheme == "unix" else _hosts(parts, shown)
+    secrets = tuple(secret for secret in (parts.password,) if secret)
+    options = _options(redis)
+    make: Callable[[], Any]
+    try:
+        if kind == "sentinel":
+            make = _sentinel(redis, parts, hosts, options, shown)
+        elif kind == "cluster":
+            make = _cluster(redis, parts, hosts, options)
+        else:
+            # What redis-py reads from a URL (db, TLS, client certificates), it reads here, too.
+            lowered = parts.scheme + url[len(parts.scheme) :]
+            if parts.scheme == "unix":
+                del options["socket_keepalive"]
+            make = partial(redis.Redis.from_url, lowered, **options)
+            make().connection_pool.make_connection()  # complain about unknown options here
+    except ConfigError:
+        raise
+    except Exception as error:
+        said = str(error)
+        for secret in secrets:
+            said = said.replace(secret, "***")
+        raise ConfigError(f"fleet: the URL {shown!r} can't be used: {said}") from None
+    return RedisStore(make, pipelined=kind != "cluster", secrets=secrets)
+
+
+def _client_library() -> Any:
+    try:
+        import redis
+        import redis.backoff
+        import redis.retry
+    except ImportError as error:
+        raise ConfigError(
+            "fleet: redis:// needs redis-py, which isn't installed: "
+            'pip install "fluxgate-core[redis]"'
+        ) from error
+    return redis
+
+
+def _options(redis: Any) -> dict[str, Any]:
+    """Our own retry, which is none, and time-outs; the rest is the user's."""
+    from fluxgate.fleet._redis import TIMEOUT
+
+    return {
+        "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+        "socket_timeout": TIMEOUT,
+        "socket_connect_timeout": TIMEOUT,
+        "socket_keepalive": True,
+        "decode_responses": False,
+        "protocol": 2,
+    }
+
+
+def _sentinel(
+    redis: Any, parts: _Parts, hosts: list[tuple[str, int]], options: dict[str, Any], shown: str
+) -> Callable[[], Any]:
+    import redis.sentinel
+
+    service = unquote(parts.path.strip("/"))
+    if not service or "/" in service:
+        raise ConfigError(
+            f"fleet: {shown!r} doesn't name the service that the sentinels watch: "
+            "redis+sentinel://h1:26379,h2:26379/SERVICE"
+        )
+    more, own = dict(options), dict(options)
+    for name, value in parse_qsl(parts.query):
+        if name == "db" and value.isdecimal():
+            more["db"] = int(value)
+        elif name in ("sentinel_username", "sentinel_password"):
+            own[name.removeprefix("sentinel_")] = value
+        else:
+            raise ConfigError(
+                f"fleet: {shown!r} has the unknown option {name!r}: known are db, "
+                "sentinel_username, sentinel_password"
+            )
+    more |= {"username": parts.user, "password": parts.password}
+    if parts.scheme.startswith("rediss"):
+        more["ssl"] = own["ssl"] = True
+
+    def make() -> Any:
+        sentinel = redis.sentinel.Sentinel(hosts, sentinel_kwargs=own)
+        return sentinel.master_for(service, **more)
+
+    return make
+
+
+def _cluster(
+    redis: Any, parts: _Parts, hosts: list[tuple[str, int]], options: dict[str, Any]
+) -> Callable[[], Any]:
+    import redis.cluster
+
+    more = {**options, "username": parts.user, "password": parts.password}
+    if parts.scheme.startswith("rediss"):
+        more["ssl"] = True
+
+    def make() -> Any:
+        nodes = [redis.cluster.ClusterNode(host, port) for host, port in hosts]
+        return redis.cluster.RedisCluster(startup_nodes=nodes, **more)
+
+    return make
+
+
+def _hosts(parts: _Parts, shown: str) -> list[tuple[str, int]]:
+    usual = 26379 if parts.scheme.endswith("+sentinel") else 6379
+    hosts: list[tuple[str, int]] = []
+    for each in parts.hosts.split(","):
+        found = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:]*)(:(?P<port>.*))?", each)
+        port = found and found["port"]
+        if found is None or not (port is None or (port.isdecimal() and 0 < int(port) < 65536)):
+            raise ConfigError(
+                f"fleet: the URL {shown!r} has a bad port in {each!r}: a port is a number from 1 "
+                "to 65535"
+            )
+        hosts.append((found["host"].strip("[]") or "localhost", int(port) if port else usual))
+    return hosts
+
+
+def _of_client(client: object) -> RedisStore:
+    """A store with the settings of a client of redis-py, and connections of its own."""
+    pool = getattr(client, "connection_pool", None)
+    settings = getattr(pool, "connection_kwargs", None)
+    if pool is None or not isinstance(settings, dict):
+        raise ConfigError(
+            f"fleet: {type(client).__name__!r} is neither a URL nor a client of redis-py: write "
+            "Fleet('redis://host:6379/0')"
+        )
+    redis = _client_library()
+    from fluxgate.fleet._redis import RedisStore
+
+    kept = {
+        key: value
+        for key, value in settings.items()
+        if key not in ("retry_on_error", "retry_on_timeout", "maint_notifications_config")
+    }
+    options = {**kept, **_options(redis)}
+    if "path" in kept:  # a Unix socket
+        del options["socket_keepalive"]
+    kind = pool.connection_class
+
+    def make() -> Any:
+        made = redis.ConnectionPool(connection_class=kind, **options)
+        return redis.Redis(connection_pool=made)
+
+    password = settings.get("password")
+    return RedisStore(make, secrets=(password,) if isinstance(password, str) else ())

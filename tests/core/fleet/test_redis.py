@@ -1,0 +1,406 @@
+"""The Redis store: real servers in every arrangement, and what may become of them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import trustme
+
+from fluxgate import State
+from fluxgate.fleet._redis import CHANNEL, RedisStore
+from fluxgate.fleet._url import open_store
+from fluxgate.fleet._window import added
+from fluxgate.fleet.store import Counts, Exchange, Hint, Move, Shape, Store, StoreError, View
+
+from ...realservers import PATIENCE, Gate, Redis, Sentinel
+
+SHAPE = Shape(60, 61, 0, ())
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Redis]:
+    with Redis() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def client(server: Redis) -> Iterator[Any]:
+    """Of ours; the server is empty."""
+    with redis.Redis(port=server.port) as made:
+        made.flushall()
+        yield made
+
+
+@pytest.fixture
+def store(server: Redis) -> Iterator[Store]:
+    made = open_store(server.url)
+    yield made
+    made.close()
+
+
+def count(store: Store, calls: int = 1) -> View:
+    (view,) = store.exchange([Exchange("x", 0, SHAPE, Counts(calls))])
+    assert isinstance(view, View), view
+    return view
+
+
+def calls(store: Store) -> int:
+    return added((bucket.counts for bucket in store.read(["x"])[0].buckets), 0).calls
+
+
+def works(store: Store) -> None:
+    """Everything that it can do, once."""
+    assert store.wait(PATIENCE) == [Hint("")]
+    assert count(store, 3).applied
+    view = store.move(Move("x", 0, 0, State.HALF_OPEN))
+    assert view.won
+    deadline, hints = time.monotonic() + PATIENCE, list[Hint]()
+    while not hints:
+        hints = store.wait(PATIENCE)
+        assert time.monotonic() < deadline
+    assert hints == [Hint("x", view.epoch, store.process)]
+    (leased,) = store.exchange([Exchange("x", view.epoch, SHAPE, wants=1, slots=1, lease=9_000)])
+    assert isinstance(leased, View)
+    assert len(leased.tokens) == 1
+    assert store.scan() == ["x"]
+    assert store.reports("x") == []
+    store.close()
+
+
+# -- arrangements
+
+
+def test_a_password(client: Any, server: Redis) -> None:
+    client.config_set("requirepass", "hunter2")
+    try:
+        works(open_store(f"redis://:hunter2@127.0.0.1:{server.port}/2"))
+        wrong = open_store(f"redis://:hunter3@127.0.0.1:{server.port}")
+        for attempt in (lambda: count(wrong), lambda: wrong.wait(1.0)):
+            with pytest.raises(StoreError, match=r"(?i)wrongpass|invalid") as caught:
+                attempt()
+            assert "hunter" not in str(caught.value)
+    finally:
+        client.config_set("requirepass", "")
+
+
+ACL = "~fluxgate:1:* &fluxgate:1:* +evalsha +eval +subscribe +ping +info +time +type +hmget +hset"
+ACL += " +hdel +hgetall +zadd +zrem +zcard +zcount +zremrangebyscore +del +pexpire +publish +scan"
+
+
+def test_a_user_with_the_fewest_rights(client: Any, server: Redis) -> None:
+    client.execute_command("ACL", "SETUSER", "fleet", "on", ">pa/ss@x", *ACL.split())
+    try:
+        works(open_store(f"redis://fleet:pa%2Fss%40x@127.0.0.1:{server.port}"))
+    finally:
+        client.acl_deluser("fleet")
+
+
+class Secure:
+    """TLS before a server that has none: whoever comes is let through to `port`."""
+
+    def __init__(self, context: ssl.SSLContext, port: int) -> None:
+        self._behind = port
+        self._listening = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), True)
+        self.port: int = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                near, _ = self._listening.accept()
+                far = socket.create_connection(("127.0.0.1", self._behind))
+                threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+
+    @staticmethod
+    def _carry(near: socket.socket, far: socket.socket) -> None:
+        with near, far, contextlib.suppress(OSError):
+            near.settimeout(0.01)
+            while True:  # one thread for both ways: an SSL socket is not for two
+                ready, _, _ = select.select([far], [], [], 0.0)
+                if ready:
+                    data = far.recv(65536)
+                    if not data:
+                        return
+                    near.sendall(data)
+                with contextlib.suppress(TimeoutError):
+                    data = near.recv(65536)
+                    if not data:
+                        return
+                    far.sendall(data)
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+def test_tls(server: Redis, tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    secure = Secure(context, server.port)
+    url = f"rediss://127.0.0.1:{secure.port}"
+    works(open_store(f"{url}?ssl_ca_certs={tmp_path}/ca.pem"))
+    with pytest.raises(StoreError, match=r"(?i)certificate"):
+        count(open_store(url))  # nobody whom we know has signed it
+    secure.close()
+
+
+def test_sentinels(server: Redis) -> None:
+    with Sentinel(server, "orders") as sentinel:
+        works(open_store(f"redis+sentinel://127.0.0.1:{sentinel.port}/orders?db=1"))
+        unknown = open_store(f"redis+sentinel://127.0.0.1:{sentinel.port}/others")
+        with pytest.raises(StoreError, match="others"):
+            count(unknown)
+
+
+def test_a_cluster() -> None:
+    with Redis(None, "--cluster-enabled", "yes") as server:
+        with redis.Redis(port=server.port) as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            deadline = time.monotonic() + PATIENCE
+            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                assert time.monotonic() < deadline
+        store = open_store(f"redis+cluster://127.0.0.1:{server.port}")
+        requests = [Exchange(f"circuit {n}", 0, SHAPE, Counts(n)) for n in range(1, 30)]
+        views = store.exchange(requests)
+        assert [isinstance(view, View) and view.applied for view in views] == [True] * 29
+        assert len(store.scan()) == 29
+        store.close()
+
+
+def test_a_cluster_works() -> None:
+    with Redis(None, "--cluster-enabled", "yes") as server:
+        with redis.Redis(port=server.port) as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            deadline = time.monotonic() + PATIENCE
+            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                assert time.monotonic() < deadline
+        works(open_store(f"redis+cluster://127.0.0.1:{server.port}"))
+
+
+def test_a_client_with_settings_of_its_own(server: Redis) -> None:
+    own = redis.Redis(port=server.port, db=3, decode_responses=True)
+    works(open_store(own))
+    assert own.keys() != []
+    own.flushdb()
+    own.close()
+
+
+# -- what may become of it
+
+
+def test_nobody_is_there(caplog: pytest.LogCaptureFixture) -> None:
+    store = open_store("redis://user:hunter2@127.0.0.1:1/0")
+    with caplog.at_level(logging.DEBUG):
+        for attempt in (lambda: count(store), lambda: store.wait(1.0), lambda: store.scan()):
+            with pytest.raises(StoreError) as caught:
+                attempt()
+            assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in caplog.text
+
+
+def test_scripts_are_loaded_again(client: Any, store: Store) -> None:
+    count(store)
+    client.script_flush()
+    requests = [Exchange("x", 0, SHAPE, Counts(1)) for _ in range(10)]
+    assert all(isinstance(view, View) and view.applied for view in store.exchange(requests))
+    client.script_flush()
+    assert store.move(Move("x", 0, 0, State.CLOSED)).won
+    client.script_flush()
+    assert store.read(["x"])[0].known
+
+
+def test_a_server_that_is_too_old(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fluxgate.fleet._redis.OLDEST", (99, 0))
+    with pytest.raises(StoreError, match=r"too old: 6\.2 or newer is needed"):
+        count(store)
+
+
+def test_a_server_that_is_full(client: Any, store: Store) -> None:
+    count(store)
+    client.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(StoreError, match=r"OOM|maxmemory"):
+            count(store)
+        with pytest.raises(StoreError, match=r"OOM|maxmemory"):
+            store.move(Move("x", 0, 0, State.OPEN, 9_000))
+    finally:
+        client.config_set("maxmemory", "0")
+    assert count(store).applied
+    assert calls(store) == 2
+
+
+def test_a_replica_that_is_read_only(server: Redis) -> None:
+    with Redis(None, "--replicaof", "127.0.0.1", str(server.port)) as replica:
+        store = open_store(replica.url)
+        with pytest.raises(StoreError, match=r"(?i)read.?only|MASTERDOWN|LOADING"):
+            count(store)
+        store.close()
+
+
+def test_killed_connections(client: Any, store: Store) -> None:
+    count(store)
+    assert store.wait(PATIENCE) == [Hint("")]
+    client.client_kill_filter(_type="pubsub")
+    client.client_kill_filter(_type="normal", skipme=True)
+    with contextlib.suppress(StoreError):  # redis-py may have seen it before it sent anything
+        count(store)
+    assert count(store).applied
+    deadline, hints = time.monotonic() + PATIENCE, list[Hint]()
+    while hints != [Hint("")]:
+        assert time.monotonic() < deadline
+        try:
+            hints = store.wait(PATIENCE)
+        except StoreError:
+            continue
+
+
+def test_a_silent_server(server: Redis) -> None:
+    """Nobody waits for longer than the time-out, and what is on its way is not sent twice."""
+    with Gate(server.port) as gate:
+        gate.silent = True
+        store = open_store(f"redis://127.0.0.1:{gate.port}")
+        with pytest.raises(StoreError, match=r"(?i)time"):
+            count(store)
+        store.close()
+
+
+def test_a_wait_is_ended_by_close(store: Store) -> None:
+    store.wait(PATIENCE)
+    over = threading.Event()
+
+    def wait() -> None:
+        while not over.is_set():
+            store.wait(60.0)
+            over.set()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    store.wake()
+    assert over.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("kind", ["string", "list", "set", "zset", "hash"])
+@pytest.mark.parametrize("suffix", ["", ":s", ":b", ":l", ":p"])
+def test_keys_of_the_wrong_type(client: Any, store: Store, kind: str, suffix: str) -> None:
+    key = f"fluxgate:1:{{x}}{suffix}"
+    count(store)
+    client.delete(key)
+    {
+        "string": lambda: client.set(key, "noise"),
+        "list": lambda: client.rpush(key, "noise"),
+        "set": lambda: client.sadd(key, "noise"),
+        "zset": lambda: client.zadd(key, {"noise": 7}),
+        "hash": lambda: client.hset(key, "noise", "noise"),
+    }[kind]()
+    assert store.read(["x"])[0].state is State.CLOSED
+    assert count(store).applied
+    assert store.move(Move("x", None, 0, State.OPEN, 9_000)).won
+
+
+@pytest.mark.parametrize("field", list("esuryaqhtfbnwp"))
+@pytest.mark.parametrize(
+    "value", [b"", b"\xff\x00", b"-1", b"1e300", b"nan", b"9" * 30, b"Z" * 999]
+)
+def test_fields_full_of_noise(client: Any, store: Store, field: str, value: bytes) -> None:
+    count(store)
+    client.hset("fluxgate:1:{x}", field, value)
+    (view,) = store.read(["x"])
+    assert view.state in (State.CLOSED,)
+    count(store)
+    assert store.move(Move("x", None, 0, State.OPEN, 9_000)).won
+    assert store.read(["x"])[0].state is State.OPEN
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"1 x -5 me", b"2 x 5 me", b"x" * 10_000])
+def test_hostile_messages(client: Any, store: Store, data: bytes) -> None:
+    assert store.wait(PATIENCE) == [Hint("")]
+    client.publish(CHANNEL, data)
+    client.publish(CHANNEL, b"1 x 5 me")
+    hints: list[Hint] = []
+    deadline = time.monotonic() + PATIENCE
+    while not hints:
+        hints = store.wait(PATIENCE)
+        assert time.monotonic() < deadline
+    assert hints == [Hint("x", 5, "me")]
+
+
+def test_memory_is_bounded(client: Any, store: Store) -> None:
+    """A kibibyte a circuit at most, and nothing without an end."""
+    shape = Shape(1, 61, 100, (500_000,))
+    before = client.info("memory")["used_memory"]
+    for _ in range(3):
+        requests = [
+            Exchange(f"host-{n}.example.com:443", 0, shape, Counts(50, 5, 700, (3,)), witness=True)
+            for n in range(2000)
+        ]
+        store.exchange(requests)
+    used = client.info("memory")["used_memory"] - before
+    assert used / 2000 < 1024
+    assert all(client.pttl(key) > 0 for key in client.scan_iter(count=1000))
+
+
+def test_a_busy_minute(client: Any, store: Store) -> None:
+    """A window of sixty full buckets is kept whole, and in a few kibibytes."""
+    shape = Shape(1, 61, 0, ())
+    now = int(client.time()[0])
+    window = "|".join(f"{(now - age) % 4096:x}.64.5.1f4" for age in range(60, 0, -1))
+    client.hset("fluxgate:1:{x}", mapping={"e": 0, "s": "C", "h": "1", "w": window})
+    client.hset("fluxgate:1:{x}", "t", (now - 1) * 1000)
+    (view,) = store.exchange([Exchange("x", 0, shape, Counts(7))])
+    assert isinstance(view, View)
+    assert [view.tick - bucket.tick for bucket in view.buckets] in (
+        list(range(60, -1, -1)),
+        [*range(60, 1, -1), 0],
+    )
+    assert len(client.hget("fluxgate:1:{x}", "w")) < 1024
+
+
+def test_two_connections(client: Any, server: Redis) -> None:
+    store = open_store(server.url)
+    before = client.info("clients")["connected_clients"]
+    for _ in range(5):
+        count(store)
+        store.read(["x"])
+        store.scan()
+        store.wait(0.0)
+    assert client.info("clients")["connected_clients"] - before <= 2
+    store.close()
+
+
+def test_a_child_has_connections_of_its_own(store: Store) -> None:
+    assert isinstance(store, RedisStore)
+    count(store)
+    store.wait(PATIENCE)
+    store.before_fork()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        store.after_fork_in_child()
+        try:
+            count(store)
+            os.write(writer, f"{calls(store)} {store.wait(PATIENCE)}".encode())
+            store.close()
+        finally:
+            os._exit(0)
+    store.after_fork_in_parent()
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read() == f"2 {[Hint('')]}"
+    os.waitpid(child, 0)
+    count(store)
+    assert calls(store) == 3
+    view = store.move(Move("x", 0, 0, State.OPEN, 1_000))
+    assert Hint("x", view.epoch, store.process) in store.wait(PATIENCE)
