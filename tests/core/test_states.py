@@ -416,7 +416,7 @@ def test_the_machine_alone_needs_neither_clock_nor_lock(outcome: Outcome) -> Non
     machine = Machine(policy, CLOSED, 0.0, lambda: 0.0)
     admission = machine.acquire(0.0)
     assert admission is not None
-    machine.settle(admission.phase, admission.probe, outcome, 0.25, 1.0)
+    machine.settle(admission, outcome, 0.25, 1.0)
     tripped = outcome is Outcome.FAILURE
     assert machine.phase.state is (OPEN if tripped else CLOSED)
     assert [notice.new_state for notice in machine.outbox] == [OPEN] * tripped

@@ -150,7 +150,7 @@ class Circuit:
         if phase.state is DISABLED:
             return
         outcome, cause = outcome_of(error, phase.policy, self.name)
-        self._perform(self._machine.settle, phase, admission.probe, outcome, elapsed, end, cause)
+        self._perform(self._machine.settle, admission, outcome, elapsed, end, cause)
 
     def failed(
         self,
@@ -199,16 +199,14 @@ class Circuit:
             if len(lane) > BATCH:
                 self.drain(lane)
         else:
-            ending = (phase, admission.probe, outcome, elapsed, end, cause)
-            self._perform(self._machine.settle, *ending)
+            self._perform(self._machine.settle, admission, outcome, elapsed, end, cause)
 
     def abandon(self, admission: Lane | Admission) -> None:
         """End a call that says nothing about the dependency.
 
         It only leaves a note, which whoever asks next reads first: finalisers must not wait.
         """
-        ending = (admission.phase, admission.probe, Outcome.IGNORED, 0.0, 0.0)
-        self._inbox.append((self._machine.settle, ending))
+        self._inbox.append((self._machine.settle, (admission, Outcome.IGNORED, 0.0, 0.0)))
         if len(self._inbox) > BATCH and not self._busy:
             self._locked(nothing, ())
 

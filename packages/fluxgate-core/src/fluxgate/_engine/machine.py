@@ -94,8 +94,7 @@ class Machine:
 
     def settle(
         self,
-        phase: Phase,
-        probe: int | None,
+        admission: Lane | Admission,
         outcome: Outcome,
         elapsed: float,
         now: float,
@@ -104,13 +103,13 @@ class Machine:
         """End a call: claim its probe slot, count it, and decide.
 
         Args:
-            phase: the phase that admitted the call.
-            probe: the token of its slot, if it was a probe.
+            admission: what admitted the call, with its probe slot, if it was a probe.
             outcome: how it ended.
             elapsed: its duration in seconds.
             now: clock time of its end.
             cause: what it failed with, if it failed and anybody knows.
         """
+        phase, probe = admission.phase, admission.probe
         if probe is not None:
             claimed = self._claim(phase, probe, outcome, elapsed, now)
             if claimed is None:
@@ -189,7 +188,7 @@ class Machine:
             return
         # They were let in under other circumstances, and may be news by now.
         for elapsed in batch:
-            self.settle(lane.phase, None, SUCCESS, elapsed, now)
+            self.settle(lane, SUCCESS, elapsed, now)
 
     # -- controls
 
@@ -313,8 +312,11 @@ class Machine:
         return Admission(phase, self._next_probe)
 
     def _reclaim(self, phase: Phase, now: float) -> None:
-        """Take back the slots of probes that are overdue."""
+        """Take back the slots of probes that nobody holds any more, or that are overdue."""
         probes = phase.probes
+        while phase.dropped:
+            if probes.pop(phase.dropped.pop(), None) is not None:
+                self.totals.ignored += 1
         while probes:
             probe = next(iter(probes))
             if now < probes[probe]:

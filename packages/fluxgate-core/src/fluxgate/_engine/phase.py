@@ -37,6 +37,7 @@ class Phase:
 
     __slots__ = (
         "began",
+        "dropped",
         "errors",
         "generation",
         "minimum",
@@ -77,6 +78,7 @@ class Phase:
         self.retry_at = retry_at
         self.reason = reason
         self.probes: dict[int, float] = {}  # token -> deadline, the earliest first
+        self.dropped: list[int] = []  # tokens whose admissions are gone, unsettled
         self.errors: deque[Cause | None] | None = None  # most phases never see one
         self.would_open = False
         self.overdue_seen = False
@@ -115,10 +117,18 @@ class Phase:
 
 
 class Admission(NamedTuple):
-    """A call that was let in: through which phase, and with which probe slot, if any."""
+    """A call that was let in: through which phase, and with which probe slot, if any.
+
+    The slot goes back when nothing holds the admission any more: a signal handler can raise between
+    any two steps on the way from the machine to whoever is going to settle the call.
+    """
 
     phase: Phase
     probe: int | None = None
+
+    def __del__(self) -> None:
+        if self.probe in self.phase.probes:
+            self.phase.dropped.append(self.probe)  # a finaliser only leaves a note
 
 
 class Notice(NamedTuple):
