@@ -68,6 +68,9 @@ class Exchange:
         self.over = True
 
 
+DATA_OF_NO_STREAM = b"\x00\x00\x05\x00\x00\x00\x00\x00\x00hello"
+"""An HTTP/2 frame of data for stream 0, which the rules forbid."""
+
 Behaviour: TypeAlias = Callable[[Exchange], None]
 
 
@@ -299,7 +302,8 @@ class HTTP2Server(Server):
     """An HTTP/2 server, over TLS since httpx has no other way to it.
 
     By path: `/ok` says hello; `/status/503` is the status; `/reset` resets the stream in the
-    middle of the body when the test lets it go on; `/stalled` stalls there.
+    middle of the body when the test lets it go on; `/stalled` stalls there. `/broken` and
+    `/broken/body` break the rules of HTTP/2, before the headers and after them.
     """
 
     def __init__(self, tls: ssl.SSLContext, host: str = "127.0.0.1") -> None:
@@ -330,13 +334,18 @@ class HTTP2Server(Server):
         stream: int,
         path: str,
     ) -> None:
+        if path == "/broken":
+            connection.sendall(DATA_OF_NO_STREAM)
+            return
         status = path.removeprefix("/status/") if path.startswith("/status/") else "200"
         protocol.send_headers(stream, [(":status", status), ("x-protocol", "h2")])
         protocol.send_data(stream, b"hello")
         if path in ("/reset", "/stalled"):
             connection.sendall(protocol.data_to_send())
             assert self.gate.wait(PATIENCE), "the test never let the server go on"
-        if path == "/reset":
+        if path == "/broken/body":
+            connection.sendall(protocol.data_to_send() + DATA_OF_NO_STREAM)
+        elif path == "/reset":
             protocol.reset_stream(stream, error_code=2)
         else:
             protocol.send_data(stream, b" world", end_stream=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import anyio
@@ -10,7 +13,7 @@ import pytest
 from fluxgate import State
 
 from .drivers import Flavour, Web
-from .servers import Server, answer, gibberish, hang_up, reset_at_once, silent
+from .servers import Server, answer, gibberish, hang_up, reset_at_once, silent, stalled, truncated
 
 pytestmark = pytest.mark.anyio
 
@@ -130,17 +133,114 @@ async def test_a_programming_error_says_nothing(web: Web) -> None:
     assert await outcome_of_error(web, ZeroDivisionError("ours")) == {"ignored": 1}
 
 
-async def test_an_exhausted_pool_counts_while_closed(web: Web) -> None:
-    """Every connection is waiting for the host: that is what a hanging host looks like."""
-    assert await outcome_of_error(web, web.lib.PoolTimeout("full")) == {"failures": 1}
+async def test_an_exhausted_pool_says_nothing(web: Web) -> None:
+    """It may be another host that hangs: this one was not asked."""
+    assert await outcome_of_error(web, web.lib.PoolTimeout("full")) == {"ignored": 1}
 
 
-async def test_an_exhausted_pool_says_nothing_as_a_probe(web: Web) -> None:
+async def test_an_exhausted_pool_is_no_probe(web: Web) -> None:
     """The probe was never sent."""
     web.half_open(HOST)
     assert await outcome_of_error(web, web.lib.PoolTimeout("full")) == {"ignored": 1}
     assert web.state(HOST) is State.HALF_OPEN
     assert web.info(HOST).probes == 0
+
+
+async def test_a_hanging_host_in_the_pool(
+    web: Web, server: Server, servers: Callable[..., Server]
+) -> None:
+    """One host takes every connection; the circuit of another stays closed, and it is served."""
+    hanging = servers()
+    limits = web.lib.Limits(max_connections=1)
+    timeout = web.lib.Timeout(5, pool=0.01)
+    async with web.client(web.guard(web.http(limits=limits)), timeout=timeout) as session:
+        async with session.stream(hanging.on(stalled())):
+            for _ in range(5):
+                with pytest.raises(web.lib.PoolTimeout):
+                    await session.get(server.url)
+        assert (await session.get(server.url)).text == "hello"
+    assert web.counted(server.key) == {"ignored": 5, "successes": 1}
+    assert web.state(server.key) is State.CLOSED
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS])
+async def test_this_machine_is_at_fault(web: Web, code: int) -> None:
+    """No file descriptor or port left: every host would fail the same."""
+    error = web.lib.ConnectError("All connection attempts failed")
+    error.__cause__ = OSError("All connection attempts failed")
+    error.__cause__.__cause__ = ExceptionGroup("several", [OSError(code, os.strerror(code))])
+    assert await outcome_of_error(web, error) == {"ignored": 1}
+
+
+async def test_what_is_being_handled_is_not_blamed(web: Web) -> None:
+    error = web.lib.ConnectError("refused")
+    error.__context__ = OSError(errno.EMFILE, "Too many open files")
+    assert await outcome_of_error(web, error) == {"failures": 1}
+
+
+# -- bodies that the caller sends
+
+
+def upload(web: Web, pieces: Any) -> Any:
+    """What a caller hands over as `content=`."""
+
+    async def asynchronous() -> AsyncIterator[bytes]:
+        for piece in pieces():
+            yield piece
+
+    return asynchronous() if web.asynchronous else pieces()
+
+
+@pytest.mark.parametrize("kind", [OSError, ConnectionError, TimeoutError, ValueError])
+async def test_an_upload_that_raises(web: Web, server: Server, kind: type[Exception]) -> None:
+    error = kind("the caller's own")
+
+    def pieces() -> Iterator[bytes]:
+        yield b"one"
+        raise error
+
+    async with web.client() as session:
+        with pytest.raises(kind) as caught:
+            await session.request("POST", server.url, content=upload(web, pieces))
+    assert caught.value is error
+    assert web.counted(server.key) == {"ignored": 1}
+
+
+async def test_an_upload_from_another_host(
+    web: Web, server: Server, servers: Callable[..., Server]
+) -> None:
+    """The source breaks off, and its error is one of the library's own."""
+    source = servers()
+    async with web.client() as session:
+        for _ in range(3):
+            async with web.client(web.http()) as other:
+                broken = await other.open(source.on(truncated()))
+                body = web.method(broken, "iter_bytes")()
+                with pytest.raises(web.lib.RemoteProtocolError):
+                    await session.request("POST", server.url, content=body)
+        assert (await session.get(server.url)).text == "hello"
+    assert web.counted(server.key) == {"ignored": 3, "successes": 1}
+
+
+async def test_a_failed_upload_is_the_hosts(web: Web, server: Server) -> None:
+    """The body was fine; what failed is the answer."""
+    url = server.on(hang_up)
+    async with web.client() as session:
+        with pytest.raises(web.lib.RemoteProtocolError):
+            await session.request("POST", url, files={"file": ("a.txt", b"x" * 10)})
+    assert web.counted(server.key) == {"failures": 1}
+
+
+async def test_a_request_keeps_its_stream(web: Web, server: Server) -> None:
+    async with web.client() as session:
+        files = {"file": ("a.txt", b"x" * 10)}
+        request = session.client.build_request("POST", server.url, files=files)
+        stream = request.stream
+        response = await web.wait(session.client.send(request))
+        assert request.stream is response.request.stream is stream
+        await web.wait(session.client.send(request))
+    assert web.counted(server.key) == {"successes": 2}
+    assert server.asked[0].body == server.asked[1].body
 
 
 @pytest.mark.parametrize("name", ["LocalProtocolError", "UnsupportedProtocol"])
@@ -246,7 +346,7 @@ async def test_a_full_pool(web: Web, server: Server) -> None:
             with pytest.raises(web.lib.PoolTimeout):
                 await session.get(server.url, timeout=web.lib.Timeout(5, pool=0.01))
         await session.get(server.url)
-    assert web.counted(server.key) == {"failures": 1, "successes": 2}
+    assert web.counted(server.key) == {"ignored": 1, "successes": 2}
 
 
 async def test_statuses_over_the_wire(web: Web, server: Server) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import gc
+import io
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,6 +37,7 @@ from .servers import (
 
 requests = pytest.importorskip("requests", reason="the extra `requests` is not installed")
 
+import urllib3  # noqa: E402
 from requests.adapters import BaseAdapter, HTTPAdapter  # noqa: E402
 
 import fluxgate_httpx.requests as flux  # noqa: E402
@@ -245,8 +249,20 @@ READERS: dict[str, Callable[[Any], object]] = {
     "raw.stream": lambda response: list(response.raw.stream(7)),
     "raw.read in pieces": lambda response: list(iter(lambda: response.raw.read(7), b"")),
     "raw.readline": lambda response: list(iter(response.raw.readline, b"")),
+    "raw.read1": lambda response: b"".join(iter(response.raw.read1, b"")),
+    "raw.read1 in pieces": lambda response: b"".join(iter(lambda: response.raw.read1(7), b"")),
+    "raw.readinto": lambda response: read_into(response.raw),
+    "raw.data": lambda response: response.raw.data,
+    "raw.drain_conn": lambda response: response.raw.drain_conn() or b"drained",
     "raw iteration": lambda response: list(response.raw),
 }
+
+
+def read_into(raw: Any) -> bytes:
+    buffer, found = bytearray(7), b""
+    while count := raw.readinto(buffer):
+        found += buffer[:count]
+    return found
 
 
 @pytest.mark.parametrize("how", READERS)
@@ -262,7 +278,180 @@ def test_every_way_to_read_is_as_without_us(
     assert counted(registry, server.key) == {"successes": 1}
 
 
-def test_the_raw_response_can_be_copied(
+@pytest.mark.parametrize("how", READERS)
+def test_every_way_sees_truncation(
+    session: Any, registry: Registry, server: Server, how: str
+) -> None:
+    """Some ways end early without an error; the circuit hears of it all the same."""
+    with (
+        session.get(server.on(truncated()), stream=True) as response,
+        contextlib.suppress(requests.RequestException, urllib3.exceptions.HTTPError),
+    ):
+        READERS[how](response)
+    assert counted(registry, server.key) == {"failures": 1}
+
+
+def test_chunks_by_hand(session: Any, registry: Registry, server: Server) -> None:
+    with session.get(server.on(chunked(b"one", b"two")), stream=True) as response:
+        assert list(response.raw.read_chunked()) == [b"one", b"two"]
+    with (
+        session.get(server.on(chunked_short), stream=True) as response,
+        pytest.raises(urllib3.exceptions.ProtocolError),
+    ):
+        list(response.raw.read_chunked())
+    assert counted(registry, server.key) == {"successes": 1, "failures": 1}
+
+
+def test_raw_is_the_callers(session: Any, registry: Registry, server: Server) -> None:
+    with session.get(server.on(gzipped("plain text")), stream=True) as response:
+        raw = response.raw
+        assert isinstance(raw, urllib3.HTTPResponse)
+        assert type(raw).__name__ == "HTTPResponse"
+        raw.decode_content = True
+        saved = io.BytesIO()
+        shutil.copyfileobj(raw, saved)
+        assert saved.getvalue() == b"plain text"
+        assert type(raw) is urllib3.HTTPResponse
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+def test_raw_can_be_copied(session: Any, registry: Registry, server: Server) -> None:
+    with session.get(server.url, stream=True) as response:
+        clone = copy.copy(response.raw)
+        assert clone.status == 200
+        assert clone.read() == b"hello"
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+def test_raw_in_memory_can_be_pickled(registry: Registry) -> None:
+    class Replayed(Scripted):
+        def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            response = super().send(request)
+            del response._content
+            response._content = False
+            response.raw = urllib3.HTTPResponse(io.BytesIO(b"hello"), preload_content=False)
+            return response
+
+    adapter = flux.CircuitBreakerAdapter(Replayed(200), registry=registry)
+    with mounted(adapter) as session, session.get("http://a.test", stream=True) as response:
+        there = pickle.loads(pickle.dumps(response.raw))
+        assert type(there) is urllib3.HTTPResponse
+        assert there.read() == b"hello"
+        assert counted(registry, "a.test") == {}
+        assert response.content == b"hello"
+    assert counted(registry, "a.test") == {"successes": 1}
+
+
+def test_a_cache_keeps_what_it_gets(registry: Registry, server: Server) -> None:
+    caching = pytest.importorskip("requests_cache")
+    session = caching.CachedSession(backend="memory")
+    for prefix in ("http://", "https://"):
+        session.mount(prefix, flux.CircuitBreakerAdapter(registry=registry))
+    url = server.on(gzipped("kept"))
+    with session:
+        for _ in range(3):
+            assert session.get(url).text == "kept"
+    assert len(server.asked) == 1
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+def test_nested_adapters(registry: Registry, server: Server, clock: ManualClock) -> None:
+    outer = Registry(clock=clock)
+    within = flux.CircuitBreakerAdapter(registry=registry)
+    with mounted(flux.CircuitBreakerAdapter(within, registry=outer)) as session:
+        assert session.get(server.url).text == "hello"
+        with pytest.raises(requests.RequestException):
+            session.get(server.on(truncated()))
+    assert counted(registry, server.key) == {"successes": 1, "failures": 1}
+    assert counted(outer, server.key) == {"successes": 1, "failures": 1}
+
+
+# -- bodies that the caller sends
+
+
+class Source(io.RawIOBase):
+    """A file that breaks."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def read(self, size: int = -1) -> bytes:
+        raise self.error
+
+
+def broken_source(error: Exception) -> Iterator[bytes]:
+    yield b"one"
+    raise error
+
+
+@pytest.mark.parametrize("kind", [OSError, TimeoutError, requests.ConnectionError, ValueError])
+@pytest.mark.parametrize("make", [Source, broken_source], ids=["file", "generator"])
+def test_an_upload_that_raises(
+    session: Any, registry: Registry, server: Server, kind: type[Exception], make: Any
+) -> None:
+    with pytest.raises((requests.RequestException, ValueError, OSError)):
+        session.post(server.url, data=make(kind("the caller's own")))
+    assert counted(registry, server.key) == {"ignored": 1}
+
+
+def test_uploads_arrive(session: Any, registry: Registry, server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100_000)
+    with path.open("rb") as file:
+        response = session.post(server.url, data=file)
+        assert response.request.body is file
+    with path.open() as text, pytest.warns(Warning, match="text mode"):
+        session.post(server.url, data=text)
+    assert [len(each.body) for each in server.asked] == [100_000, 100_000]
+    assert counted(registry, server.key) == {"successes": 2}
+
+
+def test_an_upload_is_sent_again(
+    session: Any, registry: Registry, servers: Callable[..., Server]
+) -> None:
+    """A redirect rewinds the file, so it must still be the caller's."""
+    first, second = servers(), servers()
+    session.post(first.on(redirect(second.url, 307)), data=io.BytesIO(b"body"))
+    assert counted(registry, second.key) == {"successes": 1}
+    assert (first.asked[0].body, second.asked[0].body) == (b"body", b"body")
+
+
+def test_a_failed_upload_is_the_hosts(session: Any, registry: Registry, server: Server) -> None:
+    with pytest.raises(requests.ConnectionError):
+        session.post(server.on(hang_up), data=io.BytesIO(b"fine"))
+    assert counted(registry, server.key) == {"failures": 1}
+
+
+# -- who is to blame
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(429, "ignored"), (404, "successes"), (503, "failures")]
+)
+def test_retries_given_up(registry: Registry, server: Server, status: int, outcome: str) -> None:
+    """It counts as the status over which urllib3 gave up."""
+    from urllib3.util.retry import Retry
+
+    wrapped = HTTPAdapter(max_retries=Retry(1, status_forcelist=[status], backoff_factor=0))
+    with (
+        mounted(flux.CircuitBreakerAdapter(wrapped, registry=registry)) as session,
+        pytest.raises(requests.exceptions.RetryError),
+    ):
+        session.get(server.on(answer(status)))
+    assert counted(registry, server.key) == {outcome: 1}
+
+
+def test_a_pool_says_nothing(registry: Registry) -> None:
+    closed = urllib3.exceptions.ClosedPoolError(None, "closed")  # type: ignore[arg-type]
+    empty = urllib3.exceptions.EmptyPoolError(None, "empty")  # type: ignore[arg-type]
+    for error in (requests.ConnectionError(closed), empty):
+        adapter = flux.CircuitBreakerAdapter(Scripted(error), registry=registry)
+        with mounted(adapter) as session, pytest.raises(type(error)):
+            session.get("http://a.test")
+    assert counted(registry, "a.test") == {"ignored": 2}
+
+
+def test_the_raw_response_can_be_saved(
     session: Any, registry: Registry, server: Server, tmp_path: Path
 ) -> None:
     """What the documentation of requests says for saving to a file."""
@@ -301,14 +490,38 @@ def test_a_response_that_nobody_closes_gives_its_slot_back(
     assert info(registry, server.key).probes == 0
 
 
-def test_an_event_stream_settles_at_its_headers(
-    session: Any, registry: Registry, server: Server
-) -> None:
+def test_an_event_stream_that_breaks(session: Any, registry: Registry, server: Server) -> None:
     with session.get(server.on(event_stream), stream=True) as response:
-        assert counted(registry, server.key) == {"successes": 1}
+        assert counted(registry, server.key) == {}
         server.go_on()
         with pytest.raises(requests.RequestException):
             list(response.iter_content(None))
+    assert counted(registry, server.key) == {"failures": 1}
+
+
+@pytest.mark.parametrize("probe", [False, True], ids=["call", "probe"])
+def test_an_event_stream_is_left(
+    session: Any, registry: Registry, server: Server, clock: ManualClock, probe: bool
+) -> None:
+    if probe:
+        half_open(registry, clock, server.key)
+    with session.get(server.on(event_stream), stream=True) as response:
+        assert next(response.iter_lines()) == b"data: 1"
+    assert counted(registry, server.key) == {"successes": 1}
+
+
+def test_a_long_body_is_a_proof(
+    session: Any, registry: Registry, server: Server, clock: ManualClock
+) -> None:
+    half_open(registry, clock, server.key)
+    with session.get(server.on(stalled()), stream=True) as response:
+        pieces = response.iter_content(5)
+        assert next(pieces) == b"hello"
+        assert info(registry, server.key).probes == 1
+        clock.advance(30)
+        server.go_on()
+        assert next(pieces) == b"world"
+        assert info(registry, server.key).state is State.CLOSED
     assert counted(registry, server.key) == {"successes": 1}
 
 

@@ -297,21 +297,100 @@ async def test_a_probe_that_hangs_gives_its_slot_back_at_its_deadline(
         assert web.counted(server.key)["successes"] == 1
 
 
-# -- what settles at the headers
+# -- event streams
 
 
-async def test_an_event_stream_settles_at_its_headers(web: Web, server: Server) -> None:
-    """It is meant to last for hours; a probe can't wait for that."""
-    web.half_open(server.key)
+async def test_an_event_stream_that_breaks(web: Web, server: Server) -> None:
     async with web.client() as session, session.stream(server.on(event_stream)) as response:
-        assert web.counted(server.key) == {"successes": 1}
-        assert web.state(server.key) is State.CLOSED
         reader = web.reader(response, "lines")
         assert await reader.next() == "data: 1"
+        assert web.counted(server.key) == {}
         server.go_on()
         with pytest.raises(web.lib.RemoteProtocolError):
             await reader.rest()
+        assert web.counted(server.key) == {"failures": 1}
+    assert web.counted(server.key) == {"failures": 1}
+
+
+async def test_an_event_stream_that_stalls(web: Web, server: Server) -> None:
+    """A hanging language model: headers, a first event, and then nothing more."""
+    url = server.on(event_stream)
+    async with web.client(timeout=web.lib.Timeout(5, read=0.05)) as session:
+        for _ in range(2):
+            with pytest.raises(web.lib.ReadTimeout):
+                await session.get(url)
+        with pytest.raises(web.flux.CircuitOpenError):
+            await session.get(url)
+    assert web.counted(server.key) == {"failures": 2, "rejected": 1}
+
+
+async def test_an_event_stream_that_ends(web: Web, server: Server) -> None:
+    url = server.on(answer(200, {"Content-Type": "Text/Event-Stream"}, b"data: 1\n\n"))
+    async with web.client() as session:
+        await session.get(url)
     assert web.counted(server.key) == {"successes": 1}
+
+
+@pytest.mark.parametrize("probe", [False, True], ids=["call", "probe"])
+async def test_an_event_stream_is_left(web: Web, server: Server, probe: bool) -> None:
+    """It has no end, so its readers leave: an event is what shows that the host works."""
+    if probe:
+        web.half_open(server.key)
+    async with web.client() as session, session.stream(server.on(event_stream)) as response:
+        assert await web.reader(response, "lines").next() == "data: 1"
+    assert web.counted(server.key) == {"successes": 1}
+    assert web.state(server.key) is State.CLOSED
+
+
+async def test_no_event_is_no_proof(web: Web, server: Server) -> None:
+    web.half_open(server.key)
+    async with web.client() as session, session.stream(server.on(event_stream)):
+        pass
+    assert web.counted(server.key) == {"ignored": 1}
+    assert web.state(server.key) is State.HALF_OPEN
+
+
+# -- bodies that are longer than a probe may take
+
+EVENTS = {"Content-Type": "text/event-stream"}
+LONG = pytest.mark.parametrize("headers", [{}, EVENTS], ids=["body", "events"])
+
+
+@LONG
+async def test_a_long_body_is_a_proof(web: Web, server: Server, headers: dict[str, str]) -> None:
+    """It is still receiving after half of the 60 seconds that a probe may take: that is enough."""
+    web.half_open(server.key)
+    async with web.client() as session:
+        async with session.stream(server.on(stalled(headers))) as response:
+            reader = web.reader(response)
+            web.clock.advance(29)
+            assert await reader.next() == b"hello"
+            assert web.counted(server.key) == {}
+            assert web.info(server.key).probes == 1
+            web.clock.advance(1)
+            server.go_on()
+            assert await reader.next() == b"world"
+            assert web.counted(server.key) == {"successes": 1}
+            assert web.state(server.key) is State.CLOSED
+            web.clock.advance(3600)
+        assert (await session.get(server.url)).text == "hello"
+    assert web.counted(server.key) == {"successes": 2}
+
+
+@LONG
+async def test_a_stalled_body_is_no_proof(
+    web: Web, server: Server, headers: dict[str, str]
+) -> None:
+    web.half_open(server.key)
+    timeout = web.lib.Timeout(5, read=0.05)
+    async with web.client() as session:
+        with pytest.raises(web.lib.ReadTimeout):
+            await session.get(server.on(stalled(headers)), timeout=timeout)
+    assert web.counted(server.key) == {"failures": 1}
+    assert web.state(server.key) is State.OPEN
+
+
+# -- what settles at the headers
 
 
 async def test_a_failing_event_stream_still_fails(web: Web, server: Server) -> None:
@@ -343,8 +422,10 @@ async def test_settle_headers(web: Web, server: Server) -> None:
             assert web.counted(server.key) == {"successes": 1}
         with pytest.raises(web.lib.RemoteProtocolError):
             await session.get(server.on(truncated()))
+        async with session.stream(server.on(event_stream)):
+            assert web.counted(server.key) == {"successes": 3}
         await session.get(server.on(answer(500)))
-    assert web.counted(server.key) == {"successes": 2, "failures": 1}
+    assert web.counted(server.key) == {"successes": 3, "failures": 1}
 
 
 def test_settle_is_one_of_two(web: Web) -> None:
@@ -424,6 +505,28 @@ async def test_http2_stalls(web: Web, http2: HTTP2Server, trusting: ssl.SSLConte
         http2.go_on()
         assert (await session.get(http2.url + "/ok")).text == "hello world"
     assert web.counted(http2.key) == {"failures": 1, "successes": 1}
+
+
+@pytest.mark.parametrize("path", ["/broken", "/broken/body"], ids=["headers", "body"])
+async def test_http2_broken_by_the_server(
+    web: Web, http2: HTTP2Server, trusting: ssl.SSLContext, path: str
+) -> None:
+    """httpx calls it a local error, or lets h2's own through: it is the server's all the same."""
+    guard = web.guard(web.http(http2=True, verify=trusting))
+    async with web.client(guard) as session:
+        with pytest.raises(Exception, match=r"(?i)stream|protocol|frame"):
+            await session.get(http2.url + path)
+    assert web.counted(http2.key) == {"failures": 1}
+
+
+async def test_http2_broken_by_the_caller(
+    web: Web, http2: HTTP2Server, trusting: ssl.SSLContext
+) -> None:
+    guard = web.guard(web.http(http2=True, verify=trusting))
+    async with web.client(guard) as session:
+        with pytest.raises(web.lib.LocalProtocolError):
+            await session.get(http2.url + "/ok", headers={"te": "gzip"})
+    assert web.counted(http2.key) == {"ignored": 1}
 
 
 async def test_http2_closed_early(web: Web, http2: HTTP2Server, trusting: ssl.SSLContext) -> None:

@@ -1,11 +1,11 @@
-"""Streams of bodies that are still to come: their end settles the call."""
+"""Streams of bodies: a response's, whose end settles the call, and a request's, with its errors."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
-from fluxgate_httpx._guard import Settlement
+from fluxgate_httpx._guard import Settlement, Upload
 
 
 class SyncBody:
@@ -18,7 +18,12 @@ class SyncBody:
     def __iter__(self) -> Iterator[bytes]:
         settlement = self._settlement
         try:
-            yield from self._stream  # chunks pass without a step in here
+            if settlement.probe:
+                for chunk in self._stream:
+                    settlement.arrived()
+                    yield chunk
+            else:
+                yield from self._stream  # chunks pass without a step in here
         except GeneratorExit:
             settlement.left()
             raise
@@ -42,9 +47,12 @@ class AsyncBody:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         settlement = self._settlement
+        probe = settlement.probe
         chunks = self._stream.__aiter__()
         try:
             async for chunk in chunks:
+                if probe:
+                    settlement.arrived()
                 yield chunk
         except GeneratorExit:
             settlement.left()
@@ -62,3 +70,35 @@ class AsyncBody:
         """Close the stream."""
         self._settlement.left()  # first: what follows may be cancelled
         await self._stream.aclose()
+
+
+class RequestBody(Upload):
+    """A request's stream that comes from the caller's code: an error in there is the caller's."""
+
+    def restore(self, request: Any) -> None:
+        """Give the request its own stream back: it may be sent again."""
+        if request.stream is self:
+            request.stream = self._source
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._source
+        except Exception as error:
+            self.error = error
+            raise
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._source:
+                yield chunk
+        except Exception as error:
+            self.error = error
+            raise
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._source.close()
+
+    async def aclose(self) -> None:
+        """Close the stream."""
+        await self._source.aclose()

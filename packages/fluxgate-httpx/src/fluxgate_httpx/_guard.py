@@ -6,6 +6,7 @@ plain call, which a cancelled scope can't interrupt.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, cast
@@ -13,6 +14,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, cast
 from fluxgate import Attempt, CallNotPermittedError
 from fluxgate.integration import Ticket, attempt_of, enter
 from fluxgate.registry import Registry
+from fluxgate_httpx._blame import causes, is_local, is_violation
 from fluxgate_httpx._key import KeyFunction, bounded, by_host
 from fluxgate_httpx._policy import DEFAULT_POLICY, HTTPPolicy
 from fluxgate_httpx._registry import CircuitSource, registry_for
@@ -25,6 +27,7 @@ EXTENSION: Final = "fluxgate"
 _MOMENTS: Final = ("body", "headers")
 _NO_BODY: Final = frozenset({101, 204, 304})
 """Nothing comes after these headers, or (101) another protocol."""
+_EVENTS: Final = "text/event-stream"
 
 Admitted: TypeAlias = tuple[str, Ticket | Attempt, Moment]
 """A request that its circuit let in: its key, how it got in, and when to settle. A plain tuple, the
@@ -37,15 +40,16 @@ class ErrorTypes(NamedTuple):
     Attributes:
         refusal: what to raise when a circuit refuses: called with the arguments of a
             `CallNotPermittedError` and `request=`.
-        failures: the exceptions that tell of a dependency, or of the way to it.
-        neutral: those among them that tell of the request alone.
-        pool: a pool time-out: the request was not sent.
+        failures: the exceptions that speak of the dependency, or of the way to it.
+        neutral: those among them that say nothing about it: the request could not be sent as
+            written, or the client's own pool had no connection for it.
+        status_of: the status that an exception stands for; None for the other exceptions.
     """
 
     refusal: Callable[..., CallNotPermittedError]
     failures: tuple[type[Exception], ...]
     neutral: tuple[type[Exception], ...]
-    pool: type[Exception]
+    status_of: Callable[[BaseException], int | None]
 
 
 class Options(TypedDict, total=False):
@@ -67,7 +71,7 @@ class Guard:
     One guard may serve several transports, which then share everything.
     """
 
-    __slots__ = ("errors", "key", "neutral", "on_open", "policy", "registry", "settle", "slow")
+    __slots__ = ("errors", "key", "on_open", "policy", "registry", "settle", "slow")
 
     def __init__(
         self,
@@ -102,7 +106,6 @@ class Guard:
         self.errors = errors
         self.key = key
         self.policy = policy
-        self.neutral = (*errors.neutral, *policy.neutral_errors)
         self.registry = registry_for(circuits, registry, max_hosts)
         self.settle: Moment = settle
         self.slow = slow
@@ -160,28 +163,67 @@ class Guard:
 
     # -- after it
 
-    def raised(self, entered: Ticket | Attempt, error: BaseException) -> None:
-        """Settle a call that ended with `error`."""
+    def raised(
+        self, entered: Ticket | Attempt, error: BaseException, upload: Upload | None = None
+    ) -> None:
+        """Settle a call that ended with `error`.
+
+        Args:
+            entered: how the call got in.
+            error: what it raised.
+            upload: the request's body, where it came from the caller's code.
+        """
         attempt = entered if isinstance(entered, Attempt) else attempt_of(entered)
-        told: BaseException | None = error
+        if not isinstance(error, Exception):
+            attempt.raised(error)  # cancelled, or interrupted
+            return
+        if upload is not None and upload.caused(error):
+            attempt.ignore()
+            return
+        status = self.errors.status_of(error)
+        if status is not None:
+            if not self._settled_by(attempt, status):
+                attempt.succeed()
+            return
+        failure: Exception | None = error
         if isinstance(error, ExceptionGroup):
             group = cast("ExceptionGroup[Exception]", error)
-            told = group.subgroup(lambda leaf: self._tells(leaf, attempt.probe))
-        elif isinstance(error, Exception) and not self._tells(error, attempt.probe):
-            told = None
-        if told is None:
+            failure = group.subgroup(lambda leaf: self._is_failure(leaf))
+        elif not self._is_failure(error):
+            failure = None
+        if failure is None:
             attempt.ignore()
         else:
-            attempt.raised(told)
+            attempt.raised(failure)
 
-    def _tells(self, error: BaseException, probe: bool) -> bool:
-        """Whether an error tells of the dependency."""
+    def _is_failure(self, error: BaseException) -> bool:
+        """Whether the dependency is to blame for an error."""
+        if isinstance(error, self.policy.neutral_errors):
+            return False
         errors = self.errors
-        return (
-            isinstance(error, errors.failures)
-            and not isinstance(error, self.neutral)
-            and not (probe and isinstance(error, errors.pool))
-        )
+        if not isinstance(error, errors.failures):
+            return is_violation(error)
+        if any(isinstance(each, errors.neutral) for each in causes(error)):
+            return is_violation(error)
+        return not is_local(error)
+
+    def _settlement(self, key: str, attempt: Attempt, response: Any) -> Settlement:
+        """The end of a call whose body is still to come."""
+        kind = response.headers.get("content-type", "")
+        endless = kind[: len(_EVENTS)].lower() == _EVENTS
+        enough = self.registry[key].policy.probe_timeout / 2 if attempt.probe else math.inf
+        return Settlement(self, attempt, response, endless=endless, enough=enough)
+
+    def _settled_by(self, attempt: Attempt, status: int) -> bool:
+        """Settle by a status that is no plain success; whether it was one."""
+        policy = self.policy
+        if status in policy.statuses:
+            attempt.fail(f"HTTP {status}")
+        elif status in policy.neutral_statuses:
+            attempt.ignore()
+        else:
+            return False
+        return True
 
     def answered(
         self, call: Admitted, method: str, response: Any, *, whole: bool
@@ -198,14 +240,11 @@ class Guard:
         attempt = entered if isinstance(entered, Attempt) else attempt_of(entered)
         policy, settlement = self.policy, None
         status: int = response.status_code
-        if status in policy.statuses:
-            attempt.fail(f"HTTP {status}")
-        elif status in policy.neutral_statuses:
-            attempt.ignore()
-        elif whole or settle == "headers" or _no_end(method, status, response.headers):
-            attempt.returned(response)
-        else:
-            settlement = Settlement(self, attempt, response)
+        if not self._settled_by(attempt, status):
+            if whole or settle == "headers" or _has_no_body(method, status, response.headers):
+                attempt.returned(response)
+            else:
+                settlement = self._settlement(key, attempt, response)
         if status in policy.retry_after_statuses:
             seconds = policy.retry_after_seconds(response.headers)
             if seconds is not None:
@@ -213,38 +252,90 @@ class Guard:
         return settlement
 
 
-def _no_end(method: str, status: int, headers: Mapping[str, str]) -> bool:
-    """Whether there is no body's end to wait for: there is no body, or it may go on for ever."""
-    return (
-        method == "HEAD"
-        or status in _NO_BODY
-        or headers.get("content-length") == "0"
-        or headers.get("content-type", "")[:17].lower() == "text/event-stream"
-    )
+def _has_no_body(method: str, status: int, headers: Mapping[str, str]) -> bool:
+    """Whether nothing comes after the headers, or (101) something that is no body."""
+    return method == "HEAD" or status in _NO_BODY or headers.get("content-length") == "0"
+
+
+class Upload:
+    """A request's body that comes from the caller's code, and the error that it raised."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self.error: Exception | None = None
+
+    def caused(self, error: BaseException) -> bool:
+        """Whether `error` is, or comes from, what was raised in the caller's code."""
+        return self.error is not None and any(each is self.error for each in causes(error))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_source":  # not there yet: while it is copied
+            raise AttributeError(name)
+        return getattr(self._source, name)
 
 
 class Settlement:
-    """The end of a call whose body is still to come: whatever comes first settles it."""
+    """The end of a call whose body is still to come: whatever comes first settles it.
 
-    __slots__ = ("_attempt", "_elapsed", "_guard", "_response")
+    A probe holds one of few slots, and a body may last for hours. So a probe that is still
+    receiving when half of its `probe_timeout` is over has proved enough, and is a success then; one
+    that stalls gets no such proof.
 
-    def __init__(self, guard: Guard, attempt: Attempt, response: Any) -> None:
+    Attributes:
+        probe: whether the call is a probe: `arrived` is to be called with each piece of its body.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_elapsed",
+        "_endless",
+        "_enough",
+        "_flowing",
+        "_guard",
+        "_response",
+        "probe",
+    )
+
+    def __init__(
+        self, guard: Guard, attempt: Attempt, response: Any, *, endless: bool, enough: float
+    ) -> None:
+        self.probe = attempt.probe
         self._guard = guard
         self._attempt = attempt
         self._elapsed = attempt.elapsed if guard.slow == "headers" else None
+        self._endless = endless
+        self._enough = enough
+        self._flowing = False
         # Not the response itself, which holds us: one that is dropped must be found unused at
         # once, not by the garbage collector some day.
         self._response = weakref.ref(response)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the outcome is in."""
+        return self._attempt.settled
+
+    def arrived(self) -> None:
+        """A piece of the body is there, which matters to a probe."""
+        self._flowing = True
+        if self.probe and not self._attempt.settled and self._attempt.elapsed >= self._enough:
+            self.ended()
 
     def ended(self) -> None:
         """The body is there, all of it."""
         self._attempt.returned(self._response(), self._elapsed)
 
     def left(self) -> None:
-        """The caller wants no more of it: good enough for a call, no proof from a probe."""
-        if self._attempt.probe:
+        """The caller wants no more of it.
+
+        Good enough for a call. No proof from a probe, but for an event stream that had events:
+        such a stream has no end, so its reader leaves it.
+        """
+        if self._attempt.settled:
+            return
+        if self.probe and not (self._endless and self._flowing):
             self._attempt.ignore()
-        elif not self._attempt.settled:
+        else:
             self.ended()
 
     def raised(self, error: BaseException) -> None:

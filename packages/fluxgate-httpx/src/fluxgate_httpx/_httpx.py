@@ -31,6 +31,10 @@ class _AsyncBody(_bodies.AsyncBody, httpx.AsyncByteStream):
     pass
 
 
+class _Upload(_bodies.RequestBody, httpx.SyncByteStream, httpx.AsyncByteStream):
+    pass
+
+
 class CircuitBreakerTransport(
     _transports.SyncTransportBase[httpx.BaseTransport, httpx.Request, httpx.Response],
     httpx.BaseTransport,
@@ -38,7 +42,7 @@ class CircuitBreakerTransport(
     """A transport for `httpx.Client` that sends a request if its host's circuit permits it."""
 
     __module__ = "fluxgate_httpx"
-    _library, _body = _LIBRARY, _Body
+    _library, _body, _upload = _LIBRARY, _Body, _Upload
 
 
 class AsyncCircuitBreakerTransport(
@@ -48,7 +52,7 @@ class AsyncCircuitBreakerTransport(
     """A transport for `httpx.AsyncClient` that sends a request if its host's circuit permits."""
 
     __module__ = "fluxgate_httpx"
-    _library, _body = _LIBRARY, _AsyncBody
+    _library, _body, _upload = _LIBRARY, _AsyncBody, _Upload
 
 
 def protect(client: C, **options: Unpack[_guard.Options]) -> C:

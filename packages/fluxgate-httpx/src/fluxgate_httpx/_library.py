@@ -45,14 +45,18 @@ class Library(NamedTuple):
     home: str
 
 
+def _status_of(error: BaseException) -> None:
+    """None: no exception of these libraries' transports stands for a status."""
+
+
 def library_of(module: Any, refusal: type[Refusal], *, home: str) -> Library:
     """The library in `module`, which is httpx or has its names."""
     errors = ErrorTypes(
         refusal=refusal,
         # A transport that maps no errors of its own raises Python's.
         failures=(module.TransportError, ConnectionError, TimeoutError),
-        neutral=(module.LocalProtocolError, module.UnsupportedProtocol),
-        pool=module.PoolTimeout,
+        neutral=(module.LocalProtocolError, module.UnsupportedProtocol, module.PoolTimeout),
+        status_of=_status_of,
     )
     return Library(module, errors, home)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Self, TypeVa
 from fluxgate import Attempt, CallNotPermittedError
 from fluxgate.integration import leave
 from fluxgate.registry import Registry
-from fluxgate_httpx._bodies import AsyncBody, SyncBody
+from fluxgate_httpx._bodies import AsyncBody, RequestBody, SyncBody
 from fluxgate_httpx._extension import HealthyExtensions
 from fluxgate_httpx._guard import EXTENSION, Admitted, Guard, Moment
 from fluxgate_httpx._key import KeyFunction, by_host
@@ -50,6 +50,7 @@ class TransportBase(Generic[Wrapped]):
 
     _library: ClassVar[Library]
     _body: ClassVar[type[SyncBody | AsyncBody]]
+    _upload: ClassVar[type[RequestBody]]
     _wraps: ClassVar[str]
     _default: ClassVar[str]
     _wrong: ClassVar[dict[str, str]]
@@ -114,6 +115,7 @@ class TransportBase(Generic[Wrapped]):
         self._guard = guard
         self._closed = False
         self._request_type: type[Any] = module.Request
+        self._plain: type[Any] = module.ByteStream
         self._telling = guard.policy.special_statuses
         self._healthy = HealthyExtensions()
 
@@ -133,6 +135,12 @@ class TransportBase(Generic[Wrapped]):
     def registry(self) -> Registry:
         """The circuits, by key."""
         return self._guard.registry
+
+    def _watched_upload(self, request: Any) -> RequestBody:
+        """The request's body, put into its place so that it notes an error of the caller's code."""
+        upload = self._upload(request.stream)
+        request.stream = upload
+        return upload
 
     def _answered(self, call: Admitted, request: Any, response: Any) -> None:
         """Settle a call by its response's headers, or see to it that the body's end does it."""
@@ -201,11 +209,16 @@ class SyncTransportBase(TransportBase[Wrapped], Generic[Wrapped, Request, Respon
         if call is None:
             response = transport.handle_request(request)
             return response
+        # Bytes in memory raise nothing; any other body runs code of the caller's.
+        upload = None if type(asked.stream) is self._plain else self._watched_upload(asked)
         try:
             response = transport.handle_request(request)
         except BaseException as error:
-            guard.raised(call[1], error)
+            guard.raised(call[1], error, upload)
             raise
+        finally:
+            if upload is not None:
+                upload.restore(asked)
         answer: Any = response
         entered = call[1]
         # The commonest end stands here: one more function call would be a tenth of what we cost.
@@ -281,11 +294,16 @@ class AsyncTransportBase(TransportBase[Wrapped], Generic[Wrapped, Request, Respo
         if call is None:
             response = await transport.handle_async_request(request)
             return response
+        # Bytes in memory raise nothing; any other body runs code of the caller's.
+        upload = None if type(asked.stream) is self._plain else self._watched_upload(asked)
         try:
             response = await transport.handle_async_request(request)
         except BaseException as error:
-            guard.raised(call[1], error)
+            guard.raised(call[1], error, upload)
             raise
+        finally:
+            if upload is not None:
+                upload.restore(asked)
         answer: Any = response
         entered = call[1]
         # The commonest end stands here: one more function call would be a tenth of what we cost.

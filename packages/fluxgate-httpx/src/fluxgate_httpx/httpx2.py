@@ -53,13 +53,17 @@ class _AsyncBody(_bodies.AsyncBody, httpx2.AsyncByteStream):
     pass
 
 
+class _Upload(_bodies.RequestBody, httpx2.SyncByteStream, httpx2.AsyncByteStream):
+    pass
+
+
 class CircuitBreakerTransport(
     _transports.SyncTransportBase[httpx2.BaseTransport, httpx2.Request, httpx2.Response],
     httpx2.BaseTransport,
 ):
     """A transport for `httpx2.Client` that sends a request if its host's circuit permits it."""
 
-    _library, _body = _LIBRARY, _Body
+    _library, _body, _upload = _LIBRARY, _Body, _Upload
 
 
 class AsyncCircuitBreakerTransport(
@@ -68,7 +72,7 @@ class AsyncCircuitBreakerTransport(
 ):
     """A transport for `httpx2.AsyncClient` that sends a request if its circuit permits it."""
 
-    _library, _body = _LIBRARY, _AsyncBody
+    _library, _body, _upload = _LIBRARY, _AsyncBody, _Upload
 
 
 def protect(client: C, **options: Unpack[_guard.Options]) -> C:

@@ -10,7 +10,8 @@ adapter for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Unpack
 
 try:
@@ -25,8 +26,10 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from fluxgate import CallNotPermittedError
 from fluxgate.registry import Registry
 from fluxgate_httpx import FAILING_STATUSES, HTTPPolicy, by_host, by_origin
-from fluxgate_httpx._guard import ErrorTypes, Guard, Options, Settlement
+from fluxgate_httpx._blame import causes
+from fluxgate_httpx._guard import Admitted, ErrorTypes, Guard, Options
 from fluxgate_httpx._library import Refusal
+from fluxgate_httpx._urllib3 import upload_of, watch
 
 __all__ = [
     "FAILING_STATUSES",
@@ -41,6 +44,19 @@ __all__ = [
 
 class CircuitOpenError(Refusal, requests.RequestException):
     """A circuit refused the request: it was not sent. A `requests.RequestException`."""
+
+
+_GIVEN_UP = re.compile(r"too many ([1-5][0-9]{2}) error responses")
+
+
+def _status_of(error: BaseException) -> int | None:
+    """The status over which urllib3 gave up retrying: it is in the message alone."""
+    if isinstance(error, exceptions.RetryError):
+        for each in causes(error):
+            if isinstance(each, urllib3.exceptions.ResponseError):
+                found = _GIVEN_UP.search(str(each))
+                return None if found is None else int(found[1])
+    return None
 
 
 _ERRORS = ErrorTypes(
@@ -60,8 +76,10 @@ _ERRORS = ErrorTypes(
         exceptions.InvalidURL,
         urllib3.exceptions.DecodeError,
         urllib3.exceptions.LocationValueError,
+        urllib3.exceptions.EmptyPoolError,
+        urllib3.exceptions.ClosedPoolError,
     ),
-    pool=urllib3.exceptions.EmptyPoolError,
+    status_of=_status_of,
 )
 
 
@@ -131,6 +149,7 @@ class CircuitBreakerAdapter(BaseAdapter):
             "cert": cert,
             "proxies": proxies,
         }
+        call: Admitted | None
         try:
             call = guard.admit(request, request.url or "")
         except CallNotPermittedError as refusal:
@@ -139,17 +158,25 @@ class CircuitBreakerAdapter(BaseAdapter):
             return self._substituted(request, guard.on_open(refusal))
         if call is None:
             return send(request, **options)
+        body: Any = request.body
+        upload = upload_of(body)
+        if upload is not None:
+            request.body = upload
         try:
             response = send(request, **options)
         except BaseException as error:
-            guard.raised(call[1], error)
+            guard.raised(call[1], error, upload)
             raise
+        finally:
+            if request.body is upload:
+                request.body = body  # it may be sent again
         answer: Any = response
         answer.connection = self  # over which digest authentication sends its second request
         method, raw = (request.method or "").upper(), answer.raw
-        settlement = guard.answered(call, method, response, whole=not hasattr(raw, "stream"))
-        if settlement is not None:
-            answer.raw = _Body(raw, settlement)
+        whole = not hasattr(raw, "stream")
+        settlement = guard.answered(call, method, response, whole=whole)
+        if settlement is not None and not watch(raw, settlement):
+            settlement.ended()  # no response of urllib3's: its end can't be seen
         return response
 
     def _substituted(
@@ -171,58 +198,6 @@ class CircuitBreakerAdapter(BaseAdapter):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} around {self._wrapped!r}: {self.registry!r}>"
-
-
-class _Body:
-    """A urllib3 response whose end settles the call; for the rest, the response itself."""
-
-    def __init__(self, raw: Any, settlement: Settlement) -> None:
-        self._raw = raw
-        self._settlement = settlement
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
-    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
-        """The body, piece by piece."""
-        return self._watched(self._raw.stream(*args, **kwargs))
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self._watched(self._raw)
-
-    def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> bytes:
-        """As much of the body as was asked for."""
-        try:
-            data: bytes = self._raw.read(amt, *args, **kwargs)
-        except BaseException as error:
-            self._settlement.raised(error)
-            raise
-        if amt is None or (amt and not data):
-            self._settlement.ended()
-        return data
-
-    def close(self) -> None:
-        """Close the response."""
-        self._settlement.left()
-        self._raw.close()
-
-    def _watched(self, pieces: Any) -> Iterator[bytes]:
-        settlement = self._settlement
-        try:
-            yield from pieces
-        except GeneratorExit:
-            settlement.left()
-            raise
-        except BaseException as error:
-            settlement.raised(error)
-            raise
-        settlement.ended()
-
-    def __enter__(self) -> _Body:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def protect(session: requests.Session, **options: Unpack[Options]) -> requests.Session:
