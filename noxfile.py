@@ -266,6 +266,20 @@ def schema(session: nox.Session) -> None:
 
 
 @nox.session
+def alerts(session: nox.Session) -> None:
+    """Let a real Prometheus fire the shipped alerts in a scripted outage, some two minutes long."""
+    lacking = [tool for tool in ("prometheus", "promtool") if shutil.which(tool) is None]
+    if lacking:
+        session.skip(
+            f"{' and '.join(lacking)} not on the PATH: `apt-get install prometheus` on Debian and "
+            "Ubuntu, `brew install prometheus`, or the archive from prometheus.io"
+        )
+    install(session, *packages(), *group("test"))
+    files = ["tests/alerts", "tests/core/listeners/test_prometheus_docs.py"]
+    session.run(*("python", "-m", "pytest", *files), *session.posargs, env={"FLUXGATE_ALERTS": "1"})
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff (`-- --fix` mends what it can)."""
     install(session, *group("lint"))

@@ -356,7 +356,7 @@ def test_a_flush_whose_mark_must_make_room_still_ends(
     flushed: list[bool] = []
     thread = threading.Thread(target=lambda: flushed.append(told.flush(PATIENCE)))
     thread.start()
-    while told._mailbox._queue.qsize() < 2:
+    while told._queue._entries.qsize() < 2:
         threading.Event().wait(0.001)
     told(signal(1))
     told(signal(2))
@@ -570,6 +570,50 @@ def test_posting_in_the_middle_of_posting(background: Callable[..., Background])
     assert sorted(record.heard) == sorted([*range(10), *posted])
     assert len(record.refusals) == len(posted)
     assert len(set(record.threads)) == 1
+
+
+class Interrupt(BaseException):
+    pass
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="somebody else traces")
+def test_interrupted_at_any_bytecode(background: Callable[..., Background]) -> None:
+    """As by a signal handler that raises: later signals are heard, once, in order."""
+
+    def interrupted_at(place: int) -> bool:
+        seen = 0
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal seen
+            if not frame.f_code.co_filename.endswith(("_background_queue.py", "background.py")):
+                return None
+            frame.f_trace_opcodes = True
+            if event == "opcode":
+                seen += 1
+                if seen == place:
+                    sys.settrace(None)
+                    raise Interrupt
+            return trace
+
+        record = Record()
+        deliver = background(record, maxsize=2)
+        sys.settrace(trace)
+        try:
+            deliver(signal(1))
+        except Interrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        deliver(signal(2))
+        assert deliver.flush(PATIENCE), place
+        assert record.heard in ([2], [1, 2]), place
+        assert deliver.close(PATIENCE), place
+        return seen >= place
+
+    place = 1
+    while interrupted_at(place):
+        place += 1
+    assert place > 100  # there were that many bytecodes to be interrupted at
 
 
 def test_a_listener_may_cause_signals(background: Callable[..., Background]) -> None:

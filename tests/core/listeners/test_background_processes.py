@@ -203,7 +203,7 @@ def test_the_exit_waits_no_longer_than_it_was_told_to() -> None:
         """
     )
     assert output == "done"
-    assert errors.count("not everything was told before the process ended") == 2
+    assert errors.count("not everything was delivered before the process ended") == 2
     assert took < 20  # or else it would have hung
 
 
@@ -290,3 +290,37 @@ def test_a_signal_in_a_finaliser_of_the_garbage_collector() -> None:
         """
     )
     assert output == "True True"
+
+
+GEVENT_PATCHES_LATE = """
+    import warnings
+    warnings.simplefilter("ignore")
+    from fluxgate import CircuitBreaker
+    from fluxgate.listeners import Background
+    heard = []
+    told = Background(heard.append)
+    breaker = CircuitBreaker("api", listeners=[told])
+    {before}
+    from gevent import monkey
+    monkey.patch_all()
+    import gevent
+    breaker.reset()
+    breaker.force_open()
+    assert told.flush(20)
+    print(len(heard), flush=True)
+    gevent.sleep(0)
+    assert told.close(20)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "heard"), [("", 1), ("breaker.force_open(); told.close(20)", 3)], ids=["new", "used"]
+)
+def test_gevent_patches_late(before: str, heard: int) -> None:
+    """As gunicorn does with `-k gevent --preload`: the application was imported before."""
+    pytest.importorskip("gevent", reason="gevent has no wheel for this Python")
+    script = textwrap.dedent(GEVENT_PATCHES_LATE).format(before=before)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == (str(heard), "")

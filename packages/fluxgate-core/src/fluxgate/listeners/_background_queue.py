@@ -1,10 +1,11 @@
-"""A bounded queue, and the one thread that works it off: what `Background` is made of.
+"""The bounded queue of a `Background`, and the one thread that works it off.
 
-Whoever posts must never wait, and may be anybody: a call, the garbage collector or a signal
-handler in the middle of another post, the worker itself. So nobody waits for a lock here:
-`SimpleQueue` is made for being re-entered, and the locks are flags, only ever tried.
+Whoever puts something in must never wait, and may be anybody: a call, the garbage collector, a
+signal handler in the middle of another `put`, the worker itself. So nobody waits for a lock here.
+`SimpleQueue` is made for being re-entered, and the one lock is only ever tried, by workers: a
+signal handler's exception, which comes on the main thread, can't leave it locked.
 
-The thread knows the mailbox and the mailbox doesn't know its `Background`, so that this can be
+The thread knows the queue and the queue doesn't know its `Background`, so that this can be
 collected, whereupon the thread ends.
 """
 
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import operator
 import os
+import queue
 import sys
 import threading
 import time
@@ -20,7 +23,6 @@ import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from fluxgate import _log
@@ -29,12 +31,16 @@ from fluxgate._callables import is_awaitable
 if TYPE_CHECKING:
     from asyncio import Runner
 
-News: TypeAlias = tuple[Callable[[Any], object], Any, str]
-"""What to call, with what, and the circuit that it is about."""
+Entry: TypeAlias = tuple[Callable[[Any], object], Any, str]
+"""What to call, with what, and the name of the circuit that it is about."""
 
 
-class Mark:
-    """A place in the queue, passed once everything before it has been dealt with."""
+class Marker:
+    """A place in the queue, passed once everything before it has been dealt with.
+
+    Args:
+        stop: whether the worker ends there.
+    """
 
     __slots__ = ("passed", "stop")
 
@@ -43,14 +49,14 @@ class Mark:
         self.stop = stop
 
 
-class Mailbox:
+class BackgroundQueue:
     """The queue of one listener, and its worker while there is one.
 
     Args:
-        label: what to call the listener in logs.
+        label: names the listener in logs.
         close: closes the listener, if it can be closed; may be async.
-        maxsize: news that may wait (one more for each thread that posts at the same moment).
-        exit_timeout: seconds that the interpreter waits for it at its exit, at most.
+        maxsize: entries that may wait (one more for each thread that puts at the same moment).
+        exit_timeout: seconds that the interpreter waits for the worker at its exit, at most.
     """
 
     def __init__(
@@ -61,168 +67,166 @@ class Mailbox:
         self._close = close
         self._maxsize = maxsize
         self.restart()
-        _mailboxes[next(_numbers)] = self
+        _queues[next(_numbers)] = self
 
     def restart(self) -> None:
-        """Begin anew in a forked child: what is queued is the parent's to tell."""
-        self._queue: SimpleQueue[News | Mark] = SimpleQueue()
-        self._evicted: list[Mark] = []
-        self._running = threading.Lock()  # held for as long as there is a worker
+        """Begin anew in a forked child: what is queued is delivered by the parent."""
+        self._entries: queue.SimpleQueue[Entry | Marker] = queue.SimpleQueue()
+        self._evicted: list[Marker] = []
+        self._working = threading.Lock()  # held by the worker for as long as it works
+        self._starting: threading.Thread | None = None
         self._worker: int | None = None
         self._open = self._close is not None
-        self._lost: list[None] = []
-        self._folded = 0
-        self._folding = threading.Lock()
-        self._troubled = threading.Lock()  # held from the first trouble until all is told
+        # An iterator that counts down: a step of it is atomic, unlike `+= 1`, and needs no lock.
+        self._drops = itertools.repeat(None, sys.maxsize)
+        self._troubled = False  # whether trouble has been logged since the queue was last empty
 
-    # -- posting: from any thread, at any moment, without waiting
+    # -- putting in: from any thread, at any moment, without waiting
 
-    def post(self, news: News) -> None:
-        """Queue a signal. If that is full, the oldest goes: the newest says how things stand."""
+    def put(self, entry: Entry) -> None:
+        """Queue a signal. If the queue is full, the oldest goes: the newest matters most."""
         dropped = False
-        if self._queue.qsize() >= self._maxsize:
-            with suppress(Empty):  # or else the worker was quicker
-                oldest = self._queue.get_nowait()
-                dropped = not isinstance(oldest, Mark)
-                if isinstance(oldest, Mark):
+        if self._entries.qsize() >= self._maxsize:
+            with suppress(queue.Empty):  # or else the worker was quicker
+                oldest = self._entries.get_nowait()
+                dropped = not isinstance(oldest, Marker)
+                if isinstance(oldest, Marker):
                     self._evicted.append(oldest)
-        self._queue.put(news)
-        self._hire()
+        self._entries.put(entry)
+        self._ensure_worker()
         if dropped:
             self._drop()
 
-    def offer(self, news: News) -> None:
+    def offer(self, entry: Entry) -> None:
         """Queue what may come in floods, if half of the queue is free: the rest is for signals."""
-        if self._queue.qsize() * 2 < self._maxsize:
-            self._queue.put(news)
-            self._hire()
+        if self._entries.qsize() * 2 < self._maxsize:
+            self._entries.put(entry)
+            self._ensure_worker()
         else:
             self._drop()
 
     @property
     def dropped(self) -> int:
-        """How much news was dropped."""
-        return self._folded + len(self._lost)
+        """How many entries were dropped."""
+        return sys.maxsize - operator.length_hint(self._drops)
 
     def _drop(self) -> None:
-        lost = self._lost
-        lost.append(None)  # atomic, unlike += 1
-        if len(lost) > 1000 and self._folding.acquire(blocking=False):
-            try:
-                count = len(lost)
-                del lost[:count]
-                self._folded += count
-            finally:
-                self._folding.release()
-        self._complain(
+        next(self._drops)
+        self._report_once(
             f"its queue is full ({self._maxsize}): the oldest signals and the newest refusals are "
             "dropped and counted until it has caught up"
         )
 
-    def _complain(self, sentence: str) -> None:
-        """Log trouble, once until all that is queued has been told."""
-        if self._troubled.acquire(blocking=False):
+    def _report_once(self, sentence: str) -> None:
+        """Log trouble, once until the queue has been emptied."""
+        if not self._troubled:
+            self._troubled = True
             report(self.label, sentence)
 
     # -- waiting for the worker
 
-    def mark(self, *, stop: bool = False) -> Mark:
-        """A mark at the end of the queue; the worker passes it, or stops there."""
-        mark = Mark(stop=stop)
-        if self._running.locked() or self._queue.qsize() or (stop and self._open):
-            self._queue.put(mark)
-            self._hire()
+    def marker(self, *, stop: bool = False) -> Marker:
+        """A marker at the end of the queue; the worker passes it, or ends there."""
+        marker = Marker(stop=stop)
+        if self._has_worker() or self._entries.qsize() or (stop and self._open):
+            self._entries.put(marker)
+            self._ensure_worker()
         else:
-            mark.passed.set()
-        return mark
+            marker.passed.set()
+        return marker
 
-    def wait(self, mark: Mark, timeout: float) -> bool:
-        """Whether the worker passes the mark within so many seconds."""
+    def wait(self, marker: Marker, timeout: float) -> bool:
+        """Whether the worker passes the marker within so many seconds."""
         if self._worker == threading.get_ident():
             raise RuntimeError(f"{self.label}: its listener can't wait for it, nor close it")
-        return mark.passed.wait(timeout)
+        return marker.passed.wait(timeout)
 
-    def dismiss(self) -> Mark | None:
-        """Have the worker, if there is one, stop once it is through; never waits."""
-        if not self._running.locked():
+    def dismiss(self) -> Marker | None:
+        """Have the worker, if there is one, end once it is through; never waits."""
+        if not self._has_worker():
             return None
-        mark = Mark(stop=True)
-        self._queue.put(mark)
-        return mark
+        marker = Marker(stop=True)
+        self._entries.put(marker)
+        return marker
 
     # -- the worker
 
-    def _hire(self) -> None:
-        """Start a worker unless there is one."""
-        running = self._running
-        # A thread that is started when the interpreter is being torn down never begins.
-        if running.locked() or sys.is_finalizing() or not running.acquire(blocking=False):
-            return
-        ticket = [running]
-        try:
-            _finish_at_exit()
-            # In an empty context: else the first caller's (request id, span) would stick to it.
-            threading.Thread(
-                target=Context().run, args=(self._work, ticket), name=self.label, daemon=True
-            ).start()
-        except BaseException as error:
-            if _take(ticket):  # or else it has begun after all
-                running.release()
-            if not isinstance(error, RuntimeError):
-                raise
-            self._complain(f"its thread can't be started ({error}): the next signal tries again")
+    def _ensure_worker(self) -> None:
+        """Start a worker unless there is one, or one is about to begin.
 
-    def _work(self, ticket: list[threading.Lock]) -> None:
-        running = _take(ticket)
-        if running is None:  # who started it was interrupted, and thinks that it didn't begin
+        Two that start at once do no harm: a worker that finds another at work ends.
+        """
+        if self._has_worker() or sys.is_finalizing():  # what is started then never begins
             return
-        while True:
+        self._follow_patches()
+        try:
+            _drain_at_exit()
+            # In an empty context: else the first caller's (request id, span) would stick to it.
+            worker = threading.Thread(
+                target=Context().run, args=(self._work,), name=self.label, daemon=True
+            )
+            self._starting = worker
+            worker.start()
+        except RuntimeError as error:
+            self._report_once(f"its thread can't be started ({error}): the next signal tries again")
+
+    def _has_worker(self) -> bool:
+        """Whether a worker is at work, or about to begin."""
+        starting = self._starting
+        return self._working.locked() or (starting is not None and starting.is_alive())
+
+    def _follow_patches(self) -> None:
+        """Take the kind of queue that threads wait on now.
+
+        gevent exchanges it, and may do so after the application was imported (gunicorn with
+        `--preload`). A worker that waits on the old kind stops every greenlet of its process.
+        """
+        if type(self._entries) is not queue.SimpleQueue:
+            old, self._entries = self._entries, queue.SimpleQueue()
+            with suppress(queue.Empty):
+                while True:
+                    self._entries.put(old.get_nowait())
+
+    def _work(self) -> None:
+        working = self._working
+        self._starting = None  # before the look below: whoever puts from now on looks for himself
+        # Look again after each release: whoever put something in before it saw a worker.
+        while self._entries.qsize() and working.acquire(blocking=False):
             self._worker = threading.get_ident()
-            stops = self._tell_all()
-            if running is not self._running:  # a listener has forked: the child begins anew
+            stops = self._deliver_all()
+            if working is not self._working:  # a listener has forked: the child begins anew
                 return
             self._worker = None
-            running.release()
-            for mark in stops:
-                mark.passed.set()
-            # Look again after the release: who posted before it saw a worker.
-            if not self._queue.qsize() or not running.acquire(blocking=False):
-                return
+            working.release()
+            for marker in stops:
+                marker.passed.set()
 
-    def _tell_all(self) -> list[Mark]:
-        """Tell the listener what comes, until told to stop; the marks that said so."""
-        queue, evicted = self._queue, self._evicted
-        stops: list[Mark] = []
-        with Teller(self.label) as teller:
-            while not stops and queue is self._queue:
-                item = queue.get()
-                marks = [item] if isinstance(item, Mark) else []
+    def _deliver_all(self) -> list[Marker]:
+        """Call the listener with what comes, until a marker says stop; the markers that did."""
+        entries, evicted = self._entries, self._evicted
+        stops: list[Marker] = []
+        with Caller(self.label) as caller:
+            while not stops and entries is self._entries:
+                item = entries.get()
+                markers = [item] if isinstance(item, Marker) else []
                 while evicted:
-                    marks.append(evicted.pop(0))
-                stops = [mark for mark in marks if mark.stop]
-                for mark in marks:
-                    if not mark.stop:
-                        mark.passed.set()
-                if not isinstance(item, Mark):
+                    markers.append(evicted.pop(0))
+                stops = [marker for marker in markers if marker.stop]
+                for marker in markers:
+                    if not marker.stop:
+                        marker.passed.set()
+                if not isinstance(item, Marker):
                     self._open = self._close is not None
-                    teller.tell(*item)
-                if self._troubled.locked() and not queue.qsize():
-                    self._troubled.release()
-            if self._close is not None and self._open and queue is self._queue:
+                    caller.call(*item)
+                if self._troubled and not entries.qsize():
+                    self._troubled = False
+            if self._close is not None and self._open and entries is self._entries:
                 self._open = False
-                teller.close(self._close)
+                caller.close(self._close)
         return stops
 
 
-def _take(ticket: list[threading.Lock]) -> threading.Lock | None:
-    """What only one of two can have."""
-    try:
-        return ticket.pop()
-    except IndexError:
-        return None
-
-
-class Teller(AbstractContextManager["Teller"]):
+class Caller(AbstractContextManager["Caller"]):
     """Calls one listener. Async ones run on an event loop of its own, made when first needed.
 
     It is used on one thread. No error leaves it, an interrupt or a cancellation neither: the
@@ -233,10 +237,10 @@ class Teller(AbstractContextManager["Teller"]):
         self._label = label
         self._runner: Runner | None = None
 
-    def tell(self, listener: Callable[[Any], object], news: Any, circuit: str) -> None:
-        """Hand over one piece of news."""
+    def call(self, listener: Callable[[Any], object], event: Any, circuit: str) -> None:
+        """Call the listener with a signal or a refusal of that circuit."""
         try:
-            self._finish(listener(news))
+            self._finish(listener(event))
         except BaseException as error:
             _log.fault(circuit, self._label, error)
 
@@ -275,38 +279,38 @@ def report(label: str, sentence: str, error: BaseException | None = None) -> Non
     try:
         level = logging.WARNING if error is None else logging.ERROR
         logging.getLogger("fluxgate").log(level, "%s: %s", label, sentence, exc_info=error)
-    except Exception:  # nowhere left to tell it
+    except Exception:  # nowhere left to report it
         return
 
 
 # -- the end of the process, and its forks
 
-_mailboxes: weakref.WeakValueDictionary[int, Mailbox] = weakref.WeakValueDictionary()
+_queues: weakref.WeakValueDictionary[int, BackgroundQueue] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
 
 
-def _every() -> list[Mailbox]:
-    return [mailbox for ref in _mailboxes.valuerefs() if (mailbox := ref()) is not None]
+def _every() -> list[BackgroundQueue]:
+    return [each for ref in _queues.valuerefs() if (each := ref()) is not None]
 
 
-def _finish_at_exit() -> None:
-    atexit.unregister(_finish)  # once, and not at import
-    atexit.register(_finish)
+def _drain_at_exit() -> None:
+    atexit.unregister(_drain)  # once, and not at import
+    atexit.register(_drain)
 
 
-def _finish() -> None:
+def _drain() -> None:
     """Let all workers end, each within its time."""
     started = time.monotonic()
-    leaving = [(mailbox, mark) for mailbox in _every() if (mark := mailbox.dismiss()) is not None]
-    for mailbox, mark in leaving:
-        left = started + mailbox.exit_timeout - time.monotonic()
-        if not mark.passed.wait(max(left, 0.0)):
-            report(mailbox.label, "not everything was told before the process ended")
+    leaving = [(each, marker) for each in _every() if (marker := each.dismiss()) is not None]
+    for each, marker in leaving:
+        left = started + each.exit_timeout - time.monotonic()
+        if not marker.passed.wait(max(left, 0.0)):
+            report(each.label, "not everything was delivered before the process ended")
 
 
 def _restart_all() -> None:
-    for mailbox in _every():
-        mailbox.restart()
+    for each in _every():
+        each.restart()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

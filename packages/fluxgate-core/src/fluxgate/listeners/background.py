@@ -10,7 +10,7 @@ from typing import Any
 from fluxgate._callables import Kind, describe, kind_of
 from fluxgate._naming import safe_repr
 from fluxgate.errors import CallNotPermittedError
-from fluxgate.listeners._background_queue import Mailbox
+from fluxgate.listeners._background_queue import BackgroundQueue
 from fluxgate.listeners._options import count, seconds
 from fluxgate.signals import Listener, Signal
 
@@ -46,7 +46,7 @@ class Background:
         ValueError: an option is out of range.
     """
 
-    __slots__ = ("__weakref__", "_listener", "_mailbox")
+    __slots__ = ("__weakref__", "_listener", "_queue")
 
     def __init__(
         self, listener: Listener, *, maxsize: int = 1000, exit_timeout: float = 5.0
@@ -54,18 +54,18 @@ class Background:
         _check(listener)
         self._listener = listener
         close = getattr(listener, "aclose", None) or getattr(listener, "close", None)
-        self._mailbox = Mailbox(
+        self._queue = BackgroundQueue(
             f"{type(self).__name__}({describe(listener)})",
             close if callable(close) else None,
             count("maxsize", maxsize, least=1),
             seconds("exit_timeout", exit_timeout),
         )
         # Not at exit: that waits for what is queued, which this would not.
-        weakref.finalize(self, self._mailbox.dismiss).atexit = False
+        weakref.finalize(self, self._queue.dismiss).atexit = False
 
     def __call__(self, signal: Signal) -> None:
         """Queue a signal; never waits."""
-        self._mailbox.post((self._listener, signal, signal.circuit_name))
+        self._queue.put((self._listener, signal, signal.circuit_name))
 
     @property
     def rejected(self) -> Callable[[CallNotPermittedError], None]:
@@ -77,13 +77,13 @@ class Background:
         rejected = getattr(self._listener, "rejected", None)
         if not callable(rejected):
             raise AttributeError(f"{self!r} has no 'rejected': its listener has none")
-        mailbox = self._mailbox
+        queue = self._queue
 
-        def queue(error: CallNotPermittedError) -> None:
+        def put(error: CallNotPermittedError) -> None:
             # A copy: the error itself is being raised, and holds on to its caller's frames.
-            mailbox.offer((rejected, CallNotPermittedError(*error.args), error.name))
+            queue.offer((rejected, CallNotPermittedError(*error.args), error.name))
 
-        return queue
+        return put
 
     @property
     def dropped(self) -> int:
@@ -91,7 +91,7 @@ class Background:
 
         The first of each burst is logged.
         """
-        return self._mailbox.dropped
+        return self._queue.dropped
 
     def flush(self, timeout: float = 5.0) -> bool:
         """Wait until all that is queued now has been told; not on an event loop.
@@ -105,8 +105,8 @@ class Background:
         Raises:
             RuntimeError: the listener called this, and would wait for itself.
         """
-        mailbox = self._mailbox
-        return mailbox.wait(mailbox.mark(), seconds("timeout", timeout))
+        queue = self._queue
+        return queue.wait(queue.marker(), seconds("timeout", timeout))
 
     def close(self, timeout: float = 5.0) -> bool:
         """Tell what is queued, close the listener, and let the thread end.
@@ -122,8 +122,8 @@ class Background:
         Raises:
             RuntimeError: the listener called this, and would wait for itself.
         """
-        mailbox = self._mailbox
-        return mailbox.wait(mailbox.mark(stop=True), seconds("timeout", timeout))
+        queue = self._queue
+        return queue.wait(queue.marker(stop=True), seconds("timeout", timeout))
 
     async def aclose(self, timeout: float = 5.0) -> bool:
         """`close()`, for coroutines: the event loop goes on meanwhile (asyncio or trio)."""
