@@ -6,7 +6,6 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from contextvars import ContextVar
 from functools import partial, update_wrapper
 from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -32,11 +31,6 @@ R = TypeVar("R")
 Self = TypeVar("Self", bound="Front")
 
 _INITIAL = (State.CLOSED, State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN)
-
-_entered: ContextVar[tuple[tuple[Circuit, Attempt], ...]] = ContextVar(
-    "fluxgate_entered", default=()
-)
-"""The attempts of the `with breaker:` blocks that this context is in, the innermost last."""
 
 
 def _roll() -> float:
@@ -215,26 +209,6 @@ class Front(ABC):
         circuit = self._circuit
         lane = circuit.lane
         return Attempt(circuit, circuit.admit() if lane is None else lane)
-
-    # -- blocks
-
-    def _enter(self) -> Attempt:
-        attempt = Attempt(self._circuit, self._circuit.admit())
-        _entered.set((*_entered.get(), (self._circuit, attempt)))
-        return attempt
-
-    def _exit(self, error: BaseException | None) -> None:
-        entered = _entered.get()
-        for place in reversed(range(len(entered))):
-            circuit, attempt = entered[place]
-            if circuit is self._circuit:
-                _entered.set(entered[:place] + entered[place + 1 :])
-                attempt._end(error)
-                return
-        raise RuntimeError(
-            f"{self!r} is left in a context that did not enter it; "
-            "where a block is entered in one place and left in another, use attempt()"
-        )
 
     # -- decorating
 

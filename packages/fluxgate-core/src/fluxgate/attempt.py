@@ -34,8 +34,8 @@ class Attempt:
         self._circuit = circuit
         self._admission = admission
         self.probe = admission.probe is not None
-        self._unsettled = [True]
         self._started = circuit.clock()
+        self._unsettled = [True]  # last: what has it is whole
 
     @property
     def settled(self) -> bool:
@@ -174,8 +174,11 @@ class Attempt:
             self.raised(error)
 
     def __del__(self) -> None:
-        if self._unsettled and self._claim():
-            self._circuit.abandon(self._admission)
+        try:
+            if self._unsettled and self._claim():
+                self._circuit.abandon(self._admission)
+        except AttributeError:  # interrupted while it was made, or a block that was refused
+            pass
 
     def __repr__(self) -> str:
         kind = "probe" if self.probe else "call"

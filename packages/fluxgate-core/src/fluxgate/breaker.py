@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import CoroutineType, TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
 
+from fluxgate._blocks import AsyncBlock, Exit, SyncBlock, enter
 from fluxgate._callables import Kind, is_awaitable
 from fluxgate._engine import living
 from fluxgate._engine.lane import Lane
@@ -115,15 +116,19 @@ class CircuitBreaker(Front):
             return self._check_result(fallback, fallback(error))
 
     def __enter__(self) -> Attempt:
-        return self._enter()
+        return enter(self)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._exit(error)
+    if TYPE_CHECKING:
+
+        def __exit__(
+            self,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> None: ...
+
+    else:
+        __exit__ = Exit(SyncBlock)  # each look-up is for one block
 
     def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         circuit, attempted, check = self._circuit, self._attempted, self._check_result
@@ -278,15 +283,19 @@ class AsyncCircuitBreaker(Front):
             return await answer if is_awaitable(answer) else answer
 
     async def __aenter__(self) -> Attempt:
-        return self._enter()
+        return enter(self)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._exit(error)
+    if TYPE_CHECKING:
+
+        async def __aexit__(
+            self,
+            kind: type[BaseException] | None,
+            error: BaseException | None,
+            traceback: TracebackType | None,
+        ) -> None: ...
+
+    else:
+        __aexit__ = Exit(AsyncBlock)  # each look-up is for one block
 
     def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         circuit, attempted = self._circuit, self._attempted
