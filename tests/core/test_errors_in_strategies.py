@@ -82,7 +82,7 @@ def test_a_raising_tracker_makes_the_call_ignored(
     protected.fail(ExceptionGroup("leaves", [ValueError()]))
     assert protected.state is CLOSED
     assert (protected.totals.ignored, protected.totals.settled) == (2, 2)
-    assert logged(caplog, "tracker") == 2
+    assert logged(caplog, "tracker") == 1
 
 
 def test_a_raising_tracker_gives_the_probe_slot_back(
@@ -96,7 +96,7 @@ def test_a_raising_tracker_gives_the_probe_slot_back(
     protected.fail(times=3)
     assert protected.state is HALF_OPEN
     assert protected.info.probes == 0
-    assert logged(caplog, "tracker") == 3
+    assert logged(caplog, "tracker") == 1
 
 
 @pytest.mark.parametrize("half_open", [False, True])
@@ -114,7 +114,7 @@ def test_a_raising_result_tracker_makes_the_call_ignored(
     assert breaker(str)("result") == "result"
     assert breaker.state is (HALF_OPEN if half_open else before)
     assert breaker.info().totals.ignored == 2
-    assert logged(caplog, "result_tracker") == 2
+    assert logged(caplog, "result_tracker") == 1
 
 
 def test_a_raising_tripper_does_not_fire(
@@ -125,7 +125,7 @@ def test_a_raising_tripper_does_not_fire(
     protected.succeed()
     protected.fail()
     assert protected.state is CLOSED
-    assert logged(caplog, "tripper") == 2
+    assert logged(caplog, "tripper") == 1
     assert (protected.totals.successes, protected.totals.failures) == (1, 1)
     protected.breaker.update(tripper=FailureRate(0.5))
     protected.fail()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
-import logging
 import random
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from fluxgate import (
     Metrics,
     Signal,
     State,
+    _log,
 )
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
@@ -492,8 +492,8 @@ def test_a_listener_that_raises_stops_nobody(caplog: pytest.LogCaptureFixture) -
     at_once(*[caller] * 4)
     assert heard == [State.OPEN, State.CLOSED] * (len(heard) // 2)
     assert len(heard) >= 2
-    assert len(caplog.records) == len(heard)
-    assert all("broken" in record.getMessage() for record in caplog.records)
+    (record,) = caplog.records  # the rest is summed up
+    assert "broken" in record.getMessage()
 
 
 class Broken(Tripper):
@@ -503,13 +503,12 @@ class Broken(Tripper):
         raise ZeroDivisionError("a bug in a tripper")
 
 
-def test_a_raising_tripper_costs_no_call_and_is_logged_each_time(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_raising_tripper_costs_no_call(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """8 threads report its faults at once: each once, and none of them to the caller."""
-    logger = logging.getLogger("fluxgate")
-    faults: list[logging.LogRecord] = []
-    monkeypatch.setattr(logger, "handle", faults.append)
+    """8 threads report its faults at once: all are counted, and none reaches the caller."""
+    now = [0.0]
+    monkeypatch.setattr(_log, "monotonic", lambda: now[0])
     breaker = CircuitBreaker("broken", tripper=Broken())
 
     def caller() -> None:
@@ -518,7 +517,10 @@ def test_a_raising_tripper_costs_no_call_and_is_logged_each_time(
 
     at_once(*[caller] * THREADS)
     assert breaker.info().totals.successes == THREADS * 2_000
-    assert len(faults) == THREADS * 2_000
+    assert len(caplog.records) == 1
+    now[0] = 60.0
+    breaker.call(int)
+    assert f"({THREADS * 2_000 - 1} times more" in caplog.records[1].getMessage()
 
 
 def test_a_settlement_comes_from_any_thread_and_only_the_first_counts() -> None:
