@@ -103,6 +103,15 @@ async def test_every_port_but_the_default_is_in_the_key(
     assert await keys_of(web, f"{scheme}://{host}:{port}/") == [expected]
 
 
+@pytest.mark.parametrize(
+    "url", ["HTTP://h.example:80/", "HTTPS://h.example:443/", "Https://H.example.:443"]
+)
+async def test_schemes_in_upper_case(web: Web, url: str) -> None:
+    assert web.flux.by_host(web.lib.URL(url)) == web.flux.by_host(url) == "h.example"
+    assert web.flux.by_origin(web.lib.URL(url)) == web.flux.by_origin(url)
+    assert web.flux.by_origin(url) == f"{url.partition(':')[0].lower()}://h.example"
+
+
 async def test_by_origin_tells_schemes_apart(web: Web) -> None:
     urls = [
         "http://Example.org:80/",

@@ -10,6 +10,7 @@ import pytest
 
 from fluxgate import AsyncCircuitBreaker, CircuitBreaker, ConfigError, State, retries, trippers
 from fluxgate.config import load, read
+from fluxgate.registry import Registry
 
 from .drivers import Web
 
@@ -185,6 +186,82 @@ async def test_settings_by_host_hold_for_origins(web: Web) -> None:
     guard = web.guard_class(failing(web), circuits=settings, key=web.flux.by_origin)
     assert await failures_until_open(web, guard, "https://a.test:8443") == 1
     assert list(guard.registry) == ["https://a.test:8443"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "url"),
+    [
+        ("API.Example.com", "https://api.example.com"),
+        ("api.example.com.", "https://api.example.com"),
+        ("https://api.example.com", "https://API.example.com"),
+        ("HTTPS://Api.Example.com:443/", "https://api.example.com."),
+        ("api.example.com:443", "https://api.example.com"),
+        ("http://api.example.com:80", "http://api.example.com:80"),
+        ("http://api.example.com:8080", "http://api.example.com:8080"),
+        ("bücher.example", "https://bücher.example"),
+        ("*.bücher.example", "https://shop.bücher.example:8443"),
+        ("*.Internal", "http://search.internal:8080"),
+        ("https://*.internal", "https://search.internal"),
+        ("[2001:DB8:0::1]:8080", "http://[2001:db8::1]:8080"),
+        ("2001:DB8::1", "http://[2001:db8::1]:8080"),
+    ],
+)
+@pytest.mark.parametrize("key", ["by_host", "by_origin"])
+@pytest.mark.parametrize("through", ["circuits", "registry"])
+async def test_rules_as_hosts_are_written(
+    web: Web, rule: str, url: str, key: str, through: str
+) -> None:
+    rules = {"other.test": {}, rule: {"tripper": "FailureStreak(3)"}}
+    given: Any = rules if through == "circuits" else Registry(rules)
+    options = {through: given, "key": getattr(web.flux, key)}
+    guard = web.guard_class(failing(web), **options)
+    assert await failures_until_open(web, guard, url) == 3
+
+
+async def test_rules_tell_origins_apart(web: Web) -> None:
+    rules = {
+        "https://a.test": {"tripper": "FailureStreak(2)"},
+        "http://a.test": {"tripper": "FailureStreak(3)"},
+        "a.test:8080": {"tripper": "FailureStreak(4)"},
+    }
+    guard = web.guard_class(failing(web), circuits=rules, key=web.flux.by_origin)
+    assert await failures_until_open(web, guard, "https://a.test") == 2
+    assert await failures_until_open(web, guard, "http://a.test") == 3
+    assert await failures_until_open(web, guard, "http://a.test:8080") == 4
+
+
+@pytest.mark.parametrize(
+    ("rules", "complaint"),
+    [
+        (["https://a.test/v1"], r"https://a\.test/v1: .*without '/v1'"),
+        (["a.test/v1"], "without '/v1'"),
+        (["https://me@a.test"], "without 'me@'"),
+        (["https://"], "names no host"),
+        (["a b.test"], "names no host"),
+        (["a.test:80000"], "no port 80000"),
+        (["a.test", "A.test."], r"A\.test\.: it is the same circuit as 'a\.test'"),
+        (["http://a.test", "https://a.test"], "key=by_origin"),
+        (["*", "*.internal"], r"'\*' stands before it"),
+        (["*.internal", "a.*.internal"], "put it first"),
+    ],
+)
+async def test_rules_that_cannot_match(web: Web, rules: list[str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        web.guard_class(web.mock(), circuits={each: {} for each in rules})
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [["billing/eu"], ["*.internal:8080", "*.internal", "*"], ["*.internal", "*.internal:8080"]],
+)
+async def test_rules_that_can_match(web: Web, rules: list[str]) -> None:
+    web.guard_class(web.mock(), circuits={each: {} for each in rules})
+
+
+async def test_any_name_with_ones_own_key(web: Web) -> None:
+    rules: dict[str, Any] = {"https://a.test/v1": {}, "A": {}, "a": {"retry": "Cooldown(7)"}}
+    guard = web.guard_class(web.mock(), circuits=rules, key=lambda _: "a")
+    assert guard.registry["a"].policy.retry == retries.Cooldown(7)
 
 
 async def test_a_named_key_finds_its_settings(web: Web) -> None:

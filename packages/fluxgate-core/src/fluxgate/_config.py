@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fluxgate._hosts import parse_host, wider
 from fluxgate._settings.errors import SettingError, raise_all
 from fluxgate._settings.resolve import Breaker, Called, Factory, maker_of, resolve
 
@@ -19,7 +20,7 @@ class Config:
         source: where it was read from, for messages.
     """
 
-    __slots__ = ("_makers", "breakers", "defaults", "source")
+    __slots__ = ("_hosts", "_makers", "breakers", "defaults", "source")
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Config:
         self.breakers = _table(breakers, self._at("breakers"))
         self.defaults = _table(defaults, self._at("defaults"))
         self._makers: dict[str | None, Factory] = {}
+        self._hosts: tuple[dict[str, str], dict[str, str]] | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -39,10 +41,31 @@ class Config:
         return tuple(name for name in self.breakers if "*" not in name)
 
     def entry(self, name: str) -> str | None:
-        """The name or pattern whose settings hold for `name`; None: the defaults hold."""
-        if name in self.breakers:
-            return name
-        return next((p for p in self.breakers if "*" in p and _fits(name, p)), None)
+        """The name or pattern whose settings hold for `name`; None: the defaults hold.
+
+        The name itself goes first, then a host without its port, or an origin without its scheme;
+        then names that are written otherwise, as hosts and URLs are (`HTTPS://API.Example.com`);
+        then patterns, of which the first that fits is taken.
+        """
+        names = (name, *wider(name))
+        for each in names:
+            if each in self.breakers:
+                return each
+        if self._hosts is None:
+            self._hosts = _by_host(self.breakers)
+        exact, bare = self._hosts
+        tables: tuple[dict[str, str], ...] = (exact,) if "://" in name else (exact, bare)
+        for table in tables:
+            for each in names:
+                if each in table:
+                    return table[each]
+        patterns = {each: each for each in self.breakers if "*" in each}
+        for table in (patterns, *tables):
+            for each in names:
+                for pattern, entry in table.items():
+                    if "*" in pattern and _fits(each, pattern):
+                        return entry
+        return None
 
     def make(self, name: str, settings: Mapping[str, Any] | None = None) -> Breaker:
         """A new breaker by its settings (a factory's may be of either front).
@@ -109,6 +132,19 @@ class Config:
 
     def __repr__(self) -> str:
         return f"<Config {self.source or 'of'} {', '.join(self.breakers) or 'no names'}>"
+
+
+def _by_host(entries: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The entries by the names of hosts that they mean: exactly, and whatever the scheme."""
+    exact: dict[str, str] = {}
+    bare: dict[str, str] = {}
+    for entry in entries:
+        host = parse_host(entry)
+        if host.host and not host.rest:
+            for table, names in ((exact, host.names), (bare, host.bare_names)):
+                for name in names:
+                    table.setdefault(name, entry)
+    return exact, bare
 
 
 def _table(given: Mapping[str, Any] | None, path: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from typing import Any, Final, Protocol, TypeAlias, cast
 from fluxgate._callables import describe
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.lane import Lane
+from fluxgate._hosts import Host, parse_host
 from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import did_you_mean, nearest, raise_all
 from fluxgate.attempt import Attempt
@@ -34,6 +35,7 @@ __all__ = [
     "FAILING_STATUSES",
     "ConfigSource",
     "HasSettings",
+    "Host",
     "Ticket",
     "as_config",
     "attempt_of",
@@ -44,6 +46,7 @@ __all__ = [
     "leave",
     "log_others",
     "nearest",
+    "parse_host",
     "raise_all",
 ]
 

@@ -106,7 +106,7 @@ class Guard:
         self.errors = errors
         self.key = key
         self.policy = policy
-        self.registry = registry_for(circuits, registry, max_hosts)
+        self.registry = registry_for(circuits, registry, max_hosts, key)
         self.settle: Moment = settle
         self.slow = slow
         self.on_open = on_open

@@ -6,7 +6,7 @@ the circuit's name, or None where nothing should be protected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
 __all__ = ["KeyFunction", "Url", "by_host", "by_origin"]
@@ -48,10 +48,12 @@ def by_host(url: Url | str) -> str | None:
         # look, which would be a quarter of what we cost a request.
         parsed = asked._uri_reference
         host, port = parsed.host, parsed.port
-        place: Place = host if port is None else (host, port)
+        # With an upper-case scheme, httpx keeps its default port.
+        default = port is None or port == _DEFAULT_PORTS.get(parsed.scheme.lower())
+        place: Place = host if default else (host, port)
     except AttributeError:
         place = _netloc(url) if isinstance(url, str) else url.netloc
-    return _seen.get(place) or _noted(place, asked)
+    return _seen.get(place) or _noted(place)
 
 
 def by_origin(url: Url | str) -> str | None:
@@ -66,30 +68,29 @@ def by_origin(url: Url | str) -> str | None:
     return f"{scheme}://{host}"
 
 
-def broader(key: str) -> Iterator[str]:
-    """The names under which settings for `key` may stand, too: without scheme, without port."""
-    host = key.rpartition("://")[2]
-    if host != key:
-        yield host
-    name, _, port = host.rpartition(":")
-    if name and port.isdigit():
-        yield name
-
-
 Place: TypeAlias = bytes | str | tuple[str, int]
 _seen: dict[Place, str] = {}
 """Keys by netloc, or by host and port: most hosts are called again. Emptied when full."""
 _MOST_SEEN: Final = 2048
 
 
-def _noted(place: Place, url: Any) -> str | None:
-    netloc: bytes = place if isinstance(place, bytes) else url.netloc
-    key = _tidied(netloc.decode("ascii"))
+def _noted(place: Place) -> str | None:
+    netloc = _netloc_of(place)
+    key = _tidied(netloc)
     if key is not None and len(netloc) <= _LONGEST:
         if len(_seen) >= _MOST_SEEN:
             _seen.clear()
         _seen[place] = key
     return key
+
+
+def _netloc_of(place: Place) -> str:
+    if isinstance(place, bytes):
+        return place.decode("ascii")
+    host, port = (place, None) if isinstance(place, str) else place
+    if ":" in host:
+        host = f"[{host}]"
+    return host if port is None else f"{host}:{port}"
 
 
 def _tidied(netloc: str) -> str | None:

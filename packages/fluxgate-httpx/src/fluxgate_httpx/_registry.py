@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, TypeAlias, cast
 
 from fluxgate import AsyncCircuitBreaker, CircuitBreaker
-from fluxgate.config import Config, Factory
-from fluxgate.integration import ConfigSource, as_config, raise_all
+from fluxgate.config import Config, Factory, SettingError
+from fluxgate.integration import ConfigSource, Host, as_config, parse_host, raise_all
 from fluxgate.registry import Registry
-from fluxgate_httpx._key import broader
+from fluxgate_httpx._key import by_host, by_origin
 
 CircuitSource: TypeAlias = Factory | ConfigSource
 """Where circuits come from: a function of the key, settings by key, or a TOML file of them."""
@@ -18,23 +19,11 @@ CircuitSource: TypeAlias = Factory | ConfigSource
 MAX_HOSTS: Final = 1024
 
 
-class HostConfig(Config):
-    """Settings by host: what stands under a host without its port holds for all its ports."""
-
-    __slots__ = ()
-
-    def entry(self, name: str) -> str | None:
-        """Under which host or pattern the settings for `name` stand; None if under none."""
-        names = (name, *broader(name))
-        for each in names:
-            if each in self.breakers:
-                return each
-        patterns = super().entry
-        return next((found for each in names if (found := patterns(each)) is not None), None)
-
-
 def registry_for(
-    circuits: CircuitSource | None, registry: Registry | None, max_hosts: int | None
+    circuits: CircuitSource | None,
+    registry: Registry | None,
+    max_hosts: int | None,
+    key: object,
 ) -> Registry:
     """The registry that those arguments of a transport ask for."""
     if registry is not None:
@@ -61,9 +50,52 @@ def registry_for(
     config = _config(circuits)
     if config is None:
         return Registry(factory=_factory(circuits), max_circuits=max_hosts)
-    own = HostConfig(config.breakers, config.defaults, source=config.source)
-    raise_all(own.problems())  # now, not when some host is first called
-    return Registry(own, max_circuits=max_hosts)
+    # now, not when some host is first called
+    raise_all([*config.problems(), *_unreachable(config, key)])
+    return Registry(config, max_circuits=max_hosts)
+
+
+def _unreachable(config: Config, key: object) -> Iterator[SettingError]:
+    """The rules for hosts that no request can meet.
+
+    With a key function of the caller's, any name may be a circuit's.
+    """
+    if key not in (by_host, by_origin):
+        return
+    seen: dict[str, str] = {}
+    patterns: list[str] = []
+    for name in config.breakers:
+        host = parse_host(name)
+        problem = _not_a_host(host, name)
+        rule = host.names[0] if key is by_origin else (*host.bare_names, *host.names)[0]
+        if problem is None and rule in seen:
+            problem = f"it is the same circuit as {seen[rule]!r}: keep one"
+            if key is by_host and "://" in name + seen[rule]:
+                problem += ", or tell the schemes apart with key=by_origin"
+        if problem is None and "*" in rule:
+            earlier = next((each for each in patterns if _covers(each, rule)), None)
+            if earlier is not None:
+                problem = f"{earlier!r} stands before it and fits all that it fits: put it first"
+            patterns.append(rule)
+        seen.setdefault(rule, name)
+        if problem is not None:
+            yield SettingError(problem, name)
+
+
+def _covers(pattern: str, other: str) -> bool:
+    """Whether everything that fits the pattern `other` fits `pattern`, too."""
+    return bool(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), other))
+
+
+def _not_a_host(host: Host, name: str) -> str | None:
+    """The reason why no request goes to a host that is written so; None if one can."""
+    if host.rest and ("://" in name or "." in host.host or host.port is not None):
+        return f"a circuit is a host's, without {host.rest!r}: leave that out, or use key="
+    if not host.host or any(each.isspace() for each in host.host):
+        return "it names no host"
+    if host.port is not None and host.port > 65535:
+        return f"there is no port {host.port}"
+    return None
 
 
 def _config(given: CircuitSource) -> Config | None:
