@@ -165,7 +165,10 @@ def test_all_that_is_wrong_is_said_at_once(printed: Output) -> None:
         (["MinRequests(3)"], "fires on fast successes alone"),
         (["no.such.module.TRIPPER"], "can't be imported"),
         (["  "], "it is empty"),
-        ([RULE, "--probe-timeout", "soon"], "probe_timeout: must be a number of seconds: 'soon'"),
+        (
+            [RULE, "--probe-timeout", "soon"],
+            "probe_timeout: must be a number of seconds, not 'soon'",
+        ),
         ([RULE, "--max-half-open-calls", "0"], "max_half_open_calls: must be at least 1"),
         ([RULE, "--initial-state", "open"], "initial_state: must be one of closed"),
         ([RULE, "--state", "ajar"], "'ajar' is no state; there are closed, open, half_open"),

@@ -699,9 +699,9 @@ def test_infinity_may_be_among_the_buckets() -> None:
         ("0.1", TypeError, "buckets must be a list of seconds"),
         (b"12", TypeError, "buckets must be a list of seconds"),
         ({0.1: 1}, TypeError, "buckets must be a list of seconds"),
-        ([0.1, "1"], TypeError, "buckets must be numbers of seconds: '1'"),
-        ([0, 1], ValueError, "buckets must be finite seconds above 0: 0"),
-        ([1, float("nan")], ValueError, "buckets must be finite seconds above 0: nan"),
+        ([0.1, "1"], TypeError, "buckets must be a number of seconds, not '1'"),
+        ([0, 1], ValueError, "buckets must be 1e-9 to 1e9 seconds, not 0"),
+        ([1, float("nan")], ValueError, "buckets must be 1e-9 to 1e9 seconds, not nan"),
         ([1, 1], ValueError, "buckets must ascend"),
     ],
 )

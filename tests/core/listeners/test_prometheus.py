@@ -331,8 +331,8 @@ def test_a_registry_that_is_dropped_is_forgotten() -> None:
         ({"circuits": []}, TypeError, "circuits must be a function"),
         ({"max_circuits": 0}, ValueError, "max_circuits"),
         ({"max_reasons": 0}, ValueError, "max_reasons"),
-        ({"interval": 0}, ValueError, "interval must be finite seconds above 0: 0"),
-        ({"interval": float("inf")}, ValueError, "interval must be finite"),
+        ({"interval": 0}, ValueError, "interval must be 1e-9 to 1e6 seconds, not 0"),
+        ({"interval": float("inf")}, ValueError, "interval must be 1e-9 to 1e6"),
         ({"interval": "5"}, TypeError, "interval must be a number of seconds"),
     ],
 )

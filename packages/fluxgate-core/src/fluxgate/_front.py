@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from fluxgate._callables import (
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.transitions import Event
 from fluxgate._naming import safe_repr
+from fluxgate._values import MAX_SECONDS
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
 from fluxgate.metric import Info
@@ -165,12 +165,18 @@ class Front(ABC):
         forced open) stays.
 
         Args:
-            seconds: finite, above 0.
+            seconds: above 0, at most 1e9 (some 31 years).
+
+        Raises:
+            TypeError: `seconds` is no number.
+            ValueError: it is out of range.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise TypeError(f"open_for({safe_repr(seconds)}): seconds must be a number")
-        if not 0 < seconds < math.inf:
-            raise ValueError(f"open_for({seconds}): seconds must be finite and above 0")
+        if not 0 < seconds <= MAX_SECONDS:
+            raise ValueError(
+                f"open_for({safe_repr(seconds)}): seconds must be above 0 and at most 1e9"
+            )
         self._circuit.open_for(seconds)
 
     def listen(self, listener: Listener) -> None:

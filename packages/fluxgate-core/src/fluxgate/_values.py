@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar, Generic, NoReturn, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Final, Generic, NoReturn, TypeVar, dataclass_transform
+
+from fluxgate._naming import safe_repr
 
 _UNSET = object()
 
@@ -170,42 +171,93 @@ def operand(part: Composable, *, inside: str, is_right: bool = False) -> str:
     return f"({part!r})" if loose else repr(part)
 
 
+MAX_SECONDS: Final = 1e9
+"""The longest duration: some 31 years. Sums of such durations and of clocks stay exact enough."""
+MIN_SECONDS: Final = 1e-9
+"""The shortest duration that is not zero: the resolution of the clocks."""
+MAX_COUNT: Final = 10_000_000
+"""The most calls or buckets that can be asked for: a window of as many takes some 400 MB."""
+
+
+def seconds_in_range(subject: str, value: object, *, zero: bool = False, remedy: str = "") -> float:
+    """`value` as a number of seconds between `MIN_SECONDS` (or 0) and `MAX_SECONDS`.
+
+    Args:
+        subject: whose value it is, for the message.
+        value: anything.
+        zero: whether 0 is allowed.
+        remedy: the end of the message about a number out of range.
+
+    Raises:
+        TypeError: it is no int or float.
+        ValueError: it is out of range, or not a number.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{subject} must be a number of seconds, not {safe_repr(value)}")
+    if MIN_SECONDS <= value <= MAX_SECONDS or (zero and value == 0):
+        return value
+    least = "0, or 1e-9" if zero else "1e-9"
+    raise ValueError(f"{subject} must be {least} to 1e9 seconds{remedy or _not(value)}")
+
+
+def count_in_range(subject: str, value: object, *, most: int = MAX_COUNT) -> int:
+    """`value` as a whole number from 1 to `most`.
+
+    Raises:
+        TypeError: it is no int.
+        ValueError: it is out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{subject} must be a whole number, not {safe_repr(value)}")
+    if value < 1:
+        raise ValueError(f"{subject} must be at least 1{_not(value)}")
+    if value > most:
+        raise ValueError(f"{subject} must be at most {most:,}{_not(value)}")
+    return value
+
+
+def _not(value: float) -> str:
+    """`, not 7`; nothing for an integer of so many digits that Python doesn't print it."""
+    return f", not {value}" if isinstance(value, float) or abs(value) < 10**20 else ""
+
+
 def _number(owner: object, name: str, called: str = "") -> float:
     value: object = getattr(owner, name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        kind = type(value).__name__
-        raise TypeError(f"{owner!r}: {called or name} must be a number, not {kind}")
+        subject = f"{safe_repr(owner)}: {called or name}"
+        raise TypeError(f"{subject} must be a number, not {type(value).__name__}")
     return value
 
 
 def check_ratio(owner: object, name: str, *, called: str = "") -> None:
     """`owner.name` is a ratio in (0, 1]; `called` is the argument's name where it differs."""
     if not 0 < _number(owner, name, called) <= 1:
-        raise ValueError(f"{owner!r}: {called or name} must be in (0, 1]")
+        raise ValueError(f"{safe_repr(owner)}: {called or name} must be in (0, 1]")
+
+
+def check_factor(owner: object, name: str) -> None:
+    """`owner.name` is a number from 1 to 1e9."""
+    if not 1 <= _number(owner, name) <= 1e9:
+        raise ValueError(f"{safe_repr(owner)}: {name} must be 1 to 1e9")
 
 
 def check_jitter(owner: object, name: str) -> None:
     """`owner.name` is a ratio in [0, 1]."""
     if not 0 <= _number(owner, name) <= 1:
-        raise ValueError(f"{owner!r}: {name} must be in [0, 1]")
+        raise ValueError(f"{safe_repr(owner)}: {name} must be in [0, 1]")
 
 
 def check_duration(owner: object, name: str, *, remedy: str = "") -> None:
-    """`owner.name` is a finite number of seconds, 0 or more."""
-    if not 0 <= _number(owner, name) < math.inf:
-        raise ValueError(f"{owner!r}: {name} must be finite seconds, 0 or more{remedy}")
+    """`owner.name` is a number of seconds, 0 or more, in range."""
+    subject = f"{safe_repr(owner)}: {name}"
+    seconds_in_range(subject, getattr(owner, name), zero=True, remedy=remedy)
 
 
 def check_above_zero(owner: object, name: str) -> None:
-    """`owner.name` is a finite number of seconds above 0."""
-    if not 0 < _number(owner, name) < math.inf:
-        raise ValueError(f"{owner!r}: {name} must be finite seconds above 0")
+    """`owner.name` is a number of seconds above 0, in range."""
+    seconds_in_range(f"{safe_repr(owner)}: {name}", getattr(owner, name))
 
 
 def check_count(owner: object, name: str) -> None:
-    """`owner.name` is a whole number, 1 or more."""
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{owner!r}: {name} must be a whole number, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{owner!r}: {name} must be at least 1")
+    """`owner.name` is a whole number, 1 or more, in range."""
+    count_in_range(f"{safe_repr(owner)}: {name}", getattr(owner, name))

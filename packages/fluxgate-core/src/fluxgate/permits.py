@@ -66,7 +66,7 @@ class RampUp(Permit):
     Args:
         initial: the share at the start, in (0, 1].
         final: the share after `duration` and from then on, in (0, 1], at least `initial`.
-        duration: seconds, above 0.
+        duration: seconds, 1e-9 to 1e9.
     """
 
     __slots__ = ("duration", "final", "initial")

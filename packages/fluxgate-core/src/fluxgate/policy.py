@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any, TypedDict
 
 from fluxgate._naming import safe_repr
-from fluxgate._values import Strategy
+from fluxgate._values import Strategy, count_in_range, seconds_in_range
 from fluxgate.permits import Permit, RampUp
 from fluxgate.retries import Cooldown, Retry
 from fluxgate.state import State
@@ -47,13 +47,13 @@ class Policy(Strategy):
         tripper: when the circuit opens.
         retry: how long it stays open.
         permit: which share of the calls it admits while half-open.
-        max_half_open_calls: probes in flight at once, 1 or more.
-        probe_timeout: seconds after which a probe that has not ended gives its slot back and is
-            ignored, whatever becomes of it; choose it above your longest good call.
+        max_half_open_calls: probes in flight at once, 1 to 10,000,000.
+        probe_timeout: seconds (1e-9 to 1e9) after which a probe that has not ended gives its slot
+            back and is ignored, whatever becomes of it; choose it above your longest good call.
         shadow: another tripper to try on the same calls: what it would do is reported, and never
             done.
-        buckets: upper bounds (seconds) of a histogram of durations, for collectors; none, no
-            histogram.
+        buckets: upper bounds (seconds, 1e-9 to 1e9) of a histogram of durations, for collectors;
+            none, no histogram.
         error_messages: whether explanations quote the messages of errors, not their types alone.
             Messages may hold secrets, and explanations go to logs and chats.
 
@@ -121,18 +121,8 @@ class Policy(Strategy):
             raise TypeError(
                 f"result_tracker must be callable with the result: {safe_repr(result_tracker)}"
             )
-        if isinstance(max_half_open_calls, bool) or not isinstance(max_half_open_calls, int):
-            raise TypeError(
-                f"max_half_open_calls must be a whole number: {safe_repr(max_half_open_calls)}"
-            )
-        if max_half_open_calls < 1:
-            raise ValueError(f"max_half_open_calls must be at least 1: {max_half_open_calls}")
-        if isinstance(probe_timeout, bool) or not isinstance(probe_timeout, (int, float)):
-            raise TypeError(
-                f"probe_timeout must be a number of seconds: {safe_repr(probe_timeout)}"
-            )
-        if not 0 < probe_timeout < math.inf:
-            raise ValueError(f"probe_timeout must be finite seconds above 0: {probe_timeout}")
+        count_in_range("max_half_open_calls", max_half_open_calls)
+        seconds_in_range("probe_timeout", probe_timeout)
         if shadow is not None:
             _check_kind("shadow", shadow, Tripper)
         if not isinstance(error_messages, bool):
@@ -180,7 +170,7 @@ class Policy(Strategy):
         capacity = self.window.capacity
         if capacity is not None and max(closed.minimums, default=0) > capacity:
             raise ValueError(
-                f"MinRequests({max(closed.minimums)}) is never reached: {self.window!r} "
+                f"MinRequests({max(closed.minimums)}) is never reached: {safe_repr(self.window)} "
                 f"holds {capacity} calls; lower the one or enlarge the other"
             )
         return closed, half_open
@@ -215,10 +205,7 @@ def _bounds(buckets: Iterable[float]) -> tuple[float, ...]:
     if bounds and bounds[-1] == math.inf:
         bounds = bounds[:-1]
     for bound in bounds:
-        if isinstance(bound, bool) or not isinstance(bound, (int, float)):
-            raise TypeError(f"buckets must be numbers of seconds: {safe_repr(bound)}")
-        if not 0 < bound < math.inf:
-            raise ValueError(f"buckets must be finite seconds above 0: {safe_repr(bound)}")
+        seconds_in_range("buckets", bound)
     if any(left >= right for left, right in pairwise(bounds)):
         raise ValueError(f"buckets must ascend: {bounds!r}")
     return bounds

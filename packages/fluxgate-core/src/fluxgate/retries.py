@@ -5,7 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from fluxgate._values import Strategy, check_above_zero, check_duration, check_jitter
+from fluxgate._values import (
+    Strategy,
+    check_above_zero,
+    check_duration,
+    check_factor,
+    check_jitter,
+)
 from fluxgate._words import percent, seconds
 
 __all__ = ["Always", "Backoff", "Cooldown", "Never", "Retry"]
@@ -97,7 +103,7 @@ class Cooldown(Retry):
     """Stay open for a fixed time.
 
     Args:
-        duration: seconds, 0 or more.
+        duration: seconds, 0 or 1e-9 to 1e9 (some 31 years).
         jitter_ratio: ratio 0-1 by which the duration varies, up and down.
     """
 
@@ -118,10 +124,10 @@ class Backoff(Retry):
     """Stay open longer each time a probe fails: initial x multiplier ^ reopens.
 
     Args:
-        initial: seconds of the first opening, above 0.
-        multiplier: growth per failed recovery, 1 or more.
-        max_duration: seconds; the delay grows no further (jitter is applied to the capped
-            delay, so that capped processes still spread).
+        initial: seconds of the first opening, 1e-9 to 1e9.
+        multiplier: growth per failed recovery, 1 to 1e9.
+        max_duration: seconds, `initial` to 1e9; the delay grows no further (jitter is applied to
+            the capped delay, so that capped processes still spread).
         jitter_ratio: ratio 0-1 by which the delay varies, up and down.
     """
 
@@ -141,10 +147,8 @@ class Backoff(Retry):
         self.jitter_ratio = jitter_ratio
         check_above_zero(self, "initial")
         check_above_zero(self, "max_duration")
-        check_duration(self, "multiplier")
+        check_factor(self, "multiplier")
         check_jitter(self, "jitter_ratio")
-        if multiplier < 1:
-            raise ValueError(f"{self!r}: multiplier must be at least 1")
         if max_duration < initial:
             raise ValueError(f"{self!r}: max_duration must be at least initial")
 

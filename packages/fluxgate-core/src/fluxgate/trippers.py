@@ -148,7 +148,7 @@ class MinRequests(Tripper):
     """True once the window holds `count` calls.
 
     Args:
-        count: number of calls, 1 or more.
+        count: number of calls, 1 to 10,000,000.
     """
 
     __slots__ = ("count", "minimums")
@@ -209,7 +209,7 @@ class SlowRate(Tripper):
 
     Args:
         ratio: in (0, 1].
-        threshold: seconds, above 0; a call that takes as long is slow.
+        threshold: seconds, 1e-9 to 1e9; a call that takes as long is slow.
     """
 
     __slots__ = ("ratio", "threshold", "thresholds")
@@ -241,7 +241,7 @@ class AvgLatency(Tripper):
     """Fires when the mean duration of the calls in the window reaches `threshold`.
 
     Args:
-        threshold: seconds, above 0.
+        threshold: seconds, 1e-9 to 1e9.
     """
 
     __slots__ = ("threshold",)
@@ -270,7 +270,7 @@ class FailureStreak(Tripper):
     half-open, and only a success or `reset()` breaks it.
 
     Args:
-        count: number of failures, 1 or more.
+        count: number of failures, 1 to 10,000,000.
     """
 
     __slots__ = ("count",)

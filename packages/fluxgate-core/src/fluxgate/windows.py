@@ -13,6 +13,9 @@ from fluxgate._words import number, seconds
 
 __all__ = ["CountWindow", "TimeWindow", "Window"]
 
+_SHORTEST_BUCKET = 1e-6
+"""Seconds. A clock's reading, divided by it, is still a whole number that a float holds exactly."""
+
 
 class Window(Strategy, ABC):
     """A recipe for tallies.
@@ -42,7 +45,7 @@ class CountWindow(Window):
     """The last `size` calls.
 
     Args:
-        size: number of calls, 1 or more.
+        size: number of calls, 1 to 10,000,000; each takes some 40 bytes.
     """
 
     __slots__ = ("size",)
@@ -67,9 +70,10 @@ class TimeWindow(Window):
     """The calls of the last `size` seconds, forgotten bucket by bucket.
 
     Args:
-        size: seconds, above 0.
-        buckets: how many slices the time is cut into, 1 or more. The window spans between
-            size - size / buckets and size seconds; more buckets make it smoother.
+        size: seconds, at most 1e9 (some 31 years).
+        buckets: how many slices the time is cut into, 1 to 10,000,000, each of a microsecond or
+            more. The window spans between size - size / buckets and size seconds; more buckets
+            make it smoother.
     """
 
     __slots__ = ("buckets", "size")
@@ -80,6 +84,11 @@ class TimeWindow(Window):
         self.buckets = buckets
         check_above_zero(self, "size")
         check_count(self, "buckets")
+        if size / buckets < _SHORTEST_BUCKET:
+            raise ValueError(
+                f"{self!r}: a bucket must last {_SHORTEST_BUCKET:g} seconds or more: "
+                "enlarge size, or lower buckets"
+            )
 
     def tally(self, thresholds: tuple[float, ...], streak: int = 0) -> Tally:
         return TimeTally(self.size / self.buckets, self.buckets, thresholds, streak)

@@ -50,7 +50,7 @@ class HTTPPolicy:
     Raises:
         TypeError: an argument is of the wrong kind.
         ValueError: there is no such status, no such `retry_after`, or `max_retry_after` is not
-            finite and above 0.
+            above 0, at most 1e9.
     """
 
     __slots__ = (
@@ -93,8 +93,8 @@ class HTTPPolicy:
         )
         if isinstance(max_retry_after, bool) or not isinstance(max_retry_after, (int, float)):
             raise TypeError(f"max_retry_after must be a number of seconds: {max_retry_after!r}")
-        if not 0 < max_retry_after < math.inf:
-            raise ValueError(f"max_retry_after must be finite and above 0: {max_retry_after}")
+        if not 0 < max_retry_after <= 1e9:
+            raise ValueError(f"max_retry_after must be above 0 and at most 1e9: {max_retry_after}")
         self.max_retry_after = max_retry_after
         self.special_statuses = self.statuses | self.neutral_statuses | self.retry_after_statuses
 

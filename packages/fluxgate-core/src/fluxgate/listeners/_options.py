@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import math
 import re
+from typing import Final
 
 from fluxgate._naming import safe_repr
+from fluxgate._values import MAX_COUNT, MIN_SECONDS
+
+MAX_SECONDS: Final = 1e6
+"""The longest time-out: some 11 days. Sockets and locks of some systems refuse 25 days."""
 
 
 def count(what: str, value: object, *, least: int) -> int:
-    """A whole number."""
+    """A whole number, at most ten million."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{what} must be a whole number: {safe_repr(value)}")
-    if value < least:
-        raise ValueError(f"{what} must be {least} or more, not {value}")
+    if not least <= value <= MAX_COUNT:
+        raise ValueError(f"{what} must be {least} to {MAX_COUNT:,}, not {safe_repr(value)}")
     return value
 
 
 def seconds(what: str, value: object, *, above_zero: bool = False) -> float:
-    """Seconds, 0 or more."""
+    """Seconds, 0 or more, at most `MAX_SECONDS`."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{what} must be a number of seconds: {safe_repr(value)}")
-    if not 0 <= value < math.inf or (above_zero and value == 0):
-        least = "above 0" if above_zero else "not negative"
-        raise ValueError(f"{what} must be finite and {least}, not {safe_repr(value)}")
+    if not (MIN_SECONDS if above_zero else 0) <= value <= MAX_SECONDS:
+        least = "1e-9" if above_zero else "0"
+        raise ValueError(f"{what} must be {least} to 1e6 seconds, not {safe_repr(value)}")
     return value
 
 

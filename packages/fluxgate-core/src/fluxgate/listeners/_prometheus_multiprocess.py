@@ -22,8 +22,8 @@ from typing import Any, Final, cast
 
 from prometheus_client import values
 
-from fluxgate._naming import safe_repr
 from fluxgate.listeners._aggregate import Reader, Reading
+from fluxgate.listeners._options import seconds
 from fluxgate.listeners._prometheus_families import FAMILIES, UNREADABLE, Family, Part
 
 PAUSE: Final = 0.1
@@ -78,16 +78,12 @@ class Writer:
 
     Raises:
         TypeError: `interval` is not a number.
-        ValueError: `interval` is not finite and above 0.
+        ValueError: `interval` is out of range.
     """
 
     def __init__(self, reader: Reader, interval: float) -> None:
-        if isinstance(interval, bool) or not isinstance(interval, (int, float)):
-            raise TypeError(f"interval must be a number of seconds: {safe_repr(interval)}")
-        if not 0 < interval < inf:
-            raise ValueError(f"interval must be finite seconds above 0: {interval}")
         self._reader = reader
-        self._interval = interval
+        self._interval = seconds("interval", interval, above_zero=True)
         self._forked = False
         self._inherited = False
         self._restart()

@@ -63,7 +63,7 @@ class PrometheusCollector:
             ones are added up under the name `other`.
         max_reasons: how many reasons are told apart in the trips of one name, 1 or more; the rest
             is `other`.
-        interval: seconds between two writes in multiprocess mode, above 0.
+        interval: seconds between two writes in multiprocess mode, 1e-9 to 1e6.
 
     Raises:
         TypeError: an argument is of the wrong kind.
