@@ -13,7 +13,7 @@ import structlog
 
 from fluxgate import CircuitBreaker, Reason, Signal, SignalKind, State
 from fluxgate.config import build
-from fluxgate.listeners import Background, LogListener
+from fluxgate.listeners import Background, LogListener, log
 from fluxgate.testing import ManualClock, tripped
 from fluxgate.trippers import FailureRate, MinRequests
 
@@ -275,3 +275,55 @@ def test_structlog_in_the_background_knows_no_request(parsed: Any) -> None:
     (event,) = parsed()
     assert "request_id" not in event
     assert event["circuit"] == "payments"
+
+
+# -- trials that change with each call, and names that are hostile
+
+
+def verdict(kind: SignalKind, name: str = "payments", *, shadow: bool = True) -> Signal:
+    state = State.CLOSED if shadow else State.METRICS_ONLY
+    return Signal(name, state, state, 1_700_000_000.0, 3, RATE, kind, shadow)
+
+
+def test_verdicts_are_few_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(log, "monotonic", lambda: now[0])
+    listener = LogListener()
+    caplog.set_level(logging.INFO, "fluxgate")
+    for _ in range(1500):
+        listener(verdict(SignalKind.WOULD_OPEN))
+        listener(verdict(SignalKind.WOULD_CLOSE))
+        now[0] += 0.03
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == log.VERDICTS
+    assert not any("not logged" in line for line in lines[:-1])
+    assert lines[-1].endswith("further verdicts are not logged for up to 60 s)")
+    listener(verdict(SignalKind.WOULD_OPEN, "other"))  # each circuit has its own six
+    listener(verdict(SignalKind.WOULD_OPEN, shadow=False))  # and each tripper
+    listener(signal(State.CLOSED, State.OPEN))  # what has happened is always logged
+    now[0] = 60.0
+    listener(verdict(SignalKind.WOULD_OPEN))
+    assert len(caplog.records) == log.VERDICTS + 4
+    assert (
+        caplog.records[-1].getMessage().endswith("(2994 verdicts before this one were not logged)")
+    )
+
+
+def test_trials_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "MOST_TRIALS", 10)
+    listener = LogListener(logger="quiet", levels={"would_open": "CRITICAL"})
+    for number in range(100):
+        listener(verdict(SignalKind.WOULD_OPEN, f"tenant-{number}"))
+    assert len(listener._trials) <= 10
+
+
+def test_control_characters(caplog: pytest.LogCaptureFixture) -> None:
+    reason = Reason("Odd(\x1b[2J)", errors=(("ValueError: \x07\u202e\udce9", 1),))
+    hostile = Signal("x\n\x1b[2J", State.CLOSED, State.OPEN, 0.0, 1, reason)
+    (record,) = heard(caplog, hostile)
+    assert record.getMessage().isprintable()
+    assert record.circuit == "x\\n\\x1b[2J"
+    assert record.reason == "Odd(\\x1b[2J)"
+    assert record.errors == {"ValueError: \\x07\\u202e\\udce9": 1}

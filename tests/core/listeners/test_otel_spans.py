@@ -1,4 +1,4 @@
-"""What a listener notes on OpenTelemetry's spans, as its own in-memory exporter has them."""
+"""Events on OpenTelemetry's spans, as its own in-memory exporter has them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
 
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker
-from fluxgate.listeners import OpenTelemetryListener
+from fluxgate.listeners import OpenTelemetryListener, otel
 from fluxgate.retries import Cooldown
 from fluxgate.testing import ManualClock, tripped
 from fluxgate.trippers import FailureRate, FailureStreak, MinRequests
@@ -204,3 +205,65 @@ async def test_each_task_notes_on_its_own_span(traced: Traced) -> None:
     await asyncio.gather(*map(call, range(4)))
     noted = [(span, name.rpartition(".")[2]) for span, name, _ in traced.events()]
     assert noted == [("1", "transition"), ("2", "rejected"), ("3", "rejected")]
+
+
+def test_refusals_leave_the_transition(traced: Traced, make: Callable[..., CircuitBreaker]) -> None:
+    """A batch in one span, whose 128 events an SDK keeps: three circuits open and refuse."""
+    breakers = [make(tripper=FailureStreak(1)) for _ in range(3)]
+    with traced.tracer.start_as_current_span("batch"):
+        for breaker in breakers * 100:
+            with contextlib.suppress(ConnectionError, CallNotPermittedError):
+                breaker.call(failing)
+    names = [name for _, name, _ in traced.events()]
+    assert names.count("fluxgate.circuit.transition") == 3
+    assert names.count("fluxgate.call.rejected") == otel.MOST_EVENTS
+    (span,) = traced.spans
+    assert span.dropped_events == 0
+    assert (span.attributes or {})["fluxgate.call.rejections"] == 297
+
+
+def test_each_span_has_its_refusals(
+    traced: Traced, make: Callable[..., CircuitBreaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More spans than are remembered; one of them lives through it all."""
+    monkeypatch.setattr(otel, "MOST_SPANS", 10)
+    breaker = make(initial_state="forced_open")
+
+    def refused() -> None:
+        with pytest.raises(CallNotPermittedError):
+            breaker.call(failing)
+
+    with traced.tracer.start_as_current_span("long") as long:
+        for _ in range(100):
+            with traced.tracer.start_as_current_span("request"):
+                refused()
+            with trace.use_span(long):
+                refused()
+    per_span = [(span.name, len(span.events)) for span in traced.spans]
+    assert per_span == [*[("request", 1)] * 100, ("long", otel.MOST_EVENTS)]
+    assert len(otel._rejections._lately) <= 10
+    assert len(otel._rejections._before) <= 10
+
+
+def test_verdicts_leave_the_transition(traced: Traced, make: Callable[..., CircuitBreaker]) -> None:
+    breaker = make(tripper=FailureStreak(1000), shadow=FailureStreak(1))
+    with traced.tracer.start_as_current_span("batch"):
+        breaker.disable()
+        breaker.reset()
+        for _ in range(200):
+            with contextlib.suppress(ConnectionError):
+                breaker.call(failing)
+            breaker.call(int)
+    names = [name for _, name, _ in traced.events()]
+    assert names.count("fluxgate.circuit.transition") == 2
+    assert len(names) == 2 + otel.MOST_EVENTS
+
+
+def test_surrogates_are_escaped(traced: Traced) -> None:
+    breaker = CircuitBreaker("tenant-\ud800", listeners=[OpenTelemetryListener()])
+    with traced.tracer.start_as_current_span("request"):
+        breaker.force_open()
+        with pytest.raises(CallNotPermittedError):
+            breaker.call(failing)
+    names = [attributes["fluxgate.circuit.name"] for _, _, attributes in traced.events()]
+    assert names == ["tenant-\\ud800"] * 2

@@ -1,4 +1,4 @@
-"""Circuits in OpenTelemetry: metrics that are read when they are exported, events on spans.
+"""OpenTelemetry: metrics of circuits, read when they are exported, and events on spans.
 
     instrument()  # once, at start: the metrics of every circuit of this process
 
@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 import fluxgate
-from fluxgate._naming import safe_repr
+from fluxgate._naming import encodable, safe_repr
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.listeners._aggregate import Reader, Reading, Source
 from fluxgate.listeners._otel_instruments import (
@@ -38,24 +38,33 @@ from fluxgate.listeners._otel_instruments import (
     Instrument,
     Kind,
 )
-from fluxgate.signals import Reason, Signal
+from fluxgate.signals import Reason, Signal, SignalKind
 
 __all__ = ["Instrumentation", "OpenTelemetryListener", "instrument"]
 
 _FRESH: Final = 1.0
 """Seconds for which instruments may share one reading of the circuits."""
+MOST_EVENTS: Final = 16
+"""Refusals, and verdicts of trippers on trial, that one span shows as events, of each."""
+MOST_SPANS: Final = 1000
+"""Spans whose events are counted: as many that were used of late, and as many before these."""
 
 _Attributes = dict[str, str | bool | int | float | list[str]]
 _Callback = Callable[[CallbackOptions], Iterable[Observation]]
 
 
 class OpenTelemetryListener:
-    """Notes on the current span what a circuit did to the call that the span is about.
+    """Adds events to the current span: what a circuit did to the call that the span is about.
 
-    A transition, and what would have been one, becomes the event `fluxgate.circuit.transition`
-    (or `.would_open`, `.would_close`) of the span in whose call it was caused, a refusal the event
-    `fluxgate.call.rejected`. It makes no spans and no exceptions; where no span records, it does
-    nothing. Don't wrap it in `Background`, whose thread has no current span.
+    A transition, and a verdict that is not carried out, becomes the event
+    `fluxgate.circuit.transition` (or `.would_open`, `.would_close`) of the span in whose call it was
+    caused, a refusal the event `fluxgate.call.rejected`. It makes no spans and no exceptions; where
+    no span records, it does nothing. Don't wrap it in `Background`, whose thread has no current
+    span.
+
+    An SDK keeps the last 128 events of a span. So that refusals and verdicts in a long span (a
+    batch, a consumer, a WebSocket) don't push the transitions out, it shows the first 16 of each;
+    the span's attribute `fluxgate.call.rejections` counts all of its refusals.
 
     Example:
         breaker = CircuitBreaker("payments", listeners=[OpenTelemetryListener()])
@@ -64,12 +73,15 @@ class OpenTelemetryListener:
     __slots__ = ()
 
     def __call__(self, signal: Signal) -> None:
-        """Note a signal."""
+        """Add a signal to the current span."""
         span = trace.get_current_span()
         if not span.is_recording():
             return
+        transition = signal.kind is SignalKind.TRANSITION
+        if not transition and _verdicts.count(span) > MOST_EVENTS:
+            return
         attributes: _Attributes = {
-            NAME: signal.circuit_name,
+            NAME: encodable(signal.circuit_name),
             STATE: signal.new_state.value,
             "fluxgate.circuit.previous_state": signal.old_state.value,
             "fluxgate.circuit.generation": signal.generation,
@@ -79,11 +91,15 @@ class OpenTelemetryListener:
         span.add_event(f"fluxgate.circuit.{signal.kind}", attributes, round(signal.timestamp * 1e9))
 
     def rejected(self, error: CallNotPermittedError) -> None:
-        """Note a refusal."""
+        """Add a refusal to the current span."""
         span = trace.get_current_span()
         if not span.is_recording():
             return
-        attributes: _Attributes = {NAME: error.name, STATE: error.state.value}
+        count = _rejections.count(span)
+        span.set_attribute("fluxgate.call.rejections", count)
+        if count > MOST_EVENTS:
+            return
+        attributes: _Attributes = {NAME: encodable(error.name), STATE: error.state.value}
         if error.retry_after is not None:
             attributes["fluxgate.retry_after"] = error.retry_after
         if error.reason is not None:
@@ -91,9 +107,41 @@ class OpenTelemetryListener:
         span.add_event("fluxgate.call.rejected", attributes)
 
 
+class _PerSpan:
+    """How often something happened in each of the spans that were used of late.
+
+    Without a lock, since refusals come from any thread, signal handlers included: threads that meet
+    in one span may lose a count.
+    """
+
+    __slots__ = ("_before", "_lately")
+
+    def __init__(self) -> None:
+        self._lately: dict[tuple[int, int], int] = {}
+        self._before: dict[tuple[int, int], int] = {}
+
+    def count(self, span: trace.Span) -> int:
+        """Count once more in this span; how often it has been."""
+        context = span.get_span_context()
+        key, lately = (context.trace_id, context.span_id), self._lately
+        count = (lately.get(key) or self._before.get(key, 0)) + 1
+        if key not in lately and len(lately) >= MOST_SPANS:
+            self._before, self._lately = lately, {}
+            lately = self._lately
+        lately[key] = count
+        return count
+
+
+_rejections: Final = _PerSpan()  # of all listeners: they may share a span
+_verdicts: Final = _PerSpan()
+
+
 def _explained(reason: Reason) -> _Attributes:
-    """A reason as attributes: what it doesn't have is left out."""
-    found: _Attributes = {CLAUSE: reason.clause, "fluxgate.reason.description": str(reason)}
+    """A reason as attributes; parts that are None are left out."""
+    found: _Attributes = {
+        CLAUSE: encodable(reason.clause),
+        "fluxgate.reason.description": encodable(str(reason)),
+    }
     if reason.measured is not None:
         found["fluxgate.reason.measured"] = reason.measured
     if reason.calls is not None:
@@ -101,23 +149,25 @@ def _explained(reason: Reason) -> _Attributes:
     if reason.window is not None:
         found["fluxgate.reason.window"] = reason.window
     if reason.errors:
-        found["fluxgate.reason.errors"] = [f"{count} x {label}" for label, count in reason.errors]
+        found["fluxgate.reason.errors"] = [
+            encodable(f"{count} x {label}") for label, count in reason.errors
+        ]
     return found
 
 
-class _Turn(NamedTuple):
-    """One reading of the circuits, and the instruments that have had it."""
+class _Collection(NamedTuple):
+    """One reading of the circuits, and the names of the instruments that have been given it."""
 
     readings: list[Reading]
     at: float
     served: set[str]
 
 
-_NONE_YET: Final = _Turn([], -math.inf, set())  # never fresh, so nothing is added to it
+_NONE_YET: Final = _Collection([], -math.inf, set())  # never fresh, so nothing is added to it
 
 
 class Instrumentation:
-    """What `instrument()` set up; made by it.
+    """The instruments of one meter provider, made by `instrument()`.
 
     Attributes:
         active: whether its instruments report anything.
@@ -128,7 +178,7 @@ class Instrumentation:
         self._provider = provider
         self._options: tuple[object, ...] = ()
         self._reader: Reader | None = None
-        self._turn = _NONE_YET
+        self._collection = _NONE_YET
 
     def uninstrument(self) -> None:
         """Report nothing from now on; `instrument()` goes on with the same instruments.
@@ -136,11 +186,11 @@ class Instrumentation:
         OpenTelemetry has no way to take an instrument back.
         """
         self.active = False
-        self._turn = _NONE_YET
+        self._collection = _NONE_YET
 
     @property
     def _meters(self) -> MeterProvider:
-        """The provider that it is for, which the application may have set since."""
+        """The meter provider in use: its own, or the global one, which may be set later."""
         return self._provider or metrics.get_meter_provider()
 
     def _start(self, circuits: Source, max_circuits: int, max_reasons: int) -> None:
@@ -172,16 +222,16 @@ class Instrumentation:
     def _read(self, name: str) -> list[Reading]:
         """The circuits, read once for all instruments of a collection.
 
-        Instruments are asked one after the other, so a reading that this one has had is an
-        older collection's; so is one that is not fresh.
+        An SDK asks the instruments one after the other. A reading that this instrument has had
+        already belongs to an earlier collection, as does one that is older than `_FRESH`.
         """
         if not self.active or self._reader is None:
             return []
-        turn, now = self._turn, time.monotonic()
-        if name in turn.served or now - turn.at > _FRESH:
-            turn = self._turn = _Turn(self._reader.read(), now, set())
-        turn.served.add(name)
-        return turn.readings
+        last, now = self._collection, time.monotonic()
+        if name in last.served or now - last.at > _FRESH:
+            last = self._collection = _Collection(self._reader.read(), now, set())
+        last.served.add(name)
+        return last.readings
 
 
 def instrument(
@@ -191,7 +241,7 @@ def instrument(
     max_circuits: int = 256,
     max_reasons: int = 20,
 ) -> Instrumentation:
-    """Make the metrics of circuits known to OpenTelemetry, once for each provider.
+    """Register the metrics of circuits with OpenTelemetry, once for each provider.
 
     They are observable instruments: read from the circuits' own counters when they are exported,
     complete from the first export on, and gone with their circuit. Circuits of one name are shown
@@ -210,7 +260,7 @@ def instrument(
             is `other`.
 
     Returns:
-        What can undo it.
+        The instrumentation, whose `uninstrument()` undoes this.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -231,7 +281,7 @@ def instrument(
 
 
 _instrumenting: Final = threading.Lock()
-_instrumented: Final[weakref.WeakSet[Instrumentation]] = weakref.WeakSet()  # alive: the callbacks
+_instrumented: Final[weakref.WeakSet[Instrumentation]] = weakref.WeakSet()  # kept by the callbacks
 
 
 def _create(meter: Meter, instrument: Instrument, callback: _Callback) -> None:
