@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial, update_wrapper
+from types import BuiltinFunctionType
 from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar, Unpack, cast, overload
 
 from fluxgate._callables import (
@@ -37,6 +38,23 @@ def _roll() -> float:
     import random  # not at import: it is a fifth of what importing fluxgate would cost
 
     return random.random()
+
+
+def _real_clock() -> Callable[[], float]:
+    """`time.perf_counter`, also where a library that freezes time has put another in its place.
+
+    Whoever imports us inside `freeze_time` (freezegun) would otherwise get a clock that is frozen
+    now and real later: it goes back by decades, and an opening lasts for as long.
+    """
+    if isinstance(time.perf_counter, BuiltinFunctionType):
+        return time.perf_counter
+    spec = time.__spec__
+    assert spec is not None
+    assert spec.loader is not None
+    fresh: Any = spec.loader.create_module(spec)  # the same code, and nobody has touched it
+    spec.loader.exec_module(fresh)
+    clock: Callable[[], float] = fresh.perf_counter
+    return clock
 
 
 class Front(ABC):
@@ -74,7 +92,7 @@ class Front(ABC):
         *,
         listeners: Iterable[Listener] = (),
         initial_state: State | str = State.CLOSED,
-        clock: Callable[[], float] = time.perf_counter,
+        clock: Callable[[], float] = _real_clock(),  # noqa: B008 - freezegun finds names
         dice: Callable[[], float] = _roll,
         **settings: Unpack[Settings],
     ) -> None:
