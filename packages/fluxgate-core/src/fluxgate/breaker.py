@@ -29,6 +29,9 @@ F = TypeVar("F")
 
 _COROUTINE: Final[type] = CoroutineType
 
+_NO_ERRORS: Final = (WrongFrontError, StopIteration, StopAsyncIteration)
+"""What no fallback replaces: a mistake in the program, and the end of an iteration."""
+
 
 class CircuitBreaker(Front):
     """Protects sync calls: as a decorator, through `call`, or as a `with` block.
@@ -106,11 +109,11 @@ class CircuitBreaker(Front):
         """`call`, and `fallback(error)` in place of any `Exception` that comes out of it.
 
         The fallback gets them all: refusals, failures and programming errors alike. Let it raise
-        what it has no answer to.
+        what it has no answer to. The end of an iteration (`StopIteration`) is no error.
         """
         try:
             return self.call(fn, *args, **kwargs)
-        except WrongFrontError:
+        except _NO_ERRORS:
             raise
         except Exception as error:
             return self._check_result(fallback, fallback(error))
@@ -180,7 +183,7 @@ class CircuitBreaker(Front):
         def with_fallback(*args: Any, **kwargs: Any) -> Any:
             try:
                 return protected(*args, **kwargs)
-            except WrongFrontError:
+            except _NO_ERRORS:
                 raise
             except Exception as error:
                 return self._check_result(fallback, fallback(error))
@@ -272,11 +275,11 @@ class AsyncCircuitBreaker(Front):
         """`call`, and `fallback(error)`, sync or async, in place of any `Exception` from it.
 
         The fallback gets them all: refusals, failures and programming errors alike. Let it raise
-        what it has no answer to.
+        what it has no answer to. The end of an iteration (`StopIteration`) is no error.
         """
         try:
             return await self.call(fn, *args, **kwargs)
-        except WrongFrontError:
+        except _NO_ERRORS:
             raise
         except Exception as error:
             answer = fallback(error)
@@ -342,7 +345,7 @@ class AsyncCircuitBreaker(Front):
         async def with_fallback(*args: Any, **kwargs: Any) -> Any:
             try:
                 return await protected(*args, **kwargs)
-            except WrongFrontError:
+            except _NO_ERRORS:
                 raise
             except Exception as error:
                 answer = fallback(error)

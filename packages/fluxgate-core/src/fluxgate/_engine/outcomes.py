@@ -13,6 +13,7 @@ from fluxgate.errors import FluxgateError
 from fluxgate.policy import Policy
 
 FAILURE = Outcome.FAILURE
+_SUCCESS = (Outcome.SUCCESS, None)
 _IGNORED = (Outcome.IGNORED, None)
 _CANCELLED = (Outcome.CANCELLED, None)
 
@@ -20,10 +21,13 @@ _CANCELLED = (Outcome.CANCELLED, None)
 def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outcome, Cause | None]:
     """What an exception that left a protected call counts as, and, of a failure, the cause.
 
-    Our own errors, another circuit's refusal among them, say nothing about the dependency.
+    Our own errors, another circuit's refusal among them, say nothing about the dependency. The end
+    of an iteration is an answer, as a returned value is.
     """
     if not isinstance(error, Exception):
         return _CANCELLED
+    if isinstance(error, (StopIteration, StopAsyncIteration)):
+        return _SUCCESS  # an iterator's answer that there is no more: no tracker is asked
     tracks = policy.tracker.tracks
     try:
         if isinstance(error, BaseExceptionGroup):
