@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fluxgate._hosts import parse_host, wider
+from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import SettingError, raise_all
 from fluxgate._settings.resolve import Breaker, Called, Factory, maker_of, resolve
 
@@ -151,10 +152,13 @@ def _table(given: Mapping[str, Any] | None, path: str) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise SettingError(f"{given!r} is not a table: write it with names and settings", path)
+        raise SettingError(
+            f"{safe_repr(given)} is not a table: write it with names and settings",
+            path,
+        )
     for name in given:
         if not isinstance(name, str) or not name:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise SettingError(f"names are strings that are not empty, not {name!r}", path)
+            raise SettingError(f"names are strings that are not empty, not {safe_repr(name)}", path)
     return dict(given)
 
 

@@ -27,7 +27,8 @@ def load(name: str, owner: str) -> Any:
             from pkgutil import resolve_name  # knows names inside classes, too
 
             return resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SystemExit) as error:
+        # A script that is imported may end the process, which is no reason to end this one.
         raise ValueError(
             f'{owner}: "{name}" can\'t be imported ({error}); '
             "give the dotted path of something that can"

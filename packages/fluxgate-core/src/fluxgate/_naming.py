@@ -12,13 +12,13 @@ LONGEST: Final = 200
 """Characters of a name or message that go into a log, a chat or a page."""
 
 
-def safe_repr(thing: object) -> str:
+def safe_repr(thing: object, longest: int | None = LONGEST) -> str:
     """The repr of anything, in one printable line of bounded length; its type where that raises."""
     try:
         shown = repr(thing)
     except Exception as error:
         return f"<{type(thing).__name__}, whose repr() raises {type(error).__name__}>"
-    return printable(shown)
+    return printable(shown, longest)
 
 
 def safe_str(thing: object) -> str:

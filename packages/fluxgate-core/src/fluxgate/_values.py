@@ -100,7 +100,7 @@ class Strategy:
         `python -m fluxgate explain` and Django's `manage.py fluxgate show` print it. Which part of
         a sentence the words are, each base class says in its own `describe`.
         """
-        return repr(self)
+        return safe_repr(self)
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

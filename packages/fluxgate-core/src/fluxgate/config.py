@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 from fluxgate._config import Config
+from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import Mistake, SettingError, did_you_mean, raise_all
 from fluxgate._settings.expression import BASES, StrategyKind
 from fluxgate._settings.resolve import KEYS, Breaker, Factory, made, resolve, strategy, suggestion
@@ -85,7 +86,7 @@ def parse(kind: StrategyKind, text: str) -> Strategy:
     if kind not in BASES:
         raise SettingError(suggestion(str(kind)), mistake=Mistake.UNKNOWN)
     if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise SettingError(f"parse() reads expression strings, not {text!r}")
+        raise SettingError(f"parse() reads expression strings, not {safe_repr(text)}")
     return strategy(kind, text)
 
 
@@ -112,7 +113,7 @@ def build(name: str, settings: Mapping[str, Any], *, asynchronous: bool = False)
     """
     problems: list[SettingError] = []
     if not isinstance(settings, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise SettingError(f"{settings!r} is not a mapping of settings", str(name))
+        raise SettingError(f"{safe_repr(settings)} is not a mapping of settings", str(name))
     arguments = resolve(settings, str(name), problems)
     raise_all(problems)
     if asynchronous:
@@ -134,7 +135,10 @@ def read(settings: Mapping[str, Any], *, source: str = "") -> Config:
     """
     tables: dict[str, Any] = {}
     if not isinstance(settings, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise SettingError(f"{settings!r} is not a mapping with defaults and breakers", source)
+        raise SettingError(
+            f"{safe_repr(settings)} is not a mapping with defaults and breakers",
+            source,
+        )
     for written, table in settings.items():
         known = ("defaults", "breakers")
         if str(written).lower() not in known or str(written).lower() in tables:
@@ -162,14 +166,14 @@ def load(path: str | os.PathLike[str]) -> Config:
     source = os.fspath(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise SettingError(f"it can't be read ({why})", source, Mistake.FILE) from error
-    except ValueError as error:
+    except UnicodeDecodeError as error:
         raise SettingError(f"it is not UTF-8 ({error})", source, Mistake.FILE) from error
+    except (OSError, ValueError) as error:  # a ValueError: no file can have that name
+        why = getattr(error, "strerror", None) or str(error)
+        raise SettingError(f"it can't be read ({why})", source, Mistake.FILE) from error
     try:
         tables = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a ValueError: integers of 5,000 digits, too
         raise SettingError(f"it is not valid TOML: {error}", source, Mistake.FILE) from error
     config = read(tables, source=source)
     raise_all(config.problems())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from fluxgate._naming import safe_repr
 from fluxgate._values import Strategy, check_above_zero, check_ratio
 from fluxgate._words import percent, seconds
 
@@ -24,7 +25,7 @@ class Permit(Strategy, ABC):
 
     def describe(self) -> str:
         """Which calls are probes, as a clause that can follow "half-open,"."""
-        return f"{self!r} decides which share of the calls is admitted as probes"
+        return f"{safe_repr(self)} decides which share of the calls is admitted as probes"
 
 
 class All(Permit):
@@ -80,7 +81,7 @@ class RampUp(Permit):
         check_ratio(self, "final")
         check_above_zero(self, "duration")
         if final < initial:
-            raise ValueError(f"{self!r}: final must be at least initial")
+            raise ValueError(f"{safe_repr(self)}: final must be at least initial")
 
     def ratio(self, elapsed: float) -> float:
         share = min(max(elapsed / self.duration, 0.0), 1.0)

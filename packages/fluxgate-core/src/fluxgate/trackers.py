@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from fluxgate import _dotted
+from fluxgate._naming import safe_repr
 from fluxgate._values import Binary, Composable, described, operand
 from fluxgate._words import listed
 
@@ -27,7 +28,7 @@ class Tracker(Composable, ABC):
 
     def describe(self) -> str:
         """Which exceptions are failures, as words that can follow "exceptions that are"."""
-        return f"tracked by {self!r}"
+        return f"tracked by {safe_repr(self)}"
 
     def __and__(self, other: Tracker) -> Tracker:
         return _And(self, other) if isinstance(other, Tracker) else NotImplemented
@@ -69,10 +70,12 @@ class TypeOf(Tracker):
             raise ValueError("TypeOf(): name at least one exception type, or use All()")
         resolved: list[type[BaseException]] = []
         for given in types:
-            owner = f'TypeOf("{given}")' if isinstance(given, str) else f"TypeOf({given!r})"
+            owner = (
+                f'TypeOf("{given}")' if isinstance(given, str) else f"TypeOf({safe_repr(given)})"
+            )
             kind = _dotted.load(given, owner) if isinstance(given, str) else given
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TypeError(f"{owner}: {kind!r} is not an exception type")
+                raise TypeError(f"{owner}: {safe_repr(kind)} is not an exception type")
             if not issubclass(kind, Exception) and kind is not BaseException:
                 raise ValueError(
                     f"{owner}: only an Exception can be a failure; "
@@ -109,7 +112,7 @@ class Custom(Tracker):
     predicate: Callable[[Exception], object]
 
     def __init__(self, predicate: Callable[[Exception], object] | str) -> None:
-        owner = f"Custom({predicate!r})"
+        owner = f"Custom({safe_repr(predicate)})"
         found = _dotted.load(predicate, owner) if isinstance(predicate, str) else predicate
         if not callable(found):
             raise TypeError(f"{owner}: predicate must be callable with the exception")

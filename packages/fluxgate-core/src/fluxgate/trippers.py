@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from fluxgate._naming import safe_repr
 from fluxgate._values import Binary, Composable, check_above_zero, check_count, check_ratio
 from fluxgate._words import number, percent, seconds
 from fluxgate.metric import Metrics
@@ -79,7 +80,7 @@ class Tripper(Composable, ABC):
 
     def describe(self) -> str:
         """When it fires, as a clause that can follow "it opens when"."""
-        return f"{self!r} fires"
+        return f"{safe_repr(self)} fires"
 
     def __and__(self, other: Tripper) -> Tripper:
         return _And(self, other) if isinstance(other, Tripper) else NotImplemented

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from fluxgate._naming import safe_repr
 from fluxgate._tally import CountTally, Tally, TimeTally
 from fluxgate._values import Strategy, check_above_zero, check_count
 from fluxgate._words import number, seconds
@@ -38,7 +39,7 @@ class Window(Strategy, ABC):
 
     def describe(self) -> str:
         """Which calls are judged, as words that can follow "it judges"."""
-        return f"the calls that {self!r} holds"
+        return f"the calls that {safe_repr(self)} holds"
 
 
 class CountWindow(Window):
@@ -86,7 +87,7 @@ class TimeWindow(Window):
         check_count(self, "buckets")
         if size / buckets < _SHORTEST_BUCKET:
             raise ValueError(
-                f"{self!r}: a bucket must last {_SHORTEST_BUCKET:g} seconds or more: "
+                f"{safe_repr(self)}: a bucket must last {_SHORTEST_BUCKET:g} seconds or more: "
                 "enlarge size, or lower buckets"
             )
 

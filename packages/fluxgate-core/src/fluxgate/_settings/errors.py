@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
+from fluxgate._naming import printable
 from fluxgate.errors import ConfigError, FluxgateError
 
 
@@ -43,7 +44,9 @@ class SettingError(ConfigError):
         return SettingError(self.problem, path, self.mistake).with_traceback(self.__traceback__)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.problem}" if self.path else self.problem
+        # It goes to terminals and logs, and quotes what somebody wrote. The lines are ours.
+        problem = "\n".join(printable(line, None) for line in self.problem.split("\n"))
+        return f"{printable(self.path, None)}: {problem}" if self.path else problem
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

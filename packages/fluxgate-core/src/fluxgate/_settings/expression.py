@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Final, Literal, NoReturn, TypeAlias
 
 from fluxgate import _dotted, permits, retries, trackers, trippers, windows
+from fluxgate._naming import safe_str
 from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._values import Composable, Strategy
 
@@ -56,6 +57,8 @@ NAMES: dict[StrategyKind, dict[str, type[Strategy]]] = {
 }
 """The whitelist. A strategy that its module exports is in it."""
 
+_UNREADABLE = re.compile("[\0\ud800-\udfff]")
+"""Characters that no Python source can hold: Python's parser raises errors of many kinds there."""
 _TOKEN = re.compile(
     r"""\s | [^\W\d]\w*                                        # space, name
     | (?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?(?!\w)  # number
@@ -76,13 +79,15 @@ def imported(path: str) -> object:
         raise SettingError(str(error).removeprefix(": "), mistake=Mistake.IMPORT) from error
     except Exception as error:
         raise SettingError(
-            f'"{path}" can\'t be imported: that raised {type(error).__name__}: {error}',
+            f'"{path}" can\'t be imported: that raised {type(error).__name__}: {safe_str(error)}',
             mistake=Mistake.IMPORT,
         ) from error
 
 
 def is_dotted(text: str) -> bool:
     """Whether `text` looks like the dotted path of something importable."""
+    if len(text) > MAX_LENGTH:
+        return False
     module, _, inner = text.partition(":")
     parts = [*module.split("."), *(inner.split(".") if inner else [])]
     return len(parts) > 1 and all(part.isidentifier() for part in parts)
@@ -105,23 +110,22 @@ class _Reader:
         self.base = BASES[kind]
         self.names = NAMES[kind]
         self.text = text
+        # What the parser sees: a TOML string may have several lines, and a text that was copied
+        # from a page may have spaces that Python doesn't take for any. Character by character, so
+        # that columns stay; without the margin, which would be an indentation.
+        self.source = re.sub(r"\s", " ", text).lstrip()
+        self.margin = len(text) - len(text.lstrip())
 
     def read(self) -> Strategy:
         self._scan()
-        flat = re.sub(r"\s", " ", self.text)  # a TOML string may have several lines
         try:
-            tree = ast.parse(flat.lstrip(), mode="eval")
+            tree = ast.parse(self.source, mode="eval")
         except SyntaxError as error:
-            at = (error.offset or len(flat) + 1) - 1 + self._margin
-            self._refuse(_plain(error.msg) if at < len(flat) else "it ends too soon", at)
+            at = (error.offset or len(self.source) + 1) - 1 + self.margin
+            self._refuse(_plain(error.msg) if at < len(self.text) else "it ends too soon", at)
         except (RecursionError, MemoryError):
             self._refuse("it is nested too deeply", 0)
         return self._strategy(tree.body, 0)
-
-    @property
-    def _margin(self) -> int:
-        """The length of the white space before the text."""
-        return len(self.text) - len(self.text.lstrip())
 
     def _scan(self) -> None:
         text = self.text
@@ -131,6 +135,9 @@ class _Reader:
                 "read; build it in code and give the dotted path of the result",
                 mistake=Mistake.SYNTAX,
             )
+        unreadable = _UNREADABLE.search(text)
+        if unreadable is not None:
+            self._refuse(f"{unreadable[0]!a} can't be read", unreadable.start())
         at = depth = 0
         while at < len(text):
             token = _TOKEN.match(text, at)
@@ -205,8 +212,10 @@ class _Reader:
             mistake = Mistake.VALUE if error.__cause__ is None else Mistake.IMPORT
             raise SettingError(str(error), mistake=mistake) from error
         except Exception as error:  # what an import may raise
-            problem = f"{ast.unparse(node)}: importing it raised {type(error).__name__}: {error}"
-            raise SettingError(problem, mistake=Mistake.IMPORT) from error
+            raised = f"importing it raised {type(error).__name__}: {safe_str(error)}"
+            raise SettingError(
+                f"{self._written(node)}: {raised}", mistake=Mistake.IMPORT
+            ) from error
 
     def _argument(self, node: ast.expr, owner: type[Strategy]) -> float | str:
         match node:
@@ -217,13 +226,17 @@ class _Reader:
             case ast.UnaryOp(
                 op=ast.USub() | ast.UAdd() as op,
                 operand=ast.Constant(value=int() | float() as value),
-            ):
+            ) if not isinstance(value, bool):
                 return -value if isinstance(op, ast.USub) else value
             case ast.Name() | ast.Attribute() if self.kind == "tracker":
-                self._refuse(f'write the name in quotes: "{ast.unparse(node)}"', node)
+                self._refuse(f'write the name in quotes: "{self._written(node)}"', node)
             case _:
                 pass
         self._refuse(f"{owner.__name__} takes numbers and strings", node)
+
+    def _written(self, node: ast.expr) -> str:
+        """The text of a node; `ast.unparse` would exceed the stack with a long `a.a.a`."""
+        return ast.get_source_segment(self.source, node) or ""
 
     def _unknown(self, name: str, node: ast.AST) -> NoReturn:
         for other, names in NAMES.items():
@@ -239,9 +252,9 @@ class _Reader:
     def _refuse(
         self, why: str, where: int | ast.AST, mistake: Mistake = Mistake.SYNTAX
     ) -> NoReturn:
-        if isinstance(where, ast.AST):
-            before = self.text.lstrip().encode()[: getattr(where, "col_offset", 0)]  # in bytes
-            where = len(before.decode()) + self._margin
+        if isinstance(where, ast.AST):  # whose columns count bytes
+            before = self.source.encode()[: getattr(where, "col_offset", 0)]
+            where = len(before.decode()) + self.margin
         where = min(where, len(self.text))
         raise SettingError(
             f"{_excerpt(self.text, where)}: column {where + 1}: {why}", mistake=mistake
@@ -268,6 +281,6 @@ def _plain(message: str) -> str:
 
 def _excerpt(text: str, at: int) -> str:
     """The text; of a long one, some 60 characters on both sides of `at`."""
-    text = re.sub(r"\s", " ", text)
     start, end = max(at - 60, 0), at + 60
-    return f"`{'…' * (start > 0)}{text[start:end]}{'…' * (end < len(text))}`"
+    part = re.sub(r"\s", " ", text[start:end])
+    return f"`{'…' * (start > 0)}{part}{'…' * (end < len(text))}`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
 
+from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._settings.expression import (
     BASES,
@@ -43,7 +44,7 @@ def strategy(kind: StrategyKind, value: object) -> Strategy:
     if isinstance(value, type) and issubclass(value, base):
         raise SettingError(f"{value.__name__} is the class: give an instance of it")
     raise SettingError(
-        f"{value!r} is not a {kind}: give an expression such as {EXAMPLES[kind]}, "
+        f"{safe_repr(value)} is not a {kind}: give an expression such as {EXAMPLES[kind]}, "
         f"the dotted path of a {base.__name__}, or the object itself"
     )
 
@@ -73,7 +74,8 @@ def resolve(settings: Mapping[str, Any], path: str, problems: list[SettingError]
                 raise SettingError("it is given twice, in upper and in lower case: keep one")
             arguments[key] = _resolved(key, value)
         except SettingError as error:
-            problems.append(error.at(f"{path}.{written}"))
+            shown = written if isinstance(written, str) else safe_repr(written)
+            problems.append(error.at(f"{path}.{shown}"))
     return arguments
 
 
@@ -96,8 +98,8 @@ def made(
     path = str(name) if path is None else path
     try:
         return front(name, **arguments)
-    except (TypeError, ValueError, ArithmeticError) as error:
-        problem = str(error)
+    except Exception as error:  # of a user's own strategy or clock, too
+        problem = str(error) if isinstance(error, (TypeError, ValueError)) else safe_repr(error)
         for key in KEYS:
             if problem.startswith(f"{key} "):
                 problem, path = problem.removeprefix(f"{key} "), f"{path}.{key}"
@@ -113,13 +115,13 @@ class Called:
             given = imported(given.strip())
         if isinstance(given, (CircuitBreaker, AsyncCircuitBreaker)):  # callable, as a decorator
             raise SettingError(
-                f"{given!r} is a breaker: give its settings, or a function (or its dotted path) "
-                "that is called with the name and returns it"
+                f"{safe_repr(given)} is a breaker: give its settings, or a function (or its "
+                "dotted path) that is called with the name and returns it"
             )
         if not callable(given):
             raise SettingError(
-                f"{given!r} is neither a table of settings nor a function (or its dotted path) "
-                "that is called with the name and returns a breaker"
+                f"{safe_repr(given)} is neither a table of settings nor a function (or its "
+                "dotted path) that is called with the name and returns a breaker"
             )
         self._factory = given
         self._path = path
@@ -128,7 +130,10 @@ class Called:
         breaker = self._factory(name)
         if isinstance(breaker, (CircuitBreaker, AsyncCircuitBreaker)):
             return breaker
-        raise SettingError(f"{self._factory!r} must return a breaker, not {breaker!r}", self._path)
+        raise SettingError(
+            f"{safe_repr(self._factory)} must return a breaker, not {safe_repr(breaker)}",
+            self._path,
+        )
 
 
 def maker_of(
@@ -170,20 +175,22 @@ def _callable(value: Any) -> Any:
         path = value.strip()
         if not is_dotted(path):
             raise SettingError(
-                f"{value!r} is not a dotted path, such as shop.metrics.listener",
+                f"{safe_repr(value)} is not a dotted path, such as shop.metrics.listener",
                 mistake=Mistake.SYNTAX,
             )
         value = imported(path)
     if isinstance(value, type):
         raise SettingError(f"{value.__name__} is a class: give an instance of it, or a function")
     if not callable(value):
-        raise SettingError(f"{value!r} can't be called: give a function, or its dotted path")
+        raise SettingError(
+            f"{safe_repr(value)} can't be called: give a function, or its dotted path"
+        )
     return value
 
 
 def _listeners(value: Any) -> list[Any]:
     if not isinstance(value, (list, tuple)):
-        raise SettingError(f"{value!r} is not a list: write it in square brackets")
+        raise SettingError(f"{safe_repr(value)} is not a list: write it in square brackets")
     return [_callable(each) for each in cast("list[object]", value)]
 
 
@@ -206,7 +213,9 @@ def _initial_state(value: Any) -> Any:
         value = value.strip().lower()
         if value not in _INITIAL:
             hint = did_you_mean(value, _INITIAL)
-            raise SettingError(f"must be one of {', '.join(_INITIAL)}, not {value!r}{hint}")
+            raise SettingError(
+                f"must be one of {', '.join(_INITIAL)}, not {safe_repr(value)}{hint}"
+            )
     return value
 
 
@@ -215,7 +224,9 @@ def _bounds(value: Any) -> Any:
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
     if not isinstance(value, (list, tuple)):
-        raise SettingError(f"{value!r} is not a list of seconds: write it in square brackets")
+        raise SettingError(
+            f"{safe_repr(value)} is not a list of seconds: write it in square brackets"
+        )
     return tuple(_number(each) for each in cast("list[object]", value))
 
 
@@ -242,4 +253,4 @@ assert {*_CONVERSIONS, *BASES} == {*KEYS}, "every setting is read somehow"
 
 def suggestion(kind: str) -> str:
     """A sentence that lists the kinds that `parse` knows."""
-    return f"kinds are {', '.join(NAMES)}, not {kind!r}{did_you_mean(kind, NAMES)}"
+    return f"kinds are {', '.join(NAMES)}, not {safe_repr(kind)}{did_you_mean(kind, NAMES)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from fluxgate._engine.transitions import Event
+from fluxgate._naming import safe_repr
 from fluxgate.cli._states import OPEN_FOR, OWN
 from fluxgate.policy import Policy
 from fluxgate.trippers import NEVER
@@ -15,10 +16,10 @@ def legend(policy: Policy | None) -> dict[Event, str]:
     if policy is None:
         return {**OWN, Event.OPEN_FOR: OPEN_FOR}
     if policy.half_open is NEVER:
-        tripped = f"{policy.closed!r} fires; half-open: a probe fails"
+        tripped = f"{safe_repr(policy.closed)} fires; half-open: a probe fails"
         recovered = "a probe succeeds"
     else:
-        tripped, recovered = f"{policy.tripper!r} fires", OWN[Event.RECOVERED]
+        tripped, recovered = f"{safe_repr(policy.tripper)} fires", OWN[Event.RECOVERED]
     delay = policy.retry.describe()
     cooled = "never" if never_cools(policy) else f"the first call after {delay}"
     return {

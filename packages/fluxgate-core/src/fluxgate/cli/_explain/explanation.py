@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import chain, repeat
 
+from fluxgate._naming import safe_repr
 from fluxgate._words import number, seconds
 from fluxgate.cli._explain import simulation
 from fluxgate.cli._explain.blind_spots import blind_spots
@@ -53,7 +54,7 @@ def _settings(policy: Policy) -> list[tuple[str, str]]:
     """The four main settings, and all others that differ from their defaults."""
     always = ("window", "tripper", "retry", "permit")
     return [
-        (key, repr(value))
+        (key, safe_repr(value, longest=None))
         for key in policy.__match_args__
         if (value := getattr(policy, key)) != getattr(DEFAULT, key) or key in always
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import repeat
 
+from fluxgate._naming import safe_repr
 from fluxgate._words import number, seconds
 from fluxgate.cli._explain import simulation
 from fluxgate.cli._explain.simulation import BAD, GOOD
@@ -45,8 +46,9 @@ def _too_late(policy: Policy) -> list[str]:
     needed = simulation.opens_after(policy, repeat(simulation.worst(policy))) or 0
     if needed in policy.closed.minimums and needed > max(_NEARLY * capacity, 1):
         found.append(
-            f"MinRequests({needed}) nearly fills {policy.window!r}: for that many calls after the "
-            "start and after each recovery it can't open. Lower the one, or enlarge the other."
+            f"MinRequests({needed}) nearly fills {safe_repr(policy.window)}: for that many calls "
+            "after the start and after each recovery it can't open. Lower the one, or enlarge the "
+            "other."
         )
     warm = simulation.opens_after(policy, repeat(BAD), warm=min(capacity, simulation.MOST))
     if warm is not None and warm >= _MANY:
