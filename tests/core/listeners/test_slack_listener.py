@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -72,6 +73,9 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Slack]:
             served.requests.append(Request(self.path, self.headers.get("Authorization"), body))
             number = len(served.requests)
             trouble = served.troubles.pop(0) if served.troubles else None
+            if trouble == "wait":
+                served.released.wait(PATIENCE)
+                trouble = None
             if trouble == "slow":
                 served.released.wait(PATIENCE)
                 self.close_connection = True
@@ -371,6 +375,137 @@ def test_outages_are_forgotten_beyond_a_bound(
     assert [text.split("`")[1] for text in slack.texts] == ["a", "b", "c", "d", "b", "c", "d"]
 
 
+# -- circuits that change together
+
+
+def together(slack: Slack, told: SlackListener, *signals: Signal) -> None:
+    """Tell it of signals that wait while a message about another circuit is on its way."""
+    slack.released.clear()
+    slack.troubles = ["wait"]
+    told(Signal("first", CLOSED, State.FORCED_OPEN, 1_700_000_000.0, 1, RATE))
+    told(Signal("first", State.FORCED_OPEN, CLOSED, 1_700_000_000.0, 2, RATE))
+    while not slack.requests:
+        time.sleep(0.001)
+    for signal in signals:
+        told(signal)
+    slack.released.set()
+    assert told.flush(PATIENCE)
+    slack.requests = [
+        request for request in slack.requests if "`first`" not in request.body["text"]
+    ]
+
+
+def moved(name: str, old: State, new: State, at: float = 0.0) -> Signal:
+    return Signal(name, old, new, 1_700_000_000.0 + at, 1, RATE if new is OPEN else WELL)
+
+
+NAMES = [f"host{number}" for number in range(30)]
+
+
+def test_a_storm_is_one_message(slack: Slack, listener: Callable[..., SlackListener]) -> None:
+    told = listener(service="shop")
+    together(slack, told, *(moved(name, CLOSED, OPEN) for name in NAMES))
+    (text,) = slack.texts
+    lines = text.split("\n")
+    assert lines[0] == ":red_circle: 30 circuits are open: calls are refused"
+    assert lines[1] == ">`host0` `FailureRate(0.5): 0.62 over 100 calls`"
+    assert len(lines) == 1 + words.MOST_LISTED + 2
+    assert lines[-2] == f">and 20 more: `{', '.join(NAMES[10:])}`"
+    assert lines[-1] == "shop on web-1"
+
+
+def test_a_storm_is_one_thread(slack: Slack, listener: Callable[..., SlackListener]) -> None:
+    told = listener()
+    together(
+        slack,
+        told,
+        *(moved(name, CLOSED, OPEN) for name in NAMES),
+        *(moved(name, OPEN, HALF_OPEN, 60) for name in NAMES),
+        *(moved(name, HALF_OPEN, CLOSED, 61) for name in NAMES[1:]),
+    )
+    post, update = "chat.postMessage", "chat.update"
+    assert slack.methods == [post, post, post, update]
+    opened, probing, recovered, changed = [request.body for request in slack.requests]
+    assert "thread_ts" not in opened
+    assert probing["thread_ts"] == recovered["thread_ts"] == changed["ts"]
+    assert probing["text"].startswith(":large_yellow_circle: 30 circuits are half-open")
+    assert "whether they are back" in probing["text"]
+    assert recovered["reply_broadcast"]
+    assert recovered["text"].startswith(":large_green_circle: 29 circuits are closed")
+    assert "1 min 1 s after the first of them opened" in recovered["text"]
+    assert changed["text"].startswith(":red_circle: `host0` is open: calls are refused\n")
+    assert changed["text"].endswith("_29 of 30 circuits have recovered_")
+
+    tell(told, (120, HALF_OPEN, CLOSED), name="host0")
+    assert slack.methods[-2:] == [post, update]
+    assert slack.requests[-2].body["thread_ts"] == changed["ts"]
+    resolved = ":large_green_circle: resolved: 30 circuits were open for up to 2 min\n"
+    assert slack.texts[-1].startswith(resolved)
+
+
+def test_a_circuits_order_is_kept(slack: Slack, listener: Callable[..., SlackListener]) -> None:
+    together(
+        slack,
+        listener(),
+        moved("a", CLOSED, OPEN),
+        moved("a", OPEN, HALF_OPEN, 60),
+        moved("a", HALF_OPEN, OPEN, 61),
+        moved("b", CLOSED, OPEN, 61),
+        moved("b", OPEN, HALF_OPEN, 90),
+    )
+    heads = [text.partition("\n")[0] for text in slack.texts]
+    assert heads == [
+        ":red_circle: 2 circuits are open: calls are refused",
+        ":large_yellow_circle: 2 circuits are half-open: a few calls probe whether they are back",
+        ":red_circle: `a` is open: calls are refused",
+    ]
+
+
+def test_a_webhook_in_a_storm(slack: Slack, listener: Callable[..., SlackListener]) -> None:
+    told = listener(hook=True)
+    together(
+        slack,
+        told,
+        *(moved(name, CLOSED, OPEN) for name in NAMES),
+        *(moved(name, OPEN, HALF_OPEN, 60) for name in NAMES),
+        *(moved(name, HALF_OPEN, CLOSED, 61) for name in NAMES),
+    )
+    opened, recovered = slack.texts
+    assert "30 circuits are open" in opened
+    assert "30 circuits are closed" in recovered
+
+
+def test_a_storm_that_flaps(slack: Slack, listener: Callable[..., SlackListener]) -> None:
+    told = listener(limit=3)
+    flaps: list[Signal] = []
+    for at in range(0, 100, 10):
+        flaps += [moved(name, CLOSED, OPEN, at) for name in NAMES]
+        flaps += [moved(name, OPEN, CLOSED, at + 5) for name in NAMES]
+    together(slack, told, *flaps)
+    posts = [request.body["text"] for request in slack.requests if "ts" not in request.body]
+    assert len(posts) == 3
+    assert "_30 of them change often: for up to 10 min" in posts[-1]
+    tell(told, (690, CLOSED, OPEN), name="host0")
+    assert "_17 changes before this one were not shown_" in slack.texts[-2]
+
+
+def test_a_storm_that_can_not_be_sent(
+    slack: Slack, listener: Callable[..., SlackListener], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its recovery is shown all the same, and the log has how many changes were not."""
+    told = listener(retries=0)
+    slack.troubles = [(500, {}, b"")]
+    for signal in (moved(name, CLOSED, OPEN) for name in NAMES):
+        told(signal)
+    assert told.flush(PATIENCE)
+    sent = len(slack.requests)
+    assert sent <= 30
+    for signal in (moved(name, OPEN, CLOSED, 9) for name in NAMES):
+        told(signal)
+    assert told.flush(PATIENCE)
+    assert "is reached again" in caplog.messages[-1]
+
+
 # -- a server in trouble
 
 
@@ -450,7 +585,7 @@ def test_a_rate_limit_of_an_hour_is_not_waited_for(
     slack.troubles = [limited("3600")]
     tell(listener(), (0, CLOSED, OPEN))
     assert waits == []
-    assert caplog.messages == ["circuit 'payments': Slack could not be told: Slack's rate limit"]
+    assert caplog.messages == ["circuit 'payments': Slack could not be reached: Slack's rate limit"]
 
 
 @pytest.mark.parametrize(
@@ -477,7 +612,7 @@ def test_what_is_for_good_is_not_tried_again(
     tell(listener(), (0, CLOSED, OPEN))
     assert len(slack.requests) == 1
     assert waits == []
-    assert caplog.messages == [f"circuit 'payments': Slack could not be told: {why}"]
+    assert caplog.messages == [f"circuit 'payments': Slack could not be reached: {why}"]
     assert caplog.records[0].levelname == "WARNING"
 
 
@@ -490,7 +625,7 @@ def test_a_failure_is_logged_once_until_one_gets_through(
         tell(told, (0, CLOSED, OPEN), name=name)
     assert len(caplog.records) == 1
     tell(told, (0, CLOSED, OPEN), name="d")
-    assert caplog.messages[1:] == ["circuit 'd': Slack is told again; 3 changes were not told"]
+    assert caplog.messages[1:] == ["circuit 'd': Slack is reached again; 3 changes were not shown"]
     slack.troubles = [(500, {}, b"")]
     tell(told, (0, CLOSED, OPEN), name="e")
     assert len(caplog.records) == 3
@@ -526,7 +661,7 @@ def test_nobody_listens_at_that_address(
         told = SlackListener(webhook_url=f"http://127.0.0.1:{unused.getsockname()[1]}/{HOOK}")
         tell(told, (0, CLOSED, OPEN))
     assert len(waits) == 3
-    assert caplog.messages == ["circuit 'payments': Slack could not be told: ConnectError"]
+    assert caplog.messages == ["circuit 'payments': Slack could not be reached: ConnectError"]
     assert told.close(PATIENCE)
     assert slack.requests == []
 

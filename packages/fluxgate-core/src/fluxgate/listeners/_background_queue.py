@@ -57,14 +57,21 @@ class BackgroundQueue:
         close: closes the listener, if it can be closed; may be async.
         maxsize: entries that may wait (one more for each thread that puts at the same moment).
         exit_timeout: seconds that the interpreter waits for the worker at its exit, at most.
+        together: called with a list of all events that wait, in place of the listener with each.
     """
 
     def __init__(
-        self, label: str, close: Callable[[], object] | None, maxsize: int, exit_timeout: float
+        self,
+        label: str,
+        close: Callable[[], object] | None,
+        maxsize: int,
+        exit_timeout: float,
+        together: Callable[[list[Any]], object] | None = None,
     ) -> None:
         self.exit_timeout = exit_timeout
         self.label = label
         self._close = close
+        self._together = together
         self._maxsize = maxsize
         self.restart()
         _queues[next(_numbers)] = self
@@ -205,9 +212,12 @@ class BackgroundQueue:
         """Call the listener with what comes, until a marker says stop; the markers that did."""
         entries, evicted = self._entries, self._evicted
         stops: list[Marker] = []
+        ahead: Entry | Marker | None = None
         with Caller(self.label) as caller:
             while not stops and entries is self._entries:
-                item = entries.get()
+                if ahead is None and not evicted:
+                    ahead = entries.get()
+                item, ahead = ahead, None
                 markers = [item] if isinstance(item, Marker) else []
                 while evicted:
                     markers.append(evicted.pop(0))
@@ -215,8 +225,10 @@ class BackgroundQueue:
                 for marker in markers:
                     if not marker.stop:
                         marker.passed.set()
-                if not isinstance(item, Marker):
+                if isinstance(item, tuple):
                     self._open = self._close is not None
+                    if self._together is not None:
+                        item, ahead = _gathered(item, entries, self._together)
                     caller.call(*item)
                 if self._troubled and not entries.qsize():
                     self._troubled = False
@@ -224,6 +236,24 @@ class BackgroundQueue:
                 self._open = False
                 caller.close(self._close)
         return stops
+
+
+def _gathered(
+    first: Entry,
+    entries: queue.SimpleQueue[Entry | Marker],
+    together: Callable[[list[Any]], object],
+) -> tuple[Entry, Marker | None]:
+    """One entry for all that wait before the next marker, and this marker."""
+    _, event, circuit = first
+    events = [event]
+    while True:
+        try:
+            item = entries.get_nowait()
+        except queue.Empty:
+            return (together, events, circuit), None
+        if isinstance(item, Marker):
+            return (together, events, circuit), item
+        events.append(item[1])
 
 
 class Caller(AbstractContextManager["Caller"]):

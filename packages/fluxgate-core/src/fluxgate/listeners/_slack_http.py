@@ -1,4 +1,4 @@
-"""Requests to Slack, tried again where that helps. No secret gets into an error or a log."""
+"""Requests to Slack, with retries where these help. No secret gets into an error or a log."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, Final, cast
 import httpx
 
 LONGEST_WAIT: Final = 60.0
-"""Seconds of `Retry-After` that are waited for; beyond that a message is given up."""
+"""The longest `Retry-After`, in seconds, that is waited for; beyond it a message is given up."""
 FIRST_WAIT: Final = 1.0
 """Seconds before the second try, where Slack names none; doubled each time."""
 TRANSIENT: Final = frozenset(
     ("fatal_error", "internal_error", "ratelimited", "request_timeout", "service_unavailable")
 )
-"""Slack's own names for what may be tried again."""
+"""Slack's codes of errors after which another try may help."""
 
 
 class UnsentError(Exception):
-    """A message that did not get through; it says why.
+    """A message that did not get through, with the reason.
 
     Attributes:
         again: whether another try may help.
-        after: seconds that Slack wants to be left alone; None if it didn't say.
+        after: seconds to wait before it, as Slack asks; None if it doesn't.
     """
 
     def __init__(self, why: str, *, again: bool = False, after: float | None = None) -> None:
@@ -35,10 +35,10 @@ class UnsentError(Exception):
 
 
 class SecretURL(httpx.URL):
-    """A URL that shows its host alone.
+    """A URL whose text has the host alone.
 
-    Whoever knows a webhook's path may post, and httpx logs the URLs that it requests, as tracing
-    tools record them.
+    A webhook's path is a secret: it is all that one needs to post. httpx logs the URLs that it
+    requests, and tracing tools record them.
     """
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class SecretURL(httpx.URL):
 
 
 class Client:
-    """Posts JSON to one place, with a connection per message: they are rare, and forks are not."""
+    """Posts JSON to one URL, with a connection per message: messages are rare, forks are not."""
 
     def __init__(
         self, url: str, headers: Mapping[str, str], *, timeout: float, retries: int
@@ -62,7 +62,7 @@ class Client:
             ) from None
         # Shown without its authorization.
         self._headers = httpx.Headers({"User-Agent": "fluxgate", **headers})
-        # Made once: it takes long, and would in the middle of an outage.
+        # Made once: it takes long, and would take as long in the middle of an outage.
         self._tls = httpx.create_ssl_context()
         self._timeout = timeout
         self._retries = retries
@@ -73,10 +73,10 @@ class Client:
         payload: Mapping[str, Any],
         read: Callable[[httpx.Response], dict[str, Any]],
     ) -> dict[str, Any]:
-        """What `read` makes of the answer.
+        """Post a message; returns what `read` makes of the answer.
 
         Raises:
-            UnsentError: all tries have failed, or another one would be of no use.
+            UnsentError: all tries have failed, or another one can't help.
         """
         wait, left = FIRST_WAIT, self._retries
         while True:
@@ -86,7 +86,7 @@ class Client:
                 seconds = wait if error.after is None else error.after
                 if not error.again or left == 0 or seconds > LONGEST_WAIT:
                     raise
-            # More than asked for, each a little different: other processes wait, too.
+            # Longer than asked for, by a random part: else all processes would try at once.
             sleep(seconds * random.uniform(1.0, 1.25))
             wait, left = wait * 2, left - 1
 
@@ -103,10 +103,10 @@ class Client:
                 "POST", url, headers=self._headers, json=payload, extensions=timeout
             )
             request.url = SecretURL(url)
-            with httpx.Client(verify=self._tls) as client:  # which heeds the environment's proxies
+            with httpx.Client(verify=self._tls) as client:  # uses the environment's proxies
                 response = client.send(request)
         except Exception as error:
-            # The error itself may quote what was sent: only its type is told.
+            # The error itself may quote what was sent: only its type is shown.
             again = isinstance(error, httpx.TransportError)
             raise UnsentError(f"{type(error).__name__}", again=again) from None
         return read(_checked(response))
@@ -122,12 +122,12 @@ def _checked(response: httpx.Response) -> httpx.Response:
 
 
 def acknowledged(_: httpx.Response) -> dict[str, Any]:
-    """The answer of a webhook, which says nothing."""
+    """Reads the answer of a webhook, which has nothing to read."""
     return {}
 
 
 def answer(response: httpx.Response) -> dict[str, Any]:
-    """The answer of a method of Slack's Web API."""
+    """Reads the answer of a method of Slack's Web API."""
     try:
         members: Any = response.json()
     except ValueError:
@@ -148,7 +148,7 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def _code(text: object, before: str = "") -> str:
-    """Slack's error codes; nothing else, since a proxy's page may quote the URL."""
+    """The text if it is an error code of Slack's; a proxy's page may quote the secret URL."""
     if isinstance(text, str) and re.fullmatch(r"[a-z_]{1,64}", text.strip()):
         return before + text.strip()
     return ""

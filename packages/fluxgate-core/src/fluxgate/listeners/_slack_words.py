@@ -1,23 +1,37 @@
-"""What Slack is told, in Slack's markup."""
+"""Texts of Slack messages, in Slack's markup."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from fluxgate._naming import printable
 from fluxgate.signals import Signal
 from fluxgate.state import State
 
 MOST: Final = 1500
 """Characters of an explanation that are shown; Slack cuts messages much later."""
 
+MOST_LISTED: Final = 10
+"""Circuits of a message about several whose reasons are shown; of the others, the names."""
+MOST_OF_ONE: Final = 120
+"""Characters of a name or a reason, where there are several."""
+
 _MEANS: Final = {
-    State.OPEN: "is open: calls are refused",
-    State.FORCED_OPEN: "is forced open: calls are refused until it is reset",
-    State.HALF_OPEN: "is half-open: a few calls probe whether it is back",
-    State.CLOSED: "is closed: calls pass again",
-    State.METRICS_ONLY: "is metrics-only: calls pass, whatever happens",
-    State.DISABLED: "is disabled: calls pass, and nothing is counted",
+    State.OPEN: ("open: calls are refused",) * 2,
+    State.FORCED_OPEN: (
+        "forced open: calls are refused until it is reset",
+        "forced open: calls are refused until they are reset",
+    ),
+    State.HALF_OPEN: (
+        "half-open: a few calls probe whether it is back",
+        "half-open: a few calls probe whether they are back",
+    ),
+    State.CLOSED: ("closed: calls pass again",) * 2,
+    State.METRICS_ONLY: ("metrics-only: calls pass, whatever happens",) * 2,
+    State.DISABLED: ("disabled: calls pass, and nothing is counted",) * 2,
 }
+"""What a state means, for one circuit and for several."""
 _SIGNS: Final = {
     State.OPEN: ":red_circle:",
     State.FORCED_OPEN: ":red_circle:",
@@ -29,7 +43,7 @@ _SIGNS: Final = {
 
 
 def message(
-    signal: Signal,
+    signals: Sequence[Signal],
     *,
     source: str,
     lasted: float | None = None,
@@ -37,22 +51,25 @@ def message(
     again: bool = False,
     notes: tuple[str, ...] = (),
 ) -> str:
-    """The text about a transition.
+    """The text about a transition, or about several of one new state.
 
     Args:
-        signal: the transition.
-        source: the service and host that it happened in.
-        lasted: seconds since the outage began.
+        signals: the transitions, one or more, each of another circuit.
+        source: the service and host of the circuits.
+        lasted: seconds since the outage, or the first of several, began.
         probes_in: seconds until an open circuit probes.
         again: whether the circuit had recovered a short while ago.
         notes: sentences to add.
     """
-    what = _MEANS[signal.new_state]
-    lines = [f"{_SIGNS[signal.new_state]} {code(signal.circuit_name)} {what}{' (again)' * again}"]
-    lines.append(f">{code(signal.reason.details)}")
+    one, state = len(signals) == 1, signals[0].new_state
+    means = _MEANS[state][0 if one else 1]
+    verb = f"{'is' if one else 'are'} {means}{' (again)' * again}"
+    lines = [f"{_SIGNS[state]} {_who(signals)} {verb}", _why(signals)]
     facts = [escaped(source)]
     if lasted is not None:
-        facts.append(f"{duration(lasted)} after it first opened")
+        facts.append(
+            f"{duration(lasted)} after {'it first' if one else 'the first of them'} opened"
+        )
     if probes_in is not None:
         facts.append(f"probes in {duration(probes_in)}")
     lines.append(" · ".join(facts))
@@ -60,11 +77,28 @@ def message(
     return "\n".join(lines)
 
 
-def resolved(opening: Signal, *, source: str, lasted: float) -> str:
-    """The text that takes the place of the first message once the outage is over."""
-    why = f">{code(opening.reason.details)}"
-    head = f":large_green_circle: resolved: {code(opening.circuit_name)} was open"
-    return f"{head} for {duration(lasted)}\n{why}\n{escaped(source)}"
+def resolved(openings: Sequence[Signal], *, source: str, lasted: float) -> str:
+    """The text that replaces a thread's first message once all its outages are over."""
+    verb = "was open for" if len(openings) == 1 else "were open for up to"
+    head = f":large_green_circle: resolved: {_who(openings)} {verb} {duration(lasted)}"
+    return f"{head}\n{_why(openings)}\n{escaped(source)}"
+
+
+def _who(signals: Sequence[Signal]) -> str:
+    return code(signals[0].circuit_name) if len(signals) == 1 else f"{len(signals)} circuits"
+
+
+def _why(signals: Sequence[Signal]) -> str:
+    """The reason; of several circuits, a line for each, and the names of those beyond a bound."""
+    if len(signals) == 1:
+        return f">{code(signals[0].reason.details)}"
+    lines = [
+        f">{code(signal.circuit_name, MOST_OF_ONE)} {code(str(signal.reason), MOST_OF_ONE)}"
+        for signal in signals[:MOST_LISTED]
+    ]
+    if others := [signal.circuit_name for signal in signals[MOST_LISTED:]]:
+        lines.append(f">and {len(others)} more: {code(', '.join(others))}")
+    return "\n".join(lines)
 
 
 def escaped(text: str) -> str:
@@ -72,14 +106,14 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def code(text: str) -> str:
-    """The text in one line, shown as it is; cut where it is very long."""
-    line = " ".join(text.replace("`", "'").split())
-    return f"`{escaped(line if len(line) <= MOST else f'{line[:MOST]}…')}`"
+def code(text: str, most: int = MOST) -> str:
+    """The text in one line, shown as code; cut after `most` characters."""
+    line = printable(" ".join(text.replace("`", "'").split()), None)
+    return f"`{escaped(line if len(line) <= most else f'{line[:most]}…')}`"
 
 
 def duration(seconds: float) -> str:
-    """Seconds, as people say them."""
+    """Seconds in words, such as "2 h 5 min"."""
     whole = max(round(seconds), 0)
     if whole < 60:
         return f"{whole} s"

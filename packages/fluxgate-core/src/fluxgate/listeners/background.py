@@ -59,9 +59,14 @@ class Background:
             close if callable(close) else None,
             count("maxsize", maxsize, least=1),
             seconds("exit_timeout", exit_timeout),
+            self._together(),
         )
         # Not at exit: that waits for what is queued, which this would not.
         weakref.finalize(self, self._queue.dismiss).atexit = False
+
+    def _together(self) -> Callable[[list[Signal]], object] | None:
+        """What takes all signals that wait at once; None, as here: one after the other."""
+        return None
 
     def __call__(self, signal: Signal) -> None:
         """Queue a signal; never waits."""

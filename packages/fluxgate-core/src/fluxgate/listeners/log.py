@@ -46,9 +46,9 @@ class LogListener:
     `circuit 'payments': closed -> open: FailureRate(0.5): 0.62 over 100 calls in CountWindow(100)`
 
     A state in which calls are refused, or pass unprotected, is a `WARNING`: open, forced open,
-    disabled. All else is `INFO`. Nothing is an `ERROR`: an open circuit is the answer to errors that
-    have been reported where they were raised, and trackers such as Sentry make an event of every
-    error that is logged.
+    disabled. All else is `INFO`. Nothing is an `ERROR`: an open circuit is the answer to errors
+    that have been reported where they were raised, and trackers such as Sentry make an event of
+    every error that is logged.
 
     Of a tripper on trial (metrics-only, or shadow), whose verdict may change with each call, at
     most six verdicts a minute are logged; the last one says that more will be kept back, and the

@@ -57,10 +57,10 @@ class OpenTelemetryListener:
     """Adds events to the current span: what a circuit did to the call that the span is about.
 
     A transition, and a verdict that is not carried out, becomes the event
-    `fluxgate.circuit.transition` (or `.would_open`, `.would_close`) of the span in whose call it was
-    caused, a refusal the event `fluxgate.call.rejected`. It makes no spans and no exceptions; where
-    no span records, it does nothing. Don't wrap it in `Background`, whose thread has no current
-    span.
+    `fluxgate.circuit.transition` (or `.would_open`, `.would_close`) of the span in whose call it
+    was caused, a refusal the event `fluxgate.call.rejected`. It makes no spans and no exceptions;
+    where no span records, it does nothing. Don't wrap it in `Background`, whose thread has no
+    current span.
 
     An SDK keeps the last 128 events of a span. So that refusals and verdicts in a long span (a
     batch, a consumer, a WebSocket) don't push the transitions out, it shows the first 16 of each;

@@ -1,17 +1,19 @@
-"""`SlackListener`: outages, told in Slack. Needs httpx: `pip install "fluxgate-core[slack]"`."""
+"""`SlackListener`: outages in Slack. Needs httpx: `pip install "fluxgate-core[slack]"`."""
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast
 
 from fluxgate.breaker import circuits
 from fluxgate.listeners._options import count, seconds, text, url_of
 from fluxgate.listeners.background import Background
+from fluxgate.signals import Signal
 from fluxgate.state import State
 
 if TYPE_CHECKING:
-    from fluxgate.listeners._slack_outages import Sender
+    from fluxgate.listeners._slack_outages import Outages, Sender
 
 __all__ = ["SlackListener"]
 
@@ -19,17 +21,20 @@ API: Final = "https://slack.com/api/"
 
 
 class SlackListener(Background):
-    """Tells a Slack channel when a circuit opens, and how that goes on.
+    """Posts to a Slack channel when a circuit opens, and how the outage goes on.
 
     With a bot's `token` and a `channel`, an outage is one thread: its first message says what
     opened and why; probing and re-opening are replies; the recovery is a reply that the channel
     sees, too, and the first message is changed to "resolved". A `webhook_url` can post and
     nothing more: it gets a message when an outage begins, and one when it is over.
 
+    Circuits that open together share a message and its thread: Slack takes about one message a
+    second, and what waits while one is on its way is posted as one.
+
     It is a `Background`: a breaker's calls never wait for it, and `flush()`, `close()` and
     `dropped` are the same. It can be handed to any number of breakers. Timeouts, 5xx answers and
-    rate limits are tried again; what can't be told is logged once until a message gets through,
-    and never raised. The token and the webhook are in no log.
+    rate limits are tried again; a message that can't be sent is logged once until one gets
+    through, and never raised. The token and the webhook are in no log.
 
     Example:
         slack = SlackListener(token=os.environ["SLACK_TOKEN"], channel="#incidents")
@@ -94,6 +99,9 @@ class SlackListener(Background):
             probes_in=_probes_in,
         )
         super().__init__(outages, maxsize=maxsize, exit_timeout=exit_timeout)
+
+    def _together(self) -> Callable[[list[Signal]], object]:
+        return cast("Outages", self._listener).together
 
 
 def _probes_in(name: str) -> float | None:
