@@ -18,7 +18,7 @@ from fluxgate import (
 )
 from fluxgate.registry import Registry, UnknownCircuitError
 from fluxgate_fastapi import Breaker, BreakerRoute, guard, install
-from fluxgate_fastapi._registry import Installed
+from fluxgate_fastapi._registry import AppState
 
 Payments = Annotated[AsyncCircuitBreaker, Depends(Breaker("payments"))]
 
@@ -665,11 +665,11 @@ def test_what_the_start_has_checked_is_not_checked_again(monkeypatch: pytest.Mon
     router.add_api_route("/", fine, dependencies=[Depends(Breaker("stock"))])
     app.include_router(router, prefix="/stock")
 
-    def again(_: Installed, scope: Any) -> None:
+    def again(_: AppState, scope: Any) -> None:
         pytest.fail(f"{scope['path']} was checked again")
 
     with TestClient(app) as client:
-        monkeypatch.setattr(Installed, "first_use", again)
+        monkeypatch.setattr(AppState, "first_use", again)
         assert client.get("/charge").json() == "charged"
         assert client.get("/stock/").json() == "charged"
 

@@ -4,11 +4,13 @@ from collections.abc import Coroutine
 from typing import Any, assert_type
 
 from django.http import HttpRequest, HttpResponse
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse
 
 import fluxgate_django
 import fluxgate_fastapi
 import fluxgate_httpx
-from fluxgate import AsyncCircuitBreaker, CircuitBreaker
+from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker
 from fluxgate_django import breakers, circuit
 
 assert_type(fluxgate_django.__version__, str)
@@ -33,3 +35,12 @@ async def search_async(request: HttpRequest) -> HttpResponse:
 
 assert_type(search(HttpRequest(), "flux"), HttpResponse)
 answer: Coroutine[Any, Any, HttpResponse] = search_async(HttpRequest())
+
+# -- FastAPI
+
+
+def page(request: Request, refusal: CallNotPermittedError) -> HTMLResponse | None:
+    return HTMLResponse(refusal.name) if request.method == "GET" else None
+
+
+fluxgate_fastapi.install(FastAPI(), hook=page)

@@ -1,16 +1,19 @@
-"""Mistakes that can be seen before the first call."""
+"""Start-up checks of an application's routes: settings, names, sync and async."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Protocol, cast
 
 from fluxgate import ConfigError, FluxgateError, WrongFrontError
-from fluxgate.integration import raise_all
+from fluxgate.integration import did_you_mean, nearest, raise_all
 from fluxgate.registry import Registry, UnknownCircuitError
-from fluxgate_fastapi._declaration import Declared
+from fluxgate_fastapi._declaration import Declaration
+
+CRITICAL = "__fluxgate_critical__"
+"""The attribute of a health page's endpoint: the names it calls critical, and their registry."""
 
 
 class _Dependant(Protocol):
@@ -21,8 +24,8 @@ class _Dependant(Protocol):
     dependencies: list[_Dependant]
 
 
-def mismatches(route: Any) -> list[FluxgateError]:
-    """What is wrong with a sync endpoint that gets an async breaker, which it can't await.
+def front_mismatches(route: Any) -> list[FluxgateError]:
+    """Errors for a sync endpoint that is handed an async breaker, which it can't await.
 
     A sync dependency may well hand one on.
     """
@@ -37,62 +40,84 @@ def mismatches(route: Any) -> list[FluxgateError]:
         )
         for sub in endpoint.dependencies
         # Without a parameter's name it is not handed in: nobody could call it.
-        if sub.name is not None and isinstance(sub.call, Declared) and sub.call.gives_async
+        if sub.name is not None and isinstance(sub.call, Declaration) and sub.call.gives_async
     ]
 
 
-def declared_in(route: Any) -> Iterator[Declared]:
-    """The circuits that a route names, its dependencies' included."""
+def declared_in(route: Any) -> Iterator[Declaration]:
+    """The declarations of a route, those of its dependencies included."""
     own = getattr(route, "declared", None)  # BreakerRoute
     if own is None:
         own = getattr(getattr(route, "original_route", None), "declared", None)
-    if isinstance(own, Declared):
+    if isinstance(own, Declaration):
         yield own
     for dependant in _tree(route):
-        if isinstance(dependant.call, Declared):
+        if isinstance(dependant.call, Declaration):
             yield dependant.call
 
 
-def check_routes(routes: Iterable[Any], registry: Registry) -> list[Declared]:
-    """Everything that the routes say about circuits, checked and declared.
+def check_routes(routes: Collection[Any], registry: Registry) -> list[Declaration]:
+    """Check the declarations of the routes, and hand them to the registry.
 
     Args:
         routes: routes, or the contexts that `iter_route_contexts` gives.
         registry: where the circuits will be.
 
     Returns:
-        What was found.
+        The declarations.
 
     Raises:
         FluxgateError: the mistakes, each with its route. One mistake keeps its own type.
     """
     problems: list[FluxgateError] = []
-    found: list[tuple[str, Declared]] = []
+    found: list[tuple[str, Declaration]] = []
     for route in routes:
-        problems += mismatches(route)
+        problems += front_mismatches(route)
         found += [(where(route), each) for each in declared_in(route)]
-    sound: list[tuple[str, Declared]] = []
+    sound: list[tuple[str, Declaration]] = []
     for place, each in found:
         try:
             each.declare(registry)
             sound.append((place, each))
         except ConfigError as error:
             problems.append(_placed(error, place))
-    told: set[str] = set()
+    reported: set[str] = set()
     for place, each in sound:
         # Only when all have been declared: the order of the routes then means nothing.
         try:
             registry[each.name]
         except ConfigError as error:
-            if each.name not in told:
+            if each.name not in reported:
                 problems.append(_placed(error, place))
-            told.add(each.name)
+            reported.add(each.name)
+    for route in routes:
+        problems += unknown_critical(route, registry, {each.name for _, each in found})
     raise_all(problems, "mistakes")
     return [each for _, each in found]
 
 
+def unknown_critical(route: Any, registry: Registry, declared: set[str]) -> list[ConfigError]:
+    """Errors for the names that a health page calls critical, and that are no circuit's.
+
+    A name that is like none of those that there are may be a circuit that is made later, such as
+    that of a host; a strict registry makes none.
+    """
+    endpoint = getattr(getattr(route, "original_route", route), "endpoint", None)
+    names, own = getattr(endpoint, CRITICAL, ((), None))
+    source: Registry = registry if own is None else own
+    known = {*source.config.breakers, *source, *(declared if source is registry else ())}
+    problems: list[ConfigError] = []
+    for name in sorted(names):
+        if source.knows(name) or name in known:
+            continue
+        if source.strict or nearest(name, known, cutoff=0.8) is not None:
+            told = f"health(critical={{{name!r}}}): no circuit is called {name!r}"
+            problems.append(ConfigError(f"{where(route)}: {told}{did_you_mean(name, known)}"))
+    return problems
+
+
 def where(route: Any) -> str:
-    """A route as one would call it: `GET /orders/{id}`."""
+    """The name of a route in messages: `GET /orders/{id}`."""
     methods = "/".join(sorted(getattr(route, "methods", None) or ())) or "WebSocket"
     return f"{methods} {getattr(route, 'path', None) or '?'}"
 

@@ -1,4 +1,4 @@
-"""What names a circuit in code: its name, and the settings that it is to have."""
+"""A declaration: a circuit's name in code, with the settings that it is to have."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class BreakerSettings(TypedDict, total=False):
     dice: Callable[[], float]
 
 
-class Declared:
-    """A circuit's name and settings, as a frozen value; equal by kind, name and `more`.
+class Declaration:
+    """A circuit's name and settings, as a frozen value; equal by class, name and `more`.
 
     The settings take no part in being equal, so that `dependency_overrides[Breaker("payments")]`
     needs the name alone.
@@ -49,7 +49,7 @@ class Declared:
     Args:
         name: the circuit's name.
         settings: the breaker's parameters; read at the app's start, or at the first use.
-        more: what else a kind compares in its `_same`.
+        more: the other values that a subclass compares in its `_same`.
 
     Raises:
         TypeError: the name is no string, or a breaker has no such parameter.
@@ -61,7 +61,7 @@ class Declared:
     name: str
     """The circuit's name."""
     settings: BreakerSettings
-    """What it is to be made with; empty if that is said elsewhere."""
+    """The breaker's parameters; empty if they stand elsewhere."""
     _declared_in: ref[Registry] | None
     _hash: int
 
@@ -84,7 +84,7 @@ class Declared:
 
     @property
     def gives_async(self) -> bool:
-        """Whether it gives whoever depends on it an async breaker."""
+        """Whether it provides an `AsyncCircuitBreaker`."""
         return False
 
     def declare(self, registry: Registry) -> None:
@@ -101,8 +101,8 @@ class Declared:
         """Whether `registry` was the last to be handed the settings."""
         return self._declared_in is not None and self._declared_in() is registry
 
-    def _same(self, other: Declared) -> bool:
-        """What makes two of a kind equal."""
+    def _same(self, other: Declaration) -> bool:
+        """Equality of two declarations of one class, settings aside."""
         return self.name == other.name
 
     def __eq__(self, other: object) -> bool:
@@ -121,10 +121,10 @@ class Declared:
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{self!r} is frozen")
 
-    def __copy__(self) -> Declared:
+    def __copy__(self) -> Declaration:
         return self
 
-    def __deepcopy__(self, memo: object) -> Declared:
+    def __deepcopy__(self, memo: object) -> Declaration:
         return self
 
     def __repr__(self) -> str:
@@ -133,7 +133,7 @@ class Declared:
 
 
 def _within_depends() -> bool:
-    """Whether it is two `Depends(...)` that are being compared, for what they hold.
+    """Whether two `Depends(...)` are being compared, by the values they hold.
 
     `typing` keeps one of two equal `Annotated[...]`, whole modules and applications apart. If
     equal names made equal declarations, `Annotated[..., Depends(Breaker("a", retry=...))]` would

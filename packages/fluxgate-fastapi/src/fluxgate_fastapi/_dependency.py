@@ -7,11 +7,11 @@ from typing import Unpack
 from fastapi.requests import HTTPConnection
 
 from fluxgate import AsyncCircuitBreaker, CircuitBreaker
-from fluxgate_fastapi._declaration import BreakerSettings, Declared
-from fluxgate_fastapi._registry import installed_in
+from fluxgate_fastapi._declaration import BreakerSettings, Declaration
+from fluxgate_fastapi._registry import state_of
 
 
-class Breaker(Declared):
+class Breaker(Declaration):
     """A dependency that gives the breaker of that name, from the application's registry.
 
         Payments = Annotated[AsyncCircuitBreaker, Depends(Breaker("payments"))]
@@ -54,10 +54,10 @@ class Breaker(Declared):
             WrongFrontError: the function that asks is not async, and this breaker is.
         """
         scope = connection.scope
-        installed = installed_in(scope.get("app"))
-        registry = installed.registry
-        if id(scope.get("route")) not in installed.checked:
-            installed.first_use(scope)
+        state = state_of(scope.get("app"))
+        registry = state.registry
+        if id(scope.get("route")) not in state.checked:
+            state.first_use(scope)
         if self.settings and not self.is_declared(registry):
             self.declare(registry)
         return registry[self.name] if self.sync else registry.asynchronous[self.name]
@@ -67,7 +67,7 @@ class Breaker(Declared):
         """Whether it gives an `AsyncCircuitBreaker`."""
         return not self.sync
 
-    def _same(self, other: Declared) -> bool:
+    def _same(self, other: Declaration) -> bool:
         return isinstance(other, Breaker) and self.name == other.name and self.sync is other.sync
 
     def __repr__(self) -> str:

@@ -9,12 +9,12 @@ from fastapi import Depends
 from fastapi.requests import HTTPConnection
 
 from fluxgate.integration import FAILING_STATUSES, checked_statuses
-from fluxgate_fastapi._declaration import BreakerSettings, Declared
+from fluxgate_fastapi._declaration import BreakerSettings, Declaration
 from fluxgate_fastapi._outcome import settle_raised
-from fluxgate_fastapi._registry import installed_in
+from fluxgate_fastapi._registry import state_of
 
 
-class Guard(Declared):
+class Guard(Declaration):
     """The dependency that `guard` makes: one attempt per request, settled by how it ends.
 
     Equal by name and statuses: FastAPI runs one of several equal dependencies.
@@ -37,7 +37,7 @@ class Guard(Declared):
             CallNotPermittedError: the circuit is open.
             ConfigError: as of `Breaker`.
         """
-        registry = installed_in(connection.scope.get("app")).registry
+        registry = state_of(connection.scope.get("app")).registry
         if self.settings and not self.is_declared(registry):
             self.declare(registry)
         attempt = registry[self.name].attempt()
@@ -48,7 +48,7 @@ class Guard(Declared):
             raise
         attempt.succeed()
 
-    def _same(self, other: Declared) -> bool:
+    def _same(self, other: Declaration) -> bool:
         return (
             isinstance(other, Guard) and self.name == other.name and self.statuses == other.statuses
         )

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from fastapi.requests import HTTPConnection
+from fastapi.requests import HTTPConnection, Request
 from fastapi.websockets import WebSocket
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Send
@@ -19,9 +19,11 @@ from fluxgate.integration import log_others
 from fluxgate.problem import MEDIA_TYPE, TYPE, Problem, refusal_in
 
 Hook: TypeAlias = Callable[
-    [HTTPConnection, CallNotPermittedError], Response | Awaitable[Response | None] | None
+    [Request, CallNotPermittedError], Response | Awaitable[Response | None] | None
 ]
-"""Called with the request (or WebSocket) and the refusal, sync or async.
+"""Called with the request and the refusal, sync or async.
+
+A WebSocket that is refused before it has been accepted is a request, too: that of its handshake.
 
 The `Response` that it returns is sent; on None, the usual one. A sync hook must not wait for
 anything: it is called on the event loop.
@@ -36,16 +38,17 @@ class CircuitOpenHandler:
     """The exception handler that `install` adds; also for Starlette without FastAPI.
 
         handler = CircuitOpenHandler()
-        app = Starlette(exception_handlers={
-            CallNotPermittedError: handler, ExceptionGroup: handler,
-        })
+        app = Starlette(exception_handlers={CallNotPermittedError: handler})
+
+    Exception groups are better left to `CircuitBreakerMiddleware` or `install`: Starlette makes a
+    RuntimeError of what a handler is registered for and can't answer any more.
 
     A request gets a 503 with `Retry-After` in whole seconds, absent where nobody knows. A
     WebSocket that has not been accepted gets the same as denial response (or is closed, where the
     server can't send one); an accepted one is closed with 1013.
 
-    Of exception groups it handles those that hold a refusal; the errors beside it are logged,
-    since the response doesn't show them. Other groups are raised again.
+    Registered for exception groups, it handles those that hold a refusal; the errors beside it
+    are logged, since the response doesn't show them. Other groups are raised again.
 
     Args:
         problem_json: whether the body is RFC 9457 problem+json, or else `{"detail": ...}` as of
@@ -85,15 +88,17 @@ class CircuitOpenHandler:
     ) -> Response:
         """The response to a refusal."""
         if self.hook is not None:
-            answer = self.hook(connection, refusal)
+            answer = self.hook(_request(connection), refusal)
             if inspect.isawaitable(answer):
                 answer = await answer
             if answer is not None:
                 return answer
         problem = self._problem(refusal)
+        # A Retry-After is true for one moment: no cache may keep it.
+        headers = {**problem.headers, "Cache-Control": "no-store"}
         if self.problem_json:
-            return Response(problem.json(), problem.status, problem.headers, MEDIA_TYPE)
-        return JSONResponse({"detail": problem.detail}, problem.status, problem.headers)
+            return Response(problem.json(), problem.status, headers, MEDIA_TYPE)
+        return JSONResponse({"detail": problem.detail}, problem.status, headers)
 
     async def deny(
         self, connection: HTTPConnection, refusal: CallNotPermittedError, send: Send
@@ -124,6 +129,17 @@ class CircuitOpenHandler:
 def encodable(text: str) -> str:
     r"""The text as UTF-8 can carry it: a name may hold lone surrogates, shown as `\udc80` then."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def _request(connection: HTTPConnection) -> Request:
+    """The HTTP request; for a WebSocket that of its handshake, a GET without a body."""
+    if isinstance(connection, Request):
+        return connection
+    scope = dict(connection.scope)
+    if scope["type"] == "websocket":
+        scheme = "https" if scope.get("scheme") == "wss" else "http"
+        scope.update(type="http", method="GET", scheme=scheme)
+    return Request(scope)
 
 
 async def _nothing() -> Message:

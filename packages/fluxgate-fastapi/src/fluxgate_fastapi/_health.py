@@ -1,4 +1,4 @@
-"""`app.include_router(health())`: the circuits as JSON, for those who run the service."""
+"""Health page: the state of all circuits as JSON, for those who run the service."""
 
 # FastAPI reads the annotations of the endpoint as they stand here, so they are no strings.
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from fluxgate import Info, State
 from fluxgate.registry import Registry
+from fluxgate_fastapi._checks import CRITICAL
 from fluxgate_fastapi._handler import encodable
 from fluxgate_fastapi._registry import registry_of
 
@@ -18,7 +19,7 @@ _IMPAIRED = (*_REFUSING, State.HALF_OPEN)
 
 
 class CircuitHealth(BaseModel):
-    """One circuit."""
+    """The state of one circuit."""
 
     state: State
     retry_after: float | None = Field(description="Seconds until it probes, if it is open.")
@@ -29,7 +30,7 @@ class CircuitHealth(BaseModel):
 
 
 class Health(BaseModel):
-    """All circuits, and what they mean for the service."""
+    """The state of all circuits, and the status of the service that follows from it."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
     circuits: dict[str, CircuitHealth]
@@ -42,7 +43,7 @@ def health(
     path: str = "/health/circuits",
     **options: Any,
 ) -> APIRouter:
-    """A router with a page that tells how the circuits are.
+    """A router with one page, the state of all circuits.
 
         app.include_router(health(critical={"database"}))
 
@@ -59,7 +60,8 @@ def health(
         options: what `APIRouter` takes: `dependencies=`, `tags=`, `include_in_schema=` ...
 
     Raises:
-        TypeError: `critical` is a string.
+        TypeError: `critical` is a string. When the application starts, a name there that the
+            settings nearly have, or that a strict registry doesn't know, is a `ConfigError`.
     """
     if isinstance(critical, str):
         raise TypeError(f"critical is a set of names: {{{critical!r}}}")
@@ -87,6 +89,7 @@ def health(
             circuits={encodable(name): _circuit(info) for name, info in infos.items()},
         )
 
+    vars(circuits)[CRITICAL] = vital, registry
     return router
 
 

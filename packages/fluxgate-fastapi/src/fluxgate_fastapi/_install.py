@@ -1,24 +1,28 @@
-"""`install(app)`: one call that makes refusals answers, and settings the application's."""
+"""`install(app)`: refusals become 503 responses, and the application gets its circuits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from fluxgate import CallNotPermittedError, ConfigError
 from fluxgate.integration import ConfigSource, as_config
 from fluxgate.problem import TYPE
 from fluxgate.registry import Registry
 from fluxgate_fastapi._handler import CircuitOpenHandler, Hook
-from fluxgate_fastapi._lifespan import attend
-from fluxgate_fastapi._registry import ATTRIBUTE, Installed
+from fluxgate_fastapi._lifespan import with_checks
+from fluxgate_fastapi._middleware import CircuitBreakerMiddleware
+from fluxgate_fastapi._registry import ATTRIBUTE, AppState
 
 
 @dataclass(frozen=True)
-class _Terms:
-    """What `install` was called with; equal terms make a second call harmless."""
+class _Arguments:
+    """The arguments of `install`; a second call with equal ones does nothing."""
 
     registry: Registry | None
     config: Any
@@ -39,9 +43,12 @@ def install(
 ) -> Registry:
     """Answer refusals with a 503, give the application its circuits, and check it at its start.
 
-    Call it before the application starts, also for each mounted sub-application: their
-    exceptions, and their lifespans, are their own. (To share circuits, pass the same registry.)
-    Calling it again with equal arguments does nothing.
+    Refusals are answered wherever they are raised: in endpoints, in middleware, in mounted
+    applications. Answers to what middleware raises pass through `CORSMiddleware`.
+
+    Call it before the application starts. A mounted application that is to have circuits, or
+    answers, of its own is installed itself. (To share circuits, pass the same registry.) Calling
+    it again with equal arguments does nothing.
 
     Args:
         app: a `FastAPI` or `Starlette` application.
@@ -69,14 +76,14 @@ def install(
             "CircuitBreakerMiddleware wraps any ASGI application"
         )
     handler = CircuitOpenHandler(problem_json, show_name, hook, type)
-    terms = _Terms(registry, config, strict, handler)
-    installed: Installed | None = getattr(app, ATTRIBUTE, None)
-    if installed is not None and installed.terms is not None:
-        if installed.terms == terms:
-            return installed.registry
+    arguments = _Arguments(registry, config, strict, handler)
+    state: AppState | None = getattr(app, ATTRIBUTE, None)
+    if state is not None and state.arguments is not None:
+        if state.arguments == arguments:
+            return state.registry
         raise ConfigError(
             f"install() was called for this application before, with other arguments: "
-            f"{installed.terms}, and now {terms}; call it once"
+            f"{state.arguments}, and now {arguments}; call it once"
         )
     if registry is not None and (config is not None or strict):
         other = "config=" if config is not None else "strict=True"
@@ -90,10 +97,42 @@ def install(
         )
     if registry is None:
         registry = Registry(None if config is None else as_config(config), strict=strict)
-    installed = Installed(registry, terms)
+    state = AppState(registry, arguments)
     app.exception_handlers[CallNotPermittedError] = handler
-    # A group may hold a refusal. Who has a handler for groups keeps it.
-    app.exception_handlers.setdefault(ExceptionGroup, handler)
-    app.router.lifespan_context = attend(app, installed)
-    setattr(app, ATTRIBUTE, installed)
+    _answer_everywhere(app, handler)
+    app.router.lifespan_context = with_checks(app, state)
+    setattr(app, ATTRIBUTE, state)
     return registry
+
+
+def _answer_everywhere(app: Starlette, handler: CircuitOpenHandler) -> None:
+    """Answer the refusals that exception handlers don't see.
+
+    Around the router: exception groups that hold one (a handler for `ExceptionGroup` would get all
+    other groups, too, and Starlette makes a RuntimeError of those that it handles too late), and
+    mounted applications without an `install` of their own. Around the application's middleware:
+    what that raises. Which middleware there is, is known when the stack is built.
+    """
+    router = app.router
+    router.middleware_stack = CircuitBreakerMiddleware.with_handler(
+        router.middleware_stack, handler
+    )
+    build = app.build_middleware_stack
+
+    def build_middleware_stack() -> ASGIApp:
+        own = Middleware(CircuitBreakerMiddleware.with_handler, handler)
+        added = app.user_middleware
+        if not added:
+            return build()
+        # Inside CORS, or else a browser would not let its page read the answer.
+        outer = [at for at, each in enumerate(added, 1) if cast(object, each.cls) is CORSMiddleware]
+        place = max(outer, default=0)
+        if place == len(added):
+            return build()  # nothing is left that it could answer for
+        app.user_middleware = [*added[:place], own, *added[place:]]
+        try:
+            return build()
+        finally:
+            app.user_middleware = added
+
+    app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]

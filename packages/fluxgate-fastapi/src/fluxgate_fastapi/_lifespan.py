@@ -1,4 +1,4 @@
-"""What happens when an application starts and stops."""
+"""Lifespan of an application: checks at its start, listeners closed at its end."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from starlette.concurrency import run_in_threadpool
 from fluxgate.integration import raise_all
 from fluxgate.registry import Registry
 from fluxgate_fastapi._checks import check_routes
-from fluxgate_fastapi._declaration import BreakerSettings, Declared
-from fluxgate_fastapi._registry import ATTRIBUTE, Installed
+from fluxgate_fastapi._declaration import BreakerSettings, Declaration
+from fluxgate_fastapi._registry import ATTRIBUTE, AppState
 
 
 @dataclass(slots=True)
 class _Shared:
-    """What the running applications of a registry share: the last to stop closes the listeners."""
+    """The running applications of one registry; the last to stop closes the listeners."""
 
     applications: int = 0
-    declared: dict[int, Declared] = field(default_factory=dict[int, Declared])
+    declared: dict[int, Declaration] = field(default_factory=dict[int, Declaration])
     """By id, since equal ones may have other settings; also of those that have stopped."""
 
 
@@ -37,7 +37,7 @@ _lock = threading.Lock()
 """For `_running`: servers may run in several threads."""
 
 
-def attend(app: Starlette, installed: Installed) -> Any:
+def with_checks(app: Starlette, state: AppState) -> Any:
     """The application's lifespan with a check at its start, and listeners closed at its end."""
     inner = app.router.lifespan_context
 
@@ -45,15 +45,15 @@ def attend(app: Starlette, installed: Installed) -> Any:
     async def lifespan(served: Any) -> AsyncGenerator[Any]:
         context = cast("AbstractAsyncContextManager[Any]", inner(served))
         # After the user's own start, which may still add settings and routes.
-        async with context as state, AsyncExitStack() as stack:
-            for registry, declared in check(app, installed):
+        async with context as yielded, AsyncExitStack() as stack:
+            for registry, declared in check(app, state):
                 await stack.enter_async_context(_listening(registry, declared))
-            yield state
+            yield yielded
 
     return lifespan
 
 
-def check(app: Starlette, installed: Installed) -> list[tuple[Registry, list[Declared]]]:
+def check(app: Starlette, state: AppState) -> list[tuple[Registry, list[Declaration]]]:
     """Check the settings and the routes, those of mounted applications included.
 
     Returns:
@@ -62,27 +62,27 @@ def check(app: Starlette, installed: Installed) -> list[tuple[Registry, list[Dec
     Raises:
         FluxgateError: the mistakes, each with its path or route.
     """
-    raise_all(installed.registry.config.problems())
+    raise_all(state.registry.config.problems())
     # FastAPI that has this keeps included routers as they are, and app.routes doesn't show theirs.
     contexts: Any = getattr(routing, "iter_route_contexts", None)
     routes: list[Any] = list(app.routes if contexts is None else contexts(app.routes))
-    found = [(installed.registry, check_routes(routes, installed.registry))]
+    found = [(state.registry, check_routes(routes, state.registry))]
     # Requests name a route of an included router by the original. Those not here (added later, or
     # in a router that can't be looked into) are checked at their first use.
     originals = [getattr(route, "original_route", route) for route in routes]
-    installed.checked = {id(route): route for route in originals}
+    state.checked = {id(route): route for route in originals}
     for route in routes:
         mounted = getattr(route, "app", None)
         if isinstance(mounted, Starlette):
             # Nobody runs its lifespan.
-            own: Installed | None = getattr(mounted, ATTRIBUTE, None)
-            if own is not None and own.terms is not None:
+            own: AppState | None = getattr(mounted, ATTRIBUTE, None)
+            if own is not None and own.arguments is not None:
                 found += check(mounted, own)
     return found
 
 
 @asynccontextmanager
-async def _listening(registry: Registry, declared: list[Declared]) -> AsyncGenerator[None]:
+async def _listening(registry: Registry, declared: list[Declaration]) -> AsyncGenerator[None]:
     with _lock:
         shared = _running.setdefault(registry, _Shared())
         shared.applications += 1
@@ -111,14 +111,14 @@ async def _close(close: Any) -> None:
         logging.getLogger("fluxgate").exception("a listener could not be closed")
 
 
-def _closers(registry: Registry, declared: Iterable[Declared]) -> Iterator[Any]:
+def _closers(registry: Registry, declared: Iterable[Declaration]) -> Iterator[Any]:
     """The `aclose` or `close` of every listener, each once: of circuits, settings and routes.
 
-    A route whose circuit has not been used yet has told the registry nothing.
+    The registry doesn't know the settings of a route whose circuit has not been used yet.
     """
     routes = (listener for each in declared for listener in _listeners(each.settings))
-    told = {id(listener): listener for listener in (*registry.listeners(), *routes)}
-    for listener in told.values():
+    each_once = {id(listener): listener for listener in (*registry.listeners(), *routes)}
+    for listener in each_once.values():
         close = getattr(listener, "aclose", None) or getattr(listener, "close", None)
         if callable(close):
             yield close

@@ -1,8 +1,9 @@
-"""The same answers for any ASGI application, and for what exception handlers don't see."""
+"""Middleware that answers refusals: for any ASGI application, and around other middleware."""
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from typing import Final, Self
 
 from fastapi.requests import Request
 from fastapi.websockets import WebSocket
@@ -12,8 +13,8 @@ from fluxgate.integration import log_others
 from fluxgate.problem import TYPE, refusal_in
 from fluxgate_fastapi._handler import CircuitOpenHandler, Hook
 
-_ANSWERS: Final = ("http.response.start", "websocket.http.response.start", "websocket.close")
-"""Messages after which the client has its answer."""
+_ANSWERS: Final = ("websocket.http.response.start", "websocket.close")
+"""Messages after which the client of a WebSocket has its answer."""
 
 
 class CircuitBreakerMiddleware:
@@ -22,8 +23,14 @@ class CircuitBreakerMiddleware:
         app.add_middleware(CircuitBreakerMiddleware)          # Starlette, FastAPI
         app = CircuitBreakerMiddleware(app, problem_json=False)   # any ASGI application
 
-    Exception handlers, those of `install` among them, don't see what other middleware raises.
-    Once a response has begun, a refusal is raised on: nothing else can be said to the client.
+    Exception handlers don't see what other middleware raises. An application of Starlette's that
+    it wraps, mounted ones included, answers a refusal that it doesn't know with a 500: this takes
+    its place. Once another response has begun, a refusal is raised on: nothing else can be said
+    to the client.
+
+    It answers for what is added before it: `add_middleware` puts each around those before. So it
+    comes before `CORSMiddleware`, which then adds its headers to the 503. `install` does that by
+    itself.
 
     Args:
         app: the application.
@@ -45,31 +52,66 @@ class CircuitBreakerMiddleware:
         self.app = app
         self._handler = CircuitOpenHandler(problem_json, show_name, hook, type)
 
+    @classmethod
+    def with_handler(cls, app: ASGIApp, handler: CircuitOpenHandler) -> Self:
+        """The middleware around `app`, with a handler that there is."""
+        made = cls(app)
+        made._handler = handler
+        return made
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
         accepted = answered = False
+        instead: BaseException | None = None
+        """The refusal that was answered in place of a 500."""
 
         async def watched(message: Message) -> None:
-            nonlocal accepted, answered
-            accepted = accepted or message["type"] == "websocket.accept"
-            answered = answered or message["type"] in _ANSWERS
-            await send(message)
+            nonlocal accepted, answered, instead
+            kind = message["type"]
+            if kind == "http.response.start":
+                if message["status"] == 500 and not answered:
+                    # Starlette's ServerErrorMiddleware sends it while it handles the exception.
+                    error = sys.exception()
+                    if error is not None and refusal_in(error) is not None:
+                        instead = error
+                        await self._answer(scope, receive, send, error)
+                answered = True
+            elif kind == "websocket.accept":
+                accepted = True
+            elif kind in _ANSWERS:
+                answered = True
+            if instead is None:
+                await send(message)
 
         try:
             await self.app(scope, receive, watched)
         except Exception as error:
-            refusal = refusal_in(error)
-            if refusal is None or answered:
+            if error is instead:
+                return
+            if answered or refusal_in(error) is None:
                 raise
-            handler = self._handler
-            log_others(error)
-            if scope["type"] == "http":
-                response = await handler.response(Request(scope, receive), refusal)
-                await response(scope, receive, send)
-            elif accepted:
-                await handler.close(refusal, send)
-            else:
-                await handler.deny(WebSocket(scope, receive, send), refusal, send)
+            await self._answer(scope, receive, send, error, accepted=accepted)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        error: BaseException,
+        *,
+        accepted: bool = False,
+    ) -> None:
+        refusal = refusal_in(error)
+        assert refusal is not None
+        handler = self._handler
+        log_others(error)
+        if scope["type"] == "http":
+            response = await handler.response(Request(scope, receive), refusal)
+            await response(scope, receive, send)
+        elif accepted:
+            await handler.close(refusal, send)
+        else:
+            await handler.deny(WebSocket(scope, receive, send), refusal, send)

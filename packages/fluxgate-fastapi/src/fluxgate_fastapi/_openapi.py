@@ -1,4 +1,4 @@
-"""What the OpenAPI document says about refusals."""
+"""OpenAPI entries that document the 503 of a refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an endpoint's end says about it: by status, or by exception."""
+"""Outcome of an endpoint: success or failure, by status or by exception."""
 
 from __future__ import annotations
 

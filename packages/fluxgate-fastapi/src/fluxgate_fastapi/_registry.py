@@ -1,4 +1,4 @@
-"""Which registry serves an application, and what is known about its routes."""
+"""Fluxgate's state on an application: its registry, and which routes have been checked."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from fastapi.requests import HTTPConnection
 
 from fluxgate.integration import raise_all
 from fluxgate.registry import Registry
-from fluxgate_fastapi._checks import mismatches
+from fluxgate_fastapi._checks import front_mismatches
 
-ATTRIBUTE = "_fluxgate_installed"
-"""Of an application: its `Installed`. To look into `app.state` would cost ten times as much."""
+ATTRIBUTE = "_fluxgate"
+"""The application's attribute that holds its `AppState`: `app.state` costs ten times as much."""
 
 _defaults: dict[str, Registry] = {}
 
@@ -25,47 +25,47 @@ def default_registry() -> Registry:
     return _defaults.setdefault("default", Registry()) if made is None else made
 
 
-class Installed:
-    """What an application has of us.
+class AppState:
+    """Fluxgate's state on the application.
 
     Attributes:
         registry: the application's circuits.
-        terms: what `install` was called with; None where nobody called it.
+        arguments: the arguments of `install`; None where nobody called it.
         checked: the routes that have been checked, at the lifespan's start or their first use;
             by id, since they have no hash, and held, so that an id stays its own.
     """
 
-    __slots__ = ("checked", "registry", "terms")
+    __slots__ = ("arguments", "checked", "registry")
 
-    def __init__(self, registry: Registry, terms: object = None) -> None:
+    def __init__(self, registry: Registry, arguments: object = None) -> None:
         self.registry = registry
-        self.terms = terms
+        self.arguments = arguments
         self.checked: dict[int, Any] = {}
 
     def first_use(self, scope: Mapping[str, Any]) -> None:
-        """Check the route that is being served.
+        """Check the route that is being served, once.
 
         Raises:
             WrongFrontError: a sync function there gets an async breaker.
         """
         route = scope.get("route")
         if route is not None:
-            raise_all(mismatches(route), "mistakes")
+            raise_all(front_mismatches(route), "mistakes")
             self.checked[id(route)] = route
 
     def __repr__(self) -> str:
-        return f"<Fluxgate, installed with {self.registry!r}>"
+        return f"<Fluxgate state with {self.registry!r}>"
 
 
-def installed_in(app: Any) -> Installed:
-    """What serves `app`: what was installed, or else the process-wide registry."""
+def state_of(app: Any) -> AppState:
+    """The state of `app`; without `install`, one with the process-wide registry."""
     try:
-        return app._fluxgate_installed  # type: ignore[no-any-return]
+        return app._fluxgate  # type: ignore[no-any-return]
     except AttributeError:
-        installed = Installed(default_registry())
+        state = AppState(default_registry())
     with suppress(AttributeError):  # no application, or one of another kind: made anew each time
-        setattr(app, ATTRIBUTE, installed)
-    return installed
+        setattr(app, ATTRIBUTE, state)
+    return state
 
 
 def registry_of(where: Any) -> Registry:
@@ -75,4 +75,4 @@ def registry_of(where: Any) -> Registry:
         where: a `FastAPI` or `Starlette` application, a `Request`, or a `WebSocket`.
     """
     app = where.scope.get("app") if isinstance(where, HTTPConnection) else where
-    return installed_in(app).registry
+    return state_of(app).registry

@@ -1,4 +1,4 @@
-"""`APIRouter(route_class=BreakerRoute)`: each endpoint behind a circuit, judged by status."""
+"""`APIRouter(route_class=BreakerRoute)`: each endpoint behind a circuit, by response status."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from fluxgate.integration import FAILING_STATUSES, checked_statuses
-from fluxgate_fastapi._declaration import BreakerSettings, Declared
+from fluxgate_fastapi._declaration import BreakerSettings, Declaration
 from fluxgate_fastapi._outcome import settle_raised
-from fluxgate_fastapi._registry import installed_in
+from fluxgate_fastapi._registry import state_of
 
 
 class BreakerRoute(APIRoute):
@@ -34,7 +34,7 @@ class BreakerRoute(APIRoute):
     statuses: ClassVar[frozenset[int]] = FAILING_STATUSES
     settings: ClassVar[BreakerSettings] = {}
 
-    declared: Declared
+    declared: Declaration
     """The circuit's name and settings."""
 
     @classmethod
@@ -55,7 +55,7 @@ class BreakerRoute(APIRoute):
         Raises:
             TypeError, ValueError: as of `Breaker`; or `statuses` are no HTTP statuses.
         """
-        Declared(name if name is not None else cls.__name__, settings)  # complain here
+        Declaration(name if name is not None else cls.__name__, settings)  # complain here
         own = {"circuit": name, "statuses": checked_statuses(statuses), "settings": settings}
         return type(cls.__name__, (cls,), {"__module__": cls.__module__, **own})
 
@@ -63,12 +63,12 @@ class BreakerRoute(APIRoute):
         """FastAPI's handler, behind the circuit."""
         handle = super().get_route_handler()
         statuses = self.statuses
-        declared = self.declared = Declared(
+        declared = self.declared = Declaration(
             self.circuit if self.circuit is not None else _name(self.endpoint), self.settings
         )
 
         async def protected(request: Request) -> Response:
-            registry = installed_in(request.scope.get("app")).registry
+            registry = state_of(request.scope.get("app")).registry
             if declared.settings and not declared.is_declared(registry):
                 declared.declare(registry)
             attempt = registry[declared.name].attempt()
