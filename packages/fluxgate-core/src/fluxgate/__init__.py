@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from fluxgate.attempt import Attempt
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker, circuits
 from fluxgate.errors import CallNotPermittedError, ConfigError, FluxgateError, WrongFrontError
-from fluxgate.metric import Info, Metrics, Snapshot, Totals
+from fluxgate.metric import FleetView, Info, Metrics, Snapshot, Totals
 from fluxgate.policy import Policy
-from fluxgate.signals import Listener, Reason, Signal, SignalKind
+from fluxgate.signals import Listener, Origin, Reason, Signal, SignalKind
 from fluxgate.state import State
 
 __all__ = [
@@ -16,10 +16,12 @@ __all__ = [
     "CallNotPermittedError",
     "CircuitBreaker",
     "ConfigError",
+    "FleetView",
     "FluxgateError",
     "Info",
     "Listener",
     "Metrics",
+    "Origin",
     "Policy",
     "Reason",
     "Signal",

@@ -58,6 +58,8 @@ class Entry:
         circuit, ref = self.circuit, self.ref
         if circuit.policy is not ref.policy:
             return False
+        if circuit.fleet is not None and circuit.fleet.owns():
+            return False  # a fresh one would let calls through until it has heard of the fleet
         if circuit.state is State.OPEN or circuit.state is State.HALF_OPEN:
             return _is_abandoned(circuit.info(), ref.policy)
         return circuit.state is ref.state

@@ -7,7 +7,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from functools import partial, update_wrapper
 from types import BuiltinFunctionType
-from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar, Unpack, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from fluxgate._callables import (
     Kind,
@@ -21,11 +31,15 @@ from fluxgate._engine.transitions import Event
 from fluxgate._naming import safe_repr
 from fluxgate._values import MAX_SECONDS
 from fluxgate.attempt import Attempt
-from fluxgate.errors import WrongFrontError
+from fluxgate.errors import ConfigError, WrongFrontError
 from fluxgate.metric import Info
 from fluxgate.policy import DEFAULT, Policy, Settings
 from fluxgate.signals import Listener
 from fluxgate.state import State
+
+if TYPE_CHECKING:
+    from fluxgate.fleet import Fleet
+    from fluxgate.fleet._member import Member
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +71,13 @@ def _real_clock() -> Callable[[], float]:
     return clock
 
 
+def fleet_of(fleet: Fleet | str) -> Fleet:
+    """The fleet that an argument means."""
+    from fluxgate.fleet import _fleet  # not at import: most users have none
+
+    return _fleet.fleet_of(fleet)
+
+
 class Front(ABC):
     """A breaker, but for the calls that it protects.
 
@@ -67,6 +88,7 @@ class Front(ABC):
             `FORCED_OPEN`.
         clock: gives seconds that never go back; durations and deadlines are taken from it.
         dice: gives numbers in [0, 1), uniformly; jitter and permits are drawn from it.
+        fleet: what shares the circuit with other processes: a `fluxgate.fleet.Fleet`, or a URL.
         settings: what `Policy` takes: `window=`, `tracker=`, `result_tracker=`, `tripper=`,
             `retry=`, `permit=`, `max_half_open_calls=`, `probe_timeout=`, `shadow=`,
             `buckets=`, `error_messages=`. By default the last
@@ -94,6 +116,7 @@ class Front(ABC):
         initial_state: State | str = State.CLOSED,
         clock: Callable[[], float] = _real_clock(),  # noqa: B008 - freezegun finds names
         dice: Callable[[], float] = _roll,
+        fleet: Fleet | str | None = None,
         **settings: Unpack[Settings],
     ) -> None:
         if not isinstance(name, str):
@@ -121,6 +144,8 @@ class Front(ABC):
             dice=dice,
         )
         self._clock = clock
+        if fleet is not None:
+            fleet_of(fleet)._join(self._circuit)
 
     @classmethod
     def _over(cls: type[Self], circuit: Circuit) -> Self:
@@ -160,23 +185,43 @@ class Front(ABC):
 
     # -- controls: none of them waits for anything
 
-    def reset(self) -> None:
-        """Close the circuit and start afresh: window, streak and reopens are zeroed."""
-        self._circuit.control(Event.RESET)
+    def reset(self, *, fleet: bool = False) -> None:
+        """Close the circuit and start afresh: window, streak and reopens are zeroed.
 
-    def disable(self) -> None:
-        """Let every call pass and count nothing, until `reset()`."""
-        self._circuit.control(Event.DISABLE)
+        Args:
+            fleet: whether for the whole fleet, merged window included; as with all controls, this
+                process obeys at once, the others soon.
 
-    def metrics_only(self) -> None:
-        """Let every call pass and record it; report what would happen, until `reset()`."""
-        self._circuit.control(Event.METRICS_ONLY)
+        Raises:
+            ConfigError: `fleet=True`, and the circuit is in no fleet.
+        """
+        self._control(Event.RESET, fleet)
 
-    def force_open(self) -> None:
-        """Refuse every call until `reset()`."""
-        self._circuit.control(Event.FORCE_OPEN)
+    def disable(self, *, fleet: bool = False) -> None:
+        """Let every call pass and count nothing, until `reset()`.
 
-    def open_for(self, seconds: float) -> None:
+        Args:
+            fleet: whether for the whole fleet.
+        """
+        self._control(Event.DISABLE, fleet)
+
+    def metrics_only(self, *, fleet: bool = False) -> None:
+        """Let every call pass and record it; report what would happen, until `reset()`.
+
+        Args:
+            fleet: whether for the whole fleet.
+        """
+        self._control(Event.METRICS_ONLY, fleet)
+
+    def force_open(self, *, fleet: bool = False) -> None:
+        """Refuse every call until `reset()`.
+
+        Args:
+            fleet: whether for the whole fleet.
+        """
+        self._control(Event.FORCE_OPEN, fleet)
+
+    def open_for(self, seconds: float, *, fleet: bool = False) -> None:
         """Open for a stated time, as when a server said how long to stay away.
 
         It never shortens an opening, and a state that was set by hand (metrics-only, disabled,
@@ -184,10 +229,12 @@ class Front(ABC):
 
         Args:
             seconds: above 0, at most 1e9 (some 31 years).
+            fleet: whether for the whole fleet.
 
         Raises:
             TypeError: `seconds` is no number.
             ValueError: it is out of range.
+            ConfigError: `fleet=True`, and the circuit is in no fleet.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise TypeError(f"open_for({safe_repr(seconds)}): seconds must be a number")
@@ -195,7 +242,25 @@ class Front(ABC):
             raise ValueError(
                 f"open_for({safe_repr(seconds)}): seconds must be above 0 and at most 1e9"
             )
-        self._circuit.open_for(seconds)
+        if fleet:
+            self._member().open_for(seconds)
+        else:
+            self._circuit.open_for(seconds)
+
+    def _control(self, event: Event, fleet: bool) -> None:
+        if fleet:
+            self._member().control(event)
+        else:
+            self._circuit.control(event)
+
+    def _member(self) -> Member:
+        member = self._circuit.fleet
+        if member is None:
+            raise ConfigError(
+                f"fleet=True: the circuit {self.name!r} is in no fleet; give it one when it is "
+                'made: fleet="redis://host:6379/0"'
+            )
+        return member
 
     def listen(self, listener: Listener) -> None:
         """Add a listener, which hears of what happens from now on.

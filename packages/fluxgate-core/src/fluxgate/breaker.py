@@ -54,6 +54,7 @@ class CircuitBreaker(Front):
             `FORCED_OPEN`.
         clock: gives seconds that never go back; durations and deadlines are taken from it.
         dice: gives numbers in [0, 1), uniformly; jitter and permits are drawn from it.
+        fleet: what shares the circuit with other processes: a `fluxgate.fleet.Fleet`, or a URL.
 
     Raises:
         TypeError: an argument is of the wrong kind.

@@ -8,7 +8,7 @@ from fluxgate._values import Record
 from fluxgate.signals import Reason
 from fluxgate.state import State
 
-__all__ = ["Info", "Metrics", "Snapshot", "Totals"]
+__all__ = ["FleetView", "Info", "Metrics", "Snapshot", "Totals"]
 
 
 class Metrics:
@@ -107,6 +107,24 @@ class Totals(Record):
         return self.successes + self.failures + self.ignored + self.cancelled + self.stale
 
 
+class FleetView(Record):
+    """A circuit as its fleet has it, as of the last answer of the store.
+
+    Attributes:
+        state: the fleet's state; this process's own is in `Info.state`.
+        epoch: the number of the fleet's last transition; 0 before the first.
+        retry_after: seconds until the fleet may probe; None where nobody knows.
+        attached: whether the store answered when it was last asked.
+        metrics: the calls of all processes inside the merged window.
+    """
+
+    state: State
+    epoch: int
+    retry_after: float | None
+    attached: bool
+    metrics: Snapshot
+
+
 class Info(Record):
     """A circuit at one moment.
 
@@ -124,6 +142,7 @@ class Info(Record):
         would_open: in `State.METRICS_ONLY`, why the circuit would open now; None if it would not.
         shadow: while calls are recorded, why the shadow tripper would open the circuit now; None
             if it would not, or there is none.
+        fleet: the circuit as the whole fleet has it; None where it is in none.
     """
 
     name: str
@@ -138,3 +157,4 @@ class Info(Record):
     last_trip: Reason | None
     would_open: Reason | None
     shadow: Reason | None
+    fleet: FleetView | None = None

@@ -14,18 +14,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fluxgate import _log
 from fluxgate._circuit_cache import CircuitCache, Entry
 from fluxgate._config import Config
 from fluxgate._engine.circuit import Circuit
+from fluxgate._front import fleet_of
 from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import SettingError, did_you_mean, raise_all
 from fluxgate._settings.resolve import Called, Factory, listeners_in, resolve
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
 from fluxgate.errors import ConfigError
 from fluxgate.signals import Listener
+
+if TYPE_CHECKING:
+    from fluxgate.fleet import Fleet
 
 __all__ = ["AsyncCircuits", "Registry", "UnknownCircuitError"]
 
@@ -97,12 +101,22 @@ class Registry(_Circuits[CircuitBreaker]):
         ConfigError: arguments that contradict each other, or defaults that can't be used.
     """
 
-    __slots__ = ("__weakref__", "_declared", "_factory", "asynchronous", "config", "strict")
+    __slots__ = (
+        "__weakref__",
+        "_declared",
+        "_factory",
+        "asynchronous",
+        "config",
+        "fleet",
+        "strict",
+    )
 
     asynchronous: AsyncCircuits
     """The same circuits, each as an `AsyncCircuitBreaker`."""
     config: Config
     """The settings."""
+    fleet: Fleet | None
+    """What shares its circuits with other processes, if anything does."""
     strict: bool
     """Whether unknown names are errors."""
 
@@ -113,6 +127,7 @@ class Registry(_Circuits[CircuitBreaker]):
         factory: Factory | None = None,
         strict: bool = False,
         max_circuits: int = 1024,
+        fleet: Fleet | str | None = None,
         **defaults: Any,
     ) -> None:
         _check_bound(max_circuits)
@@ -130,6 +145,7 @@ class Registry(_Circuits[CircuitBreaker]):
         config = settings if isinstance(settings, Config) else Config(settings)
         self.config = config.under(defaults) if defaults else config
         self.strict = strict
+        self.fleet = None if fleet is None else fleet_of(fleet)
         self._factory = None if factory is None else Called(factory, "factory")
         self._declared: dict[str, dict[str, Any]] = {}
         self.asynchronous = AsyncCircuits(self)
@@ -228,6 +244,12 @@ class Registry(_Circuits[CircuitBreaker]):
         return CircuitBreaker._over(circuit) if entry is None else entry.sync
 
     def _make(self, key: str) -> Circuit:
+        circuit = self._made(key)
+        if self.fleet is not None:
+            self.fleet._join(circuit)
+        return circuit
+
+    def _made(self, key: str) -> Circuit:
         if not isinstance(key, str):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a circuit's name is a string, not {key!r}")
         declared = self._declared.get(key)

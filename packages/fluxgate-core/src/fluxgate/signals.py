@@ -9,7 +9,7 @@ from typing import TypeAlias
 from fluxgate._values import Record
 from fluxgate.state import State
 
-__all__ = ["Listener", "Reason", "Signal", "SignalKind"]
+__all__ = ["Listener", "Origin", "Reason", "Signal", "SignalKind"]
 
 
 class Reason(Record):
@@ -68,6 +68,17 @@ class SignalKind(StrEnum):
     """The shadow tripper would have it closed, after `WOULD_OPEN` or probes; it is unchanged."""
 
 
+class Origin(StrEnum):
+    """Where a transition was decided."""
+
+    LOCAL = "local"
+    """In this process, about this process's own calls."""
+    FLEET = "fleet"
+    """In this process, for the whole fleet, which it moved."""
+    PEER = "peer"
+    """In another process of the fleet, which this one follows."""
+
+
 class Signal(Record):
     """One event of one circuit, handed to its listeners.
 
@@ -81,6 +92,8 @@ class Signal(Record):
         reason: why.
         kind: a transition, or what would have been done.
         shadow: whether it is the shadow tripper that would have done it.
+        origin: where the transition was decided; anything but `LOCAL` only in a fleet. Of all
+            processes, one has `FLEET` for a transition of the fleet, the others `PEER`.
     """
 
     circuit_name: str
@@ -91,6 +104,7 @@ class Signal(Record):
     reason: Reason
     kind: SignalKind = SignalKind.TRANSITION
     shadow: bool = False
+    origin: Origin = Origin.LOCAL
 
 
 Listener: TypeAlias = Callable[[Signal], object]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from math import inf
 from types import CodeType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fluxgate import _log
 from fluxgate._engine import living
@@ -30,8 +30,13 @@ from fluxgate._naming import safe_str
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
-from fluxgate.signals import Listener, Reason, Signal
+from fluxgate.signals import Listener, Origin, Reason, Signal
 from fluxgate.state import State
+
+if TYPE_CHECKING:
+    from fluxgate.fleet._member import Member
+
+T = TypeVar("T")
 
 DISABLED = State.DISABLED
 
@@ -52,6 +57,7 @@ class Circuit:
         name: the circuit's name.
         clock: gives seconds, for durations and deadlines.
         lane: the way through for healthy calls; None while the circuit does not record.
+        fleet: its part in a fleet, if it has one.
     """
 
     __slots__ = (
@@ -64,6 +70,7 @@ class Circuit:
         "_machine",
         "_rejections",
         "clock",
+        "fleet",
         "lane",
         "name",
     )
@@ -88,6 +95,7 @@ class Circuit:
         self._busy = False
         self._info: Info | None = None
         self.lane = self._machine.lane
+        self.fleet: Member | None = None
         living.add(self)
 
     # -- admission
@@ -216,13 +224,13 @@ class Circuit:
 
     # -- controls and reading
 
-    def control(self, event: Event) -> None:
+    def control(self, event: Event, origin: Origin = Origin.LOCAL) -> None:
         """Set the state by hand."""
-        self._perform(self._machine.control, event, self.clock())
+        self._perform(self._machine.control, event, self.clock(), origin)
 
-    def open_for(self, seconds: float) -> None:
+    def open_for(self, seconds: float, origin: Origin = Origin.LOCAL) -> None:
         """Open for a stated time."""
-        self._perform(self._machine.open_for, seconds, self.clock())
+        self._perform(self._machine.open_for, seconds, self.clock(), origin)
 
     def listen(self, listener: Listener) -> None:
         """Tell one more."""
@@ -282,6 +290,32 @@ class Circuit:
             last_trip=machine.last_trip,
             would_open=machine.verdicts.would_open(phase),
             shadow=machine.verdicts.shadow(phase),
+            fleet=None if self.fleet is None else self.fleet.shown(),
+        )
+
+    # -- for the fleet, whose threads are inside no circuit
+
+    def step(self, step: Callable[[Machine, float], T]) -> T:
+        """Do that to the machine at the clock's time; then tell what came of it."""
+        result: T = self._locked(self._step, (step,))
+        self._afterwards()
+        return result
+
+    def _step(self, step: Callable[[Machine, float], T]) -> T:
+        return step(self._machine, self.clock())
+
+    def looks_idle(self, phase: Phase, settled: int) -> bool:
+        """Whether nothing has happened since it was in that phase, and so many had settled.
+
+        Read without the lock; what is missed now is seen the next time.
+        """
+        machine = self._machine
+        totals = machine.totals
+        return (
+            not self.lane
+            and machine.phase is phase
+            and totals.successes + totals.failures == settled
+            and (phase.leases is None or not (phase.leases.wanted or phase.leases.ended))
         )
 
     # -- the lock
@@ -353,9 +387,9 @@ class Circuit:
         if machine.outbox:
             wall = time.time()
             for notice in machine.outbox:
-                old, new, generation, reason, kind, shadow = notice
+                old, new, generation, reason, kind, shadow, origin = notice
                 self._dispatch.post(
-                    Signal(self.name, old, new, wall, generation, reason, kind, shadow)
+                    Signal(self.name, old, new, wall, generation, reason, kind, shadow, origin)
                 )
             machine.outbox.clear()
 
@@ -419,6 +453,8 @@ _new_refusal = CallNotPermittedError.__new__
 
 def _left(phase: Phase, now: float) -> float | None:
     """Seconds until a call may be tried again; None where nobody knows."""
+    if phase.leases is not None and now >= phase.retry_at:
+        return None  # it is up to the fleet
     return max(phase.retry_at - now, 0.0) if -inf < phase.retry_at < inf else None
 
 

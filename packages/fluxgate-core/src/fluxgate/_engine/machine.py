@@ -16,7 +16,10 @@ The rules:
    counts nothing. FORCED_OPEN refuses. They are set by hand and left by hand.
 7. A shadow tripper is asked where the live one is. Its verdicts are reported as they change, and
    never carried out.
-8. Each move begins a new phase with a new generation. What was admitted in an older one is
+8. A phase that has leases is the fleet's: its probes are those that the fleet has granted, their
+   outcomes are noted for the fleet, and nothing is decided here. `follow` begins such a phase,
+   `release` gives it back, and a control ends it.
+9. Each move begins a new phase with a new generation. What was admitted in an older one is
    counted as stale and moves nothing.
 
 This module has no lock, no clock, no dice, no I/O and no logging: `now` is an argument, the dice
@@ -30,12 +33,13 @@ from collections.abc import Callable
 
 from fluxgate._engine.counters import Counters
 from fluxgate._engine.lane import Lane
+from fluxgate._engine.leases import Leases
 from fluxgate._engine.phase import RECORDING, Admission, Cause, Notice, Phase
 from fluxgate._engine.transitions import CONTROLS, TRANSITIONS, Event, Outcome
 from fluxgate._engine.verdicts import Verdicts
 from fluxgate._tally import Thresholds
 from fluxgate.policy import Policy
-from fluxgate.signals import Reason
+from fluxgate.signals import Origin, Reason
 from fluxgate.state import State
 from fluxgate.trippers import Tripper
 
@@ -57,6 +61,7 @@ class Machine:
 
     __slots__ = (
         "_next_probe",
+        "advised",
         "lane",
         "last_trip",
         "outbox",
@@ -73,6 +78,7 @@ class Machine:
         self.verdicts = Verdicts(dice, self.outbox)
         self.reopens = 0
         self.last_trip: Reason | None = None
+        self.advised: Reason | None = None  # peers see an outage: one failure is enough to open
         self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
         self.totals = Counters(policy.buckets)
@@ -86,6 +92,8 @@ class Machine:
     def acquire(self, now: float) -> Admission | None:
         """Admit a call, or refuse it with None."""
         phase = self.phase
+        if phase.leases is not None:
+            return self._acquire_leased(phase, phase.leases, now)
         if phase.state is OPEN and now >= phase.retry_at:
             phase = self._move(Event.COOLED, now, Reason("cooldown over"))
         if phase.state is HALF_OPEN:
@@ -115,6 +123,9 @@ class Machine:
             if claimed is None:
                 return  # its slot was reclaimed: the call was counted then, as ignored
             outcome = claimed
+            if phase.leases is not None:
+                reached = phase.policy.thresholds_reached(elapsed)
+                phase.leases.end(probe, outcome, elapsed, reached)
         if phase.state is DISABLED:
             return  # a disabled circuit counts nothing
         if phase is not self.phase:
@@ -155,7 +166,8 @@ class Machine:
             verdicts.of_shadow(phase)
         before = tally.add(failed, reached, elapsed, nanoseconds, now)
         if phase.state is HALF_OPEN:
-            self._decide_on_probes(phase, failed, now)
+            if phase.leases is None:
+                self._decide_on_probes(phase, failed, now)
             return
         if phase.shadow is not None and (
             phase.shadow_open or failed or _may_fire(phase.shadow, phase, reached, before)
@@ -164,7 +176,10 @@ class Machine:
         if failed or _may_fire(phase.tripper, phase, reached, before):
             if cleared:  # by successes, silently: the next time is news again
                 phase.would_open = False
-            if (reason := verdicts.of_calls(phase)) is not None:
+            reason = verdicts.of_calls(phase)
+            if reason is None and failed and phase.state is CLOSED:
+                reason = self.advised
+            if reason is not None:
                 self._move(Event.TRIPPED, now, reason)
         if phase is self.phase:  # else `_move` has chosen
             self._choose_lane(phase, now)
@@ -192,7 +207,7 @@ class Machine:
 
     # -- controls
 
-    def control(self, event: Event, now: float) -> None:
+    def control(self, event: Event, now: float, origin: Origin = Origin.LOCAL) -> None:
         """Set the state by hand.
 
         Setting the state that there is changes nothing, but `RESET` always starts afresh: window,
@@ -203,9 +218,9 @@ class Machine:
             self.phase.tally.failure_streak = 0
         elif self.phase.state is CONTROLS[event]:
             return
-        self._move(event, now, Reason(f"{event}()"))
+        self._move(event, now, Reason(f"{event}()"), origin=origin)
 
-    def open_for(self, seconds: float, now: float) -> None:
+    def open_for(self, seconds: float, now: float, origin: Origin = Origin.LOCAL) -> None:
         """Open for a stated time.
 
         It never shortens an opening, and never overrides a state that was set by hand.
@@ -217,7 +232,7 @@ class Machine:
         if phase.state is OPEN:
             phase.retry_at = max(phase.retry_at, retry_at)
         else:
-            self._move(Event.OPEN_FOR, now, Reason("open_for()", seconds), retry_at)
+            self._move(Event.OPEN_FOR, now, Reason("open_for()", seconds), retry_at, origin)
 
     def update(self, policy: Policy, now: float) -> None:
         """Take other settings: at once while recording, else with the next phase."""
@@ -229,6 +244,38 @@ class Machine:
             phase.take(policy)
             phase.tally.retune(policy.thresholds)
             self._choose_lane(self.phase, now)
+
+    def follow(
+        self,
+        state: State,
+        now: float,
+        retry_at: float,
+        reopens: int,
+        reason: Reason,
+        origin: Origin,
+    ) -> Phase:
+        """Begin the phase that the fleet is in; open or half-open, it is the fleet's from now on.
+
+        Args:
+            state: the fleet's.
+            now: clock time.
+            retry_at: clock time before which every call is refused.
+            reopens: how often the fleet's probes have failed since it was last closed.
+            reason: why the fleet is in that state.
+            origin: who decided that.
+        """
+        old = self.phase
+        self.reopens = reopens
+        if state is OPEN and old.state is not OPEN:
+            self.last_trip = reason
+            self.totals.trip(reason.clause)
+        leases = Leases() if state is OPEN or state is HALF_OPEN else None
+        return self._enter(state, now, reason, retry_at, origin, leases)
+
+    def release(self, phase: Phase) -> None:
+        """Own that phase again, if it is still the current one: the fleet can't be reached."""
+        if phase is self.phase:
+            phase.leases = None
 
     def restart(self) -> None:
         """Begin anew in a forked child.
@@ -264,7 +311,12 @@ class Machine:
     # -- inside
 
     def _move(
-        self, event: Event, now: float, reason: Reason, retry_at: float | None = None
+        self,
+        event: Event,
+        now: float,
+        reason: Reason,
+        retry_at: float | None = None,
+        origin: Origin = Origin.LOCAL,
     ) -> Phase:
         old = self.phase
         state = TRANSITIONS[old.state][event]
@@ -278,20 +330,34 @@ class Machine:
             retry_at = math.inf
         elif state is CLOSED:
             self.reopens = 0
+        return self._enter(state, now, reason, -math.inf if retry_at is None else retry_at, origin)
+
+    def _enter(
+        self,
+        state: State,
+        now: float,
+        reason: Reason,
+        retry_at: float,
+        origin: Origin,
+        leases: Leases | None = None,
+    ) -> Phase:
+        old = self.phase
         phase = Phase(
             state,
             self.policy,
             now=now,
             generation=old.generation + 1,
             streak=old.tally.failure_streak,
-            retry_at=-math.inf if retry_at is None else retry_at,
+            retry_at=retry_at,
             reason=reason,
+            leases=leases,
         )
         if state is old.state:
             self.verdicts.withdraw(old, reason)
         else:
             self.totals.enter(state)
-            self.outbox.append(Notice(old.state, state, phase.generation, reason))
+            notice = Notice(old.state, state, phase.generation, reason, origin=origin)
+            self.outbox.append(notice)
         self._begin(phase, now)
         return phase
 
@@ -310,6 +376,19 @@ class Machine:
         self._next_probe += 1
         phase.probes[self._next_probe] = now + policy.probe_timeout
         return Admission(phase, self._next_probe)
+
+    def _acquire_leased(self, phase: Phase, leases: Leases, now: float) -> Admission | None:
+        """Admit a call by a lease of the fleet's, or note that it would have probed."""
+        if now < phase.retry_at:
+            return None
+        self._reclaim(phase, now)
+        if (lease := leases.take(now)) is not None:
+            phase.probes[lease.token] = lease.deadline
+            return Admission(phase, lease.token)
+        # The permit is asked for the lease, and not again for the call that it goes to.
+        if phase.state is OPEN or self.verdicts.admits(phase.policy, now - phase.began):
+            leases.wanted += 1
+        return None
 
     def _reclaim(self, phase: Phase, now: float) -> None:
         """Take back the slots of probes that nobody holds any more, or that are overdue."""

@@ -6,9 +6,10 @@ import math
 from collections import deque
 from typing import NamedTuple, TypeAlias
 
+from fluxgate._engine.leases import Leases
 from fluxgate._tally import Tally
 from fluxgate.policy import Policy
-from fluxgate.signals import Reason, SignalKind
+from fluxgate.signals import Origin, Reason, SignalKind
 from fluxgate.state import State
 from fluxgate.trippers import Tripper
 
@@ -40,6 +41,7 @@ class Phase:
         "dropped",
         "errors",
         "generation",
+        "leases",
         "minimum",
         "overdue_seen",
         "policy",
@@ -65,6 +67,7 @@ class Phase:
         streak: int = 0,
         retry_at: float = -math.inf,
         reason: Reason | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self.state = state
         self.generation = generation
@@ -77,6 +80,8 @@ class Phase:
         # Before this clock time every call is refused without a look at anything else.
         self.retry_at = retry_at
         self.reason = reason
+        # Where there are some, the fleet owns the phase: it decides, this process only probes.
+        self.leases = leases
         self.probes: dict[int, float] = {}  # token -> deadline, the earliest first
         self.dropped: list[int] = []  # tokens whose admissions are gone, unsettled
         self.errors: deque[Cause | None] | None = None  # most phases never see one
@@ -140,3 +145,4 @@ class Notice(NamedTuple):
     reason: Reason
     kind: SignalKind = SignalKind.TRANSITION
     shadow: bool = False
+    origin: Origin = Origin.LOCAL

@@ -12,11 +12,16 @@ The parts, one concept a module:
     memory     a store inside one process: for tests
     _sqlite    a store in a file: the processes of one host
     _redis     a store in Redis or Valkey: any number of hosts
+    _member    one circuit's part in it: what it hands in, follows, and decides
+    _verdict   what a policy makes of the calls of all processes
+    _flusher   the two threads of a process
+    _fleet     `Fleet`, forks, and the end of the process
     _url       which store a URL means
 """
 
 from __future__ import annotations
 
+from fluxgate.fleet._fleet import Fleet, FleetStatus
 from fluxgate.fleet.store import StoreError
 
-__all__ = ["StoreError"]
+__all__ = ["Fleet", "FleetStatus", "StoreError"]

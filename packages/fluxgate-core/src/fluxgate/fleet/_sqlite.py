@@ -39,6 +39,7 @@ from fluxgate.fleet.store import (
     Hint,
     Move,
     Report,
+    StoreBusy,
     StoreError,
     View,
     key_of,
@@ -112,6 +113,7 @@ class SqliteStore:
         self._ask = 0
         self._database: sqlite3.Connection | None = None
         self._inode = -1
+        self._written = False  # whether what went wrong since may have been done
         self._polled: sqlite3.Connection | None = None
         self._version = -1
         self._lock = threading.RLock()
@@ -128,6 +130,7 @@ class SqliteStore:
             rows.append(self._row(request, now))
         with self._opened() as database:
             database.execute(schema.INSERT_EXCHANGES, (json.dumps(rows),))
+            self._written = True
             found = self._select(database, [request.name for request in requests], now)
         return [
             self._answer(request, ask, found.get(key_of(request.name)), now)
@@ -144,6 +147,7 @@ class SqliteStore:
         )
         with self._opened() as database:
             database.execute(schema.INSERT_MOVE, row)
+            self._written = True
             found = self._select(database, [move.name], now).get(key_of(move.name))
         view = _view(move.name, found, now)
         if found is None or found[10] != f"{self.process}{self._ask}":
@@ -297,11 +301,13 @@ class SqliteStore:
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """The database, ours alone while the block runs; every error becomes a `StoreError`."""
         with self._lock:
+            self._written = False
             try:
                 yield self._connection()
             except sqlite3.OperationalError as error:
-                if not _passing(error):
-                    self._break(error)
+                if _passing(error) and not self._written:
+                    raise StoreBusy(f"sqlite: {error}") from error
+                self._break(error)
                 raise StoreError(f"sqlite: {error}") from error
             except sqlite3.Error as error:
                 self._break(error)
@@ -399,7 +405,7 @@ class SqliteStore:
                     break
                 except BlockingIOError:
                     if time.monotonic() >= deadline:
-                        raise
+                        raise StoreBusy("sqlite: another process is making the file") from None
                     time.sleep(0.005)
             yield
         finally:

@@ -82,7 +82,6 @@ class Space:
 
     Attributes:
         clock: gives milliseconds since 1970; the only clock of this store.
-        down: whether every verb raises `StoreError`.
         deaf: whether pushes are lost.
         delay: seconds that every verb takes.
     """
@@ -91,7 +90,7 @@ class Space:
 
     def __init__(self) -> None:
         self.clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000
-        self.down = False
+        self._down = False
         self.deaf = False
         self.delay = 0.0
         self.changed = threading.Condition()
@@ -102,6 +101,17 @@ class Space:
     def named(cls, name: str) -> Space:
         """The space of that name, made if need be."""
         return cls._spaces.setdefault(name, cls())
+
+    @property
+    def down(self) -> bool:
+        """Whether every verb raises `StoreError`."""
+        return self._down
+
+    @down.setter
+    def down(self, down: bool) -> None:
+        with self.changed:
+            self._down = down
+            self.changed.notify_all()
 
     def forget(self) -> None:
         """Lose all that is stored."""
@@ -162,8 +172,11 @@ class MemoryStore:
                 self._hints = deque([Hint("")])
                 space.listening.append(self._hints)
             hints = self._hints
-            space.changed.wait_for(lambda: hints or self._woken, timeout)
+            space.changed.wait_for(lambda: hints or self._woken or space.down, timeout)
             self._woken = False
+            if space.down:
+                self._unlisten()
+                raise StoreError("the memory store is down")
             came = list(hints)
             hints.clear()
         return came
@@ -175,8 +188,11 @@ class MemoryStore:
 
     def close(self) -> None:
         with self.space.changed:
-            hints, self._hints = self._hints, None
-            self.space.listening = [each for each in self.space.listening if each is not hints]
+            self._unlisten()
+
+    def _unlisten(self) -> None:
+        hints, self._hints = self._hints, None
+        self.space.listening = [each for each in self.space.listening if each is not hints]
 
     def before_fork(self) -> None:
         self.space.changed.acquire()

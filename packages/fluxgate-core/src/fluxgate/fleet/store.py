@@ -46,6 +46,7 @@ __all__ = [
     "Report",
     "Shape",
     "Store",
+    "StoreBusy",
     "StoreError",
     "View",
     "key_of",
@@ -63,7 +64,9 @@ MAX_REASON: Final = 160
 MAX_GRANTS: Final = 64
 """Leases that one exchange is granted, at most."""
 MAX_COUNT: Final = 2**31 - 1
-"""No count, and no number of milliseconds, is above this."""
+"""No count is above this."""
+MAX_DURATION: Final = 10**12
+"""Milliseconds that a state lasts, at most: as long as a breaker's own may last."""
 MAX_EPOCH: Final = 2**52
 """No epoch is above this: milliseconds since 1970 reach it in 140,000 years."""
 BURST_GAP: Final = 1_500
@@ -89,6 +92,10 @@ STATES: Final = {letter: state for state, letter in LETTERS.items()}
 
 class StoreError(FluxgateError):
     """The store can't be reached or used now; nothing that it says may name a secret."""
+
+
+class StoreBusy(StoreError):
+    """Somebody else has the store for the moment. Nothing was done; the next try may go well."""
 
 
 class Counts(NamedTuple):

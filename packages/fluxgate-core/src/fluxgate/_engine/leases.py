@@ -1,0 +1,73 @@
+"""Leases: what a phase has in place of probe slots of its own while the fleet owns it.
+
+The fleet grants leases in the background, to processes whose calls want to probe. Guarded by the
+circuit's lock; time is clock seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+from fluxgate._engine.transitions import Outcome
+from fluxgate._tally import Thresholds
+
+
+class Lease(NamedTuple):
+    """A probe that this process may make.
+
+    Attributes:
+        token: its number in the whole fleet.
+        deadline: clock time at which it goes to another, used or not.
+        wanted_until: clock time at which it is given back if no call has come for it.
+    """
+
+    token: int
+    deadline: float
+    wanted_until: float
+
+
+class Ended(NamedTuple):
+    """A lease that is over: a probe's outcome, or None where it proved nothing."""
+
+    token: int
+    failed: bool | None = None
+    elapsed: float = 0.0
+    reached: Thresholds = ()
+
+
+class Leases:
+    """The leases of one owned phase in this process.
+
+    Attributes:
+        granted: those that no call has taken yet, the oldest first.
+        wanted: how many calls would have probed since the fleet was last asked.
+        ended: what the fleet has yet to be told.
+    """
+
+    __slots__ = ("ended", "granted", "wanted")
+
+    def __init__(self) -> None:
+        self.granted: deque[Lease] = deque()
+        self.wanted = 0
+        self.ended: list[Ended] = []
+
+    def take(self, now: float) -> Lease | None:
+        """A lease for a call, if there is one."""
+        while self.granted:
+            lease = self.granted.popleft()
+            if now < lease.deadline:
+                return lease
+        return None
+
+    def end(self, token: int, outcome: Outcome, elapsed: float, reached: Thresholds) -> None:
+        """Note how a probe ended."""
+        if outcome is Outcome.SUCCESS or outcome is Outcome.FAILURE:
+            self.ended.append(Ended(token, outcome is Outcome.FAILURE, elapsed, reached))
+        else:
+            self.ended.append(Ended(token))
+
+    def give_back(self, now: float) -> None:
+        """End the leases that no call has come for in time."""
+        while self.granted and now >= self.granted[0].wanted_until:
+            self.ended.append(Ended(self.granted.popleft().token))

@@ -1,0 +1,192 @@
+"""`Fleet`: what users make, hand to breakers, and ask how it is."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from types import TracebackType
+from typing import Any, Final
+
+from fluxgate._engine.circuit import Circuit
+from fluxgate._values import Record
+from fluxgate.errors import ConfigError
+from fluxgate.fleet._flusher import Flusher
+from fluxgate.fleet._member import Member
+from fluxgate.fleet._url import open_store, redacted
+
+MAX_WITNESSES: Final = 1000
+
+
+class FleetStatus(Record):
+    """A fleet as this process sees it.
+
+    Attributes:
+        attached: whether the store answered when it was last asked.
+        circuits: how many circuits of this process are in the fleet.
+        dropped: calls that were counted here and will never be counted there: they belonged to
+            an epoch that was over, or the store went away while they were on their way.
+        last_error: what the store last failed with; None if it never has.
+    """
+
+    attached: bool
+    circuits: int
+    dropped: int
+    last_error: str | None
+
+
+class Fleet:
+    """Circuits that many processes share, through a store.
+
+        fleet = Fleet("sqlite:///run/shop/fluxgate.db")   # the processes of one host
+        fleet = Fleet("redis://redis.internal:6379/0")    # those of many
+        payments = CircuitBreaker("payments", fleet=fleet)
+
+    No call waits for the store, in any state. While it can't be reached, each process protects
+    itself as without a fleet. Two threads (daemons, `fluxgate-fleet…`) start with the first
+    breaker; no more than that many in any process.
+
+    Args:
+        url: where the circuits are kept: `sqlite:///path`, `redis://`, `rediss://`, `unix://`,
+            `redis+sentinel://`, `redis+cluster://`, or `memory://name` in tests. Or a client of
+            redis-py, whose settings are copied.
+        witnesses: how many processes must have seen failures before the fleet opens (1 is enough
+            where only one has reported calls).
+        advisory: whether peers only lower the local threshold: while the fleet is open, one
+            failure of its own opens a circuit, and nothing else does.
+
+    Raises:
+        ConfigError: the URL or another argument can't be used. A server that is down is none of
+            these: that is logged.
+    """
+
+    __slots__ = ("__weakref__", "_flusher", "_shown", "advisory", "witnesses")
+
+    def __init__(self, url: Any, *, witnesses: int = 2, advisory: bool = False) -> None:
+        if isinstance(witnesses, bool) or not isinstance(witnesses, int):
+            raise ConfigError(f"fleet: witnesses must be a whole number: {witnesses!r}")
+        if not 1 <= witnesses <= MAX_WITNESSES:
+            raise ConfigError(f"fleet: witnesses must be from 1 to {MAX_WITNESSES}: {witnesses}")
+        if not isinstance(advisory, bool):
+            raise ConfigError(f"fleet: advisory must be True or False: {advisory!r}")
+        self._shown = redacted(url)
+        self.witnesses = witnesses
+        self.advisory = advisory
+        self._flusher = Flusher(open_store(url), self._shown)
+        _fleets.add(self)
+
+    def flush(self, timeout: float = 1.0) -> bool:
+        """Wait until all that was recorded before is in the store, and every view is fresh.
+
+        For tests and the end of a job; nothing else needs it.
+
+        Args:
+            timeout: seconds to wait, at most.
+
+        Returns:
+            Whether it is so.
+        """
+        return self._flusher.flush(timeout)
+
+    def status(self) -> FleetStatus:
+        """How it is."""
+        flusher = self._flusher
+        return FleetStatus(
+            attached=flusher.attached,
+            circuits=len(flusher.members()),
+            dropped=flusher.dropped,
+            last_error=flusher.last_error,
+        )
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Flush, and leave the fleet: the circuits go on by themselves.
+
+        Args:
+            timeout: seconds to wait, at most.
+        """
+        self._flusher.close(timeout)
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Fleet {self._shown}>"
+
+    def _join(self, circuit: Circuit) -> None:
+        """Take a circuit in; one that is in a fleet already stays there."""
+        if circuit.fleet is not None:
+            return
+        flusher = self._flusher
+        circuit.fleet = Member(
+            circuit,
+            witnesses=self.witnesses,
+            advisory=self.advisory,
+            wake=flusher.wake,
+        )
+        flusher.add(circuit.fleet)
+
+
+def fleet_of(given: object) -> Fleet:
+    """The fleet that an argument means: a `Fleet`, or that of a URL (one in each process).
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if isinstance(given, Fleet):
+        return given
+    if not isinstance(given, str):
+        raise ConfigError(f"fleet must be a Fleet or a URL, not {type(given).__name__!r}")
+    with _making:
+        fleet = _by_url.get(given)
+        if fleet is None or fleet._flusher.closed:
+            fleet = _by_url[given] = Fleet(given)
+        return fleet
+
+
+_fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
+_by_url: dict[str, Fleet] = {}
+_making = threading.RLock()
+_forking: list[Flusher] = []
+
+
+def _before_fork() -> None:
+    _forking[:] = [fleet._flusher for fleet in list(_fleets)]
+    for flusher in _forking:
+        flusher.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    global _making
+    _making = threading.RLock()
+    _forking.clear()
+    for fleet in list(_fleets):
+        fleet._flusher.after_fork_in_child()
+
+
+@atexit.register
+def _at_exit() -> None:
+    for fleet in list(_fleets):
+        if not fleet._flusher.closed:
+            fleet.close()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -1,0 +1,341 @@
+"""The two threads of a fleet in a process: the flusher and the listener.
+
+The flusher comes every 100 to 250 ms, and at once when it is woken. It looks which members have
+something to hand in, hands all of it in at once, and does what the answers ask for. The listener
+waits for pushes; one is a hint that a circuit may have moved, and the flusher reads it then.
+
+No call waits for either. Where the store can't be reached, every member owns itself, and the
+flusher tries again with each tick.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final
+
+from fluxgate._engine.circuit import Circuit
+from fluxgate.fleet._member import Member
+from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreError, View
+
+TICK: Final = (0.1, 0.25)
+"""Seconds between two flushes, drawn anew each time so that processes don't keep step."""
+HEARTBEAT: Final = 5.0
+"""Seconds after which an idle process asks whether the store is still there."""
+LISTEN: Final = 5.0
+"""Seconds of one wait for pushes."""
+ROUNDS: Final = 4
+"""How often one flush goes on with what its own answers have asked for."""
+PATIENCE: Final = 1.0
+"""Seconds for which a busy store is no reason to detach."""
+
+
+class Request:
+    """A flush that somebody waits for."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.well = False
+
+
+class Flusher:
+    """The members of one fleet in this process, and the threads that serve them.
+
+    Args:
+        store: where the circuits are.
+        label: how logs name the store; it shows no secret.
+    """
+
+    def __init__(self, store: Store, label: str) -> None:
+        self.store = store
+        self._label = label
+        self._members: dict[int, Member] = {}
+        self._number = 0
+        self.attached = False
+        self.last_error: str | None = None
+        self._dropped = 0  # by members that are gone
+        self.closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._wanted = threading.Event()
+        self._requests: list[Request] = []
+        self._hints: list[Hint] = []
+        self._flushing: threading.Thread | None = None
+        self._listening: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._quiet = threading.Lock()  # held while the store is in use: a fork waits for it
+        self._warned = False
+        self._busy_since: float | None = None
+        self._asked_at = 0.0
+
+    # -- from anywhere
+
+    def add(self, member: Member) -> None:
+        """Serve one more member, from now on."""
+        with self._lock:
+            self._number += 1
+            self._members[self._number] = member
+        self.start()
+        self._wanted.set()
+
+    def start(self) -> None:
+        """Start the threads, where they don't run yet."""
+        with self._lock:
+            if self.closed or (self._flushing is not None and self._flushing.is_alive()):
+                return
+            self._stopping.clear()
+            threads = [
+                threading.Thread(target=target, name=f"fluxgate-fleet-{name}", daemon=True)
+                for name, target in (("flusher", self._flush_on), ("listener", self._listen_on))
+            ]
+            self._flushing, self._listening = threads
+        for thread in threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Have the flusher come now."""
+        self._wanted.set()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all that was recorded is in the store, and all views are fresh."""
+        if self.closed or not self._members:
+            return self.attached
+        request = Request()
+        self._requests.append(request)
+        self.start()
+        self._wanted.set()
+        return request.done.wait(timeout) and request.well
+
+    def members(self) -> list[tuple[Member, Circuit]]:
+        """The members whose circuits live."""
+        pairs: list[tuple[Member, Circuit]] = []
+        for number, member in list(self._members.items()):
+            circuit = member.circuit
+            if circuit is None:
+                self._members.pop(number, None)
+                self._dropped += member.dropped
+            else:
+                pairs.append((member, circuit))
+        return pairs
+
+    @property
+    def dropped(self) -> int:
+        """Calls that were counted here and not there."""
+        return self._dropped + sum(member.dropped for member in list(self._members.values()))
+
+    def close(self, timeout: float) -> None:
+        """Flush once more, stop the threads, give the circuits back to themselves."""
+        deadline = time.monotonic() + timeout
+        if self._flushing is not None and self.attached:
+            self.flush(timeout)
+        self.closed = True
+        self._stopping.set()
+        self._wanted.set()
+        with suppress(Exception):
+            self.store.wake()
+        for thread in (self._flushing, self._listening):
+            if thread is not None and thread is not threading.current_thread():
+                thread.join(max(deadline - time.monotonic(), 0.05))
+        for member, _ in self.members():
+            member.detach()
+        self.attached = False
+        if self._flushing is None or not self._flushing.is_alive():
+            with suppress(StoreError):
+                self.store.close()
+
+    # -- fork
+
+    def before_fork(self) -> None:
+        """Wait until the store is not in use, and let go of what must not be inherited."""
+        self._quiet.acquire(timeout=3.0)
+        self.store.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self.store.after_fork_in_parent()
+        self._quiet.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew, with threads, connections and counts of this process's own."""
+        running = self._flushing is not None and not self.closed
+        self.store.after_fork_in_child()
+        self._begin()
+        self.attached, self.last_error, self._dropped = False, None, 0
+        for member, _ in self.members():
+            member.restart()
+        if running:
+            self.start()
+
+    # -- the listener
+
+    def _listen_on(self) -> None:
+        stopping = self._stopping
+        while not stopping.is_set():
+            try:
+                hints = self.store.wait(LISTEN)
+            except StoreError:
+                self._asked_at = 0.0  # the flusher is to see for itself
+                self._wanted.set()
+                stopping.wait(random.uniform(0.2, 0.5))
+                continue
+            except Exception as error:  # never the end of it
+                self._trouble(error)
+                stopping.wait(1.0)
+                continue
+            if hints:
+                self._hints += hints
+                self._wanted.set()
+
+    # -- the flusher
+
+    def _flush_on(self) -> None:
+        stopping, wanted = self._stopping, self._wanted
+        while not stopping.is_set():
+            wanted.wait(random.uniform(*TICK))
+            if stopping.is_set():
+                break
+            wanted.clear()
+            try:
+                with self._quiet:
+                    self._tick()
+            except Exception as error:  # never the end of it
+                self._trouble(error)
+
+    def _tick(self) -> None:
+        requests, self._requests = self._requests, []
+        hints, self._hints = self._hints, []
+        members = self.members()
+        try:
+            self._take(hints, members)
+            self._flush(members, everything=bool(requests))
+            well = self.attached or not members
+        except StoreBusy as error:
+            well = False
+            self._busy(error, members)
+        except StoreError as error:
+            well = False
+            self._detach(error, members)
+        for request in requests:
+            request.well = well
+            request.done.set()
+
+    def _take(self, hints: Iterable[Hint], members: list[tuple[Member, Circuit]]) -> None:
+        """Mark whom the pushes are about."""
+        newest: dict[str, int] = {}
+        for hint in hints:
+            if not hint.key:
+                for member, _ in members:
+                    member.stale = True
+                return
+            if hint.author != self.store.process:
+                newest[hint.key] = max(hint.epoch, newest.get(hint.key, 0))
+        if newest:
+            for member, _ in members:
+                if newest.get(member.key, 0) > member.epoch:
+                    member.stale = True
+
+    def _flush(self, members: list[tuple[Member, Circuit]], *, everything: bool) -> None:
+        now = time.monotonic()
+        due = [
+            (member, circuit)
+            for member, circuit in members
+            if everything or not self.attached or member.due(circuit, now)
+        ]
+        if not due and members and now >= self._asked_at + HEARTBEAT:
+            members[0][0].stale = True  # is it there at all?
+            due = members[:1]
+        if not due:
+            return
+        self._asked_at = now
+        stale = [pair for pair in due if pair[0].stale or not self.attached]
+        moves: list[tuple[Member, Move]] = []
+        if stale:
+            views = self.store.read([member.name for member, _ in stale])
+            for (member, _), view in zip(stale, views, strict=True):
+                self._add(moves, member, member.read(view))
+        self._attach()
+        for _ in range(ROUNDS):
+            moves += [(member, move) for member, _ in due if (move := member.wanted()) is not None]
+            for member, move in moves:
+                member.moved(move, self.store.move(move))
+            moves = self._exchange(due)
+            if not moves:
+                return
+            again = {id(member) for member, _ in moves}
+            due = [pair for pair in due if id(pair[0]) in again]
+        for member, move in moves:
+            member.moved(move, self.store.move(move))
+
+    def _exchange(self, due: list[tuple[Member, Circuit]]) -> list[tuple[Member, Move]]:
+        """Hand in for all of them; the moves that the answers ask for."""
+        now = time.monotonic()
+        handed: list[tuple[Member, Exchange]] = []
+        for member, circuit in due:
+            handed.append((member, member.request(circuit, now)))
+        moves: list[tuple[Member, Move]] = []
+        try:
+            answers = self.store.exchange([request for _, request in handed])
+        except StoreError as error:
+            for member, _ in handed:
+                member.unanswered(counted=not isinstance(error, StoreBusy))
+            raise
+        for (member, _), answer in zip(handed, answers, strict=True):
+            if isinstance(answer, View):
+                self._add(moves, member, member.answered(answer))
+            else:
+                member.unanswered(counted=True)
+                self.last_error = str(answer)
+        return moves
+
+    @staticmethod
+    def _add(moves: list[tuple[Member, Move]], member: Member, move: Move | None) -> None:
+        if move is not None:
+            moves.append((member, move))
+
+    # -- attached, or not
+
+    def _attach(self) -> None:
+        self._busy_since = None
+        if self.attached:
+            return
+        self.attached = True
+        if self._warned:
+            self._warned = False
+            _log(f"fleet {self._label}: the store is back; circuits are shared again")
+
+    def _busy(self, error: StoreBusy, members: list[tuple[Member, Circuit]]) -> None:
+        """Somebody else has the store: nothing is lost yet."""
+        now = time.monotonic()
+        if self._busy_since is None:
+            self._busy_since = now
+        if now - self._busy_since >= PATIENCE:
+            self._detach(error, members)
+
+    def _detach(self, error: StoreError, members: list[tuple[Member, Circuit]]) -> None:
+        self.last_error = str(error)
+        self._busy_since = None
+        if self.attached or not self._warned:
+            self._warned = True
+            _log(
+                f"fleet {self._label}: the store can't be used ({error}); every process goes on "
+                "by itself until it can"
+            )
+        self.attached = False
+        for member, _ in members:
+            member.detach()
+
+    def _trouble(self, error: Exception) -> None:
+        """An error that nobody foresaw: logged once a detachment, and never the end."""
+        self._detach(StoreError(f"{type(error).__name__}: {error}"), self.members())
+
+
+def _log(sentence: str) -> None:
+    import logging
+
+    with suppress(Exception):  # nowhere left to tell it
+        logging.getLogger("fluxgate").warning("%s", sentence)

@@ -1,0 +1,106 @@
+"""Verdicts of the fleet: what a policy makes of the calls of all processes.
+
+The same trippers as for one process are asked, without the parts that can't be merged. The window
+must have fired, *and* enough processes must have seen bad news, *and* the others must have had the
+time to report: failing processes report first, and a bad node that fails fast would out-shout the
+healthy ones otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from fluxgate.fleet.store import MAX_REASON, View
+from fluxgate.metric import Metrics
+from fluxgate.policy import Policy
+from fluxgate.signals import Reason
+from fluxgate.trippers import NEVER, Tripper
+
+SETTLING: Final = 300
+"""Milliseconds from the first bad news to the verdict: more than one flush takes."""
+
+
+class Verdict(NamedTuple):
+    """What is to be done.
+
+    Attributes:
+        fires: open (True), close (False), or nothing (None).
+        reason: why.
+        wait: seconds after which to look again, should it have to wait; else 0.
+    """
+
+    fires: bool | None = None
+    reason: Reason | None = None
+    wait: float = 0.0
+
+
+def of_window(policy: Policy, metrics: Metrics, view: View, witnesses: int) -> Verdict:
+    """Whether to open, by the merged window of a closed circuit."""
+    tripper = _mergeable(policy.closed)
+    needed = 1 if view.reporters <= 1 else witnesses
+    if tripper is NEVER or view.witnesses < needed or not _fires(tripper, metrics):
+        return Verdict()
+    if view.burst is not None and view.burst < SETTLING:
+        return Verdict(wait=(SETTLING - view.burst) / 1000)
+    return Verdict(True, _explained(tripper, metrics, policy))
+
+
+def of_probes(policy: Policy, metrics: Metrics) -> Verdict:
+    """Whether to open again or to close, by the outcomes of a half-open circuit's probes."""
+    tripper = _mergeable(policy.half_open)
+    if not metrics.total_count:
+        return Verdict()
+    if tripper is NEVER:
+        if metrics.failure_count:
+            return Verdict(True, Reason("probe failed"))
+        return Verdict(False, Reason("probe succeeded"))
+    try:
+        if not tripper.has_evidence(metrics):
+            return Verdict()
+    except Exception:  # a tripper of the user's; alone it is logged, with each process's own calls
+        pass
+    if _fires(tripper, metrics):
+        return Verdict(True, _explained(tripper, metrics, policy))
+    return Verdict(False, Reason("probes succeeded"))
+
+
+def _mergeable(tripper: Tripper) -> Tripper:
+    """What can be judged of merged counts; without the rest it may fire on successes alone."""
+    merged = tripper.merged()
+    return NEVER if merged.fires_on_success else merged
+
+
+def _fires(tripper: Tripper, metrics: Metrics) -> bool:
+    try:
+        return bool(tripper.fires(metrics))
+    except Exception:
+        return False
+
+
+def _explained(tripper: Tripper, metrics: Metrics, policy: Policy) -> Reason:
+    try:
+        reason = tripper.explain(metrics)
+        return Reason(str(reason.clause), reason.measured, reason.calls, repr(policy.window))
+    except Exception:
+        return Reason(repr(tripper))
+
+
+def write_reason(reason: Reason) -> str:
+    """A reason as it is stored: clause, number, calls and window, but no errors."""
+    measured = "" if reason.measured is None else f"{reason.measured:.6g}"
+    calls = "" if reason.calls is None else str(reason.calls)
+    return "\t".join((reason.clause[:100], measured, calls, reason.window or ""))[:MAX_REASON]
+
+
+def read_reason(text: str) -> Reason:
+    """A reason from what is stored; whatever it is, it is shown."""
+    clause, measured, calls, window = (*text.split("\t"), "", "", "", "")[:4]
+    try:
+        return Reason(
+            clause or "fleet",
+            float(measured) if measured else None,
+            int(calls) if calls else None,
+            window or None,
+        )
+    except ValueError:
+        return Reason(clause or "fleet")
