@@ -279,6 +279,13 @@ def alerts(session: nox.Session) -> None:
     session.run(*("python", "-m", "pytest", *files), *session.posargs, env={"FLUXGATE_ALERTS": "1"})
 
 
+@nox.session(default=False)
+def foreign(session: nox.Session) -> None:
+    """Run the tests of requests, httpx, Starlette and FastAPI with our part in all they make."""
+    install(session, *packages(), *group("foreign"))
+    session.run("python", "tests/foreign/run.py", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format with ruff (`-- --fix` mends what it can)."""
