@@ -20,7 +20,7 @@ from fluxgate.permits import All as AllCalls
 from fluxgate.permits import RampUp, Random
 from fluxgate.policy import Settings
 from fluxgate.retries import Always, Backoff, Cooldown, Never
-from fluxgate.trackers import All, Custom, TypeOf
+from fluxgate.trackers import All, CausedBy, Custom, TypeOf
 from fluxgate.trippers import (
     AvgLatency,
     Closed,
@@ -57,6 +57,7 @@ trackers = st.recursive(
     st.one_of(
         st.builds(All),
         st.lists(exceptions, min_size=1, max_size=3).map(lambda kinds: TypeOf(*kinds)),
+        st.lists(exceptions, min_size=1, max_size=3).map(lambda kinds: CausedBy(*kinds)),
         st.sampled_from([bool, operator.truth, logging.Formatter.format]).map(Custom),
     ),
     lambda inner: st.one_of(

@@ -17,7 +17,7 @@ from fluxgate import CircuitBreaker, State, permits, retries, trackers, trippers
 from fluxgate.metric import Snapshot
 from fluxgate.policy import Policy
 from fluxgate.signals import Reason
-from fluxgate.trackers import Custom, TypeOf
+from fluxgate.trackers import CausedBy, Custom, TypeOf
 from fluxgate.trippers import (
     ALWAYS,
     NEVER,
@@ -63,6 +63,7 @@ EXPRESSIONS = [
     'TypeOf("ValueError")',
     'TypeOf("ConnectionError", "asyncio.queues.QueueEmpty")',
     'TypeOf("OSError") & ~TypeOf("ConnectionError")',
+    'CausedBy("OSError", "KeyError") | ~CausedBy("asyncio.queues.QueueEmpty")',
     '~(TypeOf("OSError") | TypeOf("KeyError"))',
     'Custom("inspect.isclass")',
     "Closed() & MinRequests(10) & FailureRate(0.5)",
@@ -227,6 +228,8 @@ REFUSED_VALUES: list[tuple[str, str]] = [
     ("RampUp(0.1, 1.1, 60.0)", "RampUp(0.1, 1.1, 60.0): final must be in (0, 1]"),
     ("RampUp(0.5, 0.1, 60.0)", "final must be at least initial"),
     ("RampUp(0.1, 1.0, 0)", "RampUp(0.1, 1.0, 0): duration must be 1e-9 to 1e9 seconds"),
+    ("CausedBy()", "CausedBy(): name at least one exception type, or use All()"),
+    ('CausedBy("NoSuchError")', 'CausedBy("NoSuchError"): '),
     ("TypeOf()", "TypeOf(): name at least one exception type, or use All()"),
     ('TypeOf("no.such.Error")', 'TypeOf("no.such.Error"): "no.such.Error" can\'t be imported'),
     ('TypeOf("NoSuchError")', 'TypeOf("NoSuchError")'),
@@ -386,6 +389,27 @@ def test_replacing_nothing_gives_an_equal_policy_and_a_wrong_name_lists_the_righ
 # -- trackers
 
 
+def caused(cause: Exception) -> Exception:
+    """A LookupError from that cause."""
+    error = LookupError(f"by {cause!r}")
+    error.__cause__ = cause
+    return error
+
+
+def handled(other: Exception) -> Exception:
+    """A LookupError that was raised while the other was handled."""
+    error = LookupError("beside another")
+    error.__context__ = other
+    return error
+
+
+def circular() -> Exception:
+    """A LookupError that is a cause of itself."""
+    inner = LookupError()
+    inner.__cause__ = outer = caused(inner)
+    return outer
+
+
 def is_teapot(error: Exception) -> bool:
     return "teapot" in str(error)
 
@@ -394,6 +418,16 @@ def is_teapot(error: Exception) -> bool:
     ("tracker", "error", "tracked"),
     [
         (trackers.All(), ValueError(), True),
+        (CausedBy(OSError), ConnectionError(), True),
+        (CausedBy(OSError), caused(ConnectionError()), True),
+        (CausedBy(KeyError, OSError), caused(caused(ConnectionError())), True),
+        (CausedBy(OSError), caused(ExceptionGroup("", [KeyError(), caused(OSError())])), True),
+        (CausedBy(OSError), caused(KeyError()), False),
+        (CausedBy(OSError), KeyError(), False),
+        (CausedBy(OSError), handled(OSError()), False),
+        (CausedBy(OSError), circular(), False),
+        (CausedBy("OSError") & ~CausedBy("ConnectionError"), caused(ConnectionError()), False),
+        (TypeOf(OSError), caused(OSError()), False),
         (TypeOf(OSError), OSError(), True),
         (TypeOf(OSError), ConnectionError(), True),
         (TypeOf(OSError), ValueError(), False),
@@ -416,6 +450,22 @@ def test_a_tracker_tells_failures_from_other_errors(
     tracker: trackers.Tracker, error: Exception, tracked: bool
 ) -> None:
     assert tracker.tracks(error) is tracked
+
+
+def test_a_wrapped_error_opens_a_circuit() -> None:
+    def fetch() -> None:
+        try:
+            raise ConnectionError
+        except ConnectionError as error:
+            raise RuntimeError("can't fetch") from error
+
+    tripper = FailureStreak(2)
+    seeing = CircuitBreaker("x", tracker=CausedBy(ConnectionError), tripper=tripper)
+    blind = CircuitBreaker("x", tracker=TypeOf(ConnectionError), tripper=tripper)
+    for breaker in (seeing, blind) * 2:
+        with pytest.raises(RuntimeError, match="can't fetch"):
+            breaker.call(fetch)
+    assert (seeing.state, blind.state) == (State.OPEN, State.CLOSED)
 
 
 def test_the_right_side_is_not_asked_when_the_left_decides() -> None:

@@ -15,7 +15,7 @@ from fluxgate._settings.expression import BASES, EXAMPLES, NAMES, StrategyKind
 from fluxgate._words import listed, number, percent, seconds
 from fluxgate.config import parse
 from fluxgate.retries import Always, Backoff, Cooldown, Never, Retry
-from fluxgate.trackers import All, Custom, Tracker, TypeOf
+from fluxgate.trackers import All, CausedBy, Custom, Tracker, TypeOf
 from fluxgate.trippers import (
     AvgLatency,
     Closed,
@@ -99,6 +99,11 @@ ANY, KEYS = All(), TypeOf(KeyError, "IndexError")
         (KEYS, "KeyError or IndexError"),
         (Custom(predicate), f"accepted by {__name__}.predicate"),
         (~KEYS, "not (KeyError or IndexError)"),
+        (CausedBy(OSError), "OSError, or caused by one"),
+        (
+            ~CausedBy(KeyError, OSError) & ANY,
+            "not (KeyError or OSError, or caused by these) and of any type",
+        ),
         (ANY & ~TypeOf(OSError), "of any type and not OSError"),
         (ANY & KEYS | TypeOf(OSError), "(of any type and (KeyError or IndexError)) or OSError"),
         (KEYS | TypeOf(OSError), "KeyError or IndexError or OSError"),

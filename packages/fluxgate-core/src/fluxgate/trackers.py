@@ -14,7 +14,7 @@ from fluxgate._naming import safe_repr
 from fluxgate._values import Binary, Composable, described, operand
 from fluxgate._words import listed
 
-__all__ = ["All", "Custom", "Tracker", "TypeOf"]
+__all__ = ["All", "CausedBy", "Custom", "Tracker", "TypeOf"]
 
 
 class Tracker(Composable, ABC):
@@ -66,12 +66,13 @@ class TypeOf(Tracker):
     types: tuple[type[BaseException], ...]
 
     def __init__(self, *types: type[BaseException] | str) -> None:
+        name = type(self).__name__
         if not types:
-            raise ValueError("TypeOf(): name at least one exception type, or use All()")
+            raise ValueError(f"{name}(): name at least one exception type, or use All()")
         resolved: list[type[BaseException]] = []
         for given in types:
             owner = (
-                f'TypeOf("{given}")' if isinstance(given, str) else f"TypeOf({safe_repr(given)})"
+                f'{name}("{given}")' if isinstance(given, str) else f"{name}({safe_repr(given)})"
             )
             kind = _dotted.load(given, owner) if isinstance(given, str) else given
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
@@ -95,7 +96,48 @@ class TypeOf(Tracker):
         return listed(map(_dotted.name_of, self.types), "or")
 
     def __repr__(self) -> str:
-        return f"TypeOf({', '.join(_quoted(kind) for kind in self.types)})"
+        return f"{type(self).__name__}({', '.join(_quoted(kind) for kind in self.types)})"
+
+
+class CausedBy(TypeOf):
+    """Exceptions of the given types, or with a cause of such a type, are failures.
+
+    A cause is what an exception was raised `from`: `raise AppError from error`, as
+    `tenacity.RetryError` is. Causes of causes count, and so do the members of a cause that is an
+    exception group. An exception that was merely being handled at the time (`__context__`) is no
+    cause.
+
+    Args:
+        types: exception classes, or their dotted names (`"httpx.ConnectError"`), which are
+            imported at once.
+    """
+
+    __slots__ = ()
+
+    def tracks(self, error: Exception) -> bool:
+        if isinstance(error, self.types):  # mostly: then nothing is built
+            return True
+        waiting: list[BaseException] = [error]
+        seen: set[int] = set()  # causes can be a circle
+        while waiting:
+            each = waiting.pop()
+            if isinstance(each, self.types):
+                return True
+            if id(each) in seen:
+                continue
+            seen.add(id(each))
+            if each.__cause__ is not None:
+                waiting.append(each.__cause__)
+            if isinstance(each, BaseExceptionGroup):
+                waiting += each.exceptions
+        return False
+
+    @property
+    def conjunction(self) -> str:
+        return "or"
+
+    def describe(self) -> str:
+        return f"{super().describe()}, or caused by {'one' if len(self.types) == 1 else 'these'}"
 
 
 class Custom(Tracker):
