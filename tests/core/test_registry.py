@@ -15,7 +15,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from fluxgate import AsyncCircuitBreaker, CircuitBreaker, ConfigError, State, _circuit_cache
+from fluxgate import (
+    AsyncCircuitBreaker,
+    CircuitBreaker,
+    ConfigError,
+    State,
+    _circuit_cache,
+    retries,
+)
 from fluxgate.config import Config, read
 from fluxgate.permits import All
 from fluxgate.registry import AsyncCircuits, Registry, UnknownCircuitError
@@ -774,3 +781,23 @@ def test_listeners_that_cannot_be_used_are_passed_over() -> None:
         {"a": {"listeners": ["no.such.module"]}, "b": {"listeners": 5}, "c": {1: 2}}  # type: ignore[dict-item]
     )
     assert registry.listeners() == []
+
+
+def made_by_hand(name: str) -> CircuitBreaker:
+    return CircuitBreaker(name, retry=retries.Cooldown(9))
+
+
+def test_settings_can_be_pickled() -> None:
+    """Circuits stay in their process: the copy has the settings, and none yet."""
+    registry = Registry({"mail": {"retry": "Cooldown(7)"}}, max_circuits=5, retry="Cooldown(8)")
+    registry.declare("search", retry="Cooldown(6)")
+    assert registry["mail"].policy.retry == retries.Cooldown(7)
+    there = pickle.loads(pickle.dumps(registry))
+    assert (list(there), there.max_circuits, there.strict) == ([], 5, False)
+    cooldowns = [there[name].policy.retry for name in ("mail", "other", "search")]
+    assert cooldowns == [retries.Cooldown(7), retries.Cooldown(8), retries.Cooldown(6)]
+
+
+def test_a_factory_can_be_pickled() -> None:
+    there = pickle.loads(pickle.dumps(Registry(factory=made_by_hand)))
+    assert there["any"].policy.retry == retries.Cooldown(9)

@@ -302,3 +302,21 @@ async def test_wrong_options_leave_the_client_alone(web: Web) -> None:
         with pytest.raises(TypeError):
             web.flux.protect(session.client, http2=True)
         assert session.client._transport is before
+
+
+async def test_its_circuits_are_in_reach(web: Web, server: Server) -> None:
+    client = web.flux.protect(web.client_class(verify=CONTEXT))
+    registry = web.flux.registry_of(client)
+    async with web.using(client) as session:
+        await session.get(server.url)
+    assert list(registry) == [server.key]
+    async with web.client(web.guard(web.mock())) as made:
+        assert web.flux.registry_of(made.client) is web.registry
+
+
+async def test_circuits_of_no_client(web: Web) -> None:
+    async with web.client(web.mock()) as session:
+        with pytest.raises(TypeError, match=r"not protected: use protect\(client\)"):
+            web.flux.registry_of(session.client)
+    with pytest.raises(TypeError, match=r"registry_of .* takes an httpx2?\.Client"):
+        web.flux.registry_of(42)

@@ -758,3 +758,82 @@ def test_protect_wants_a_session(junk: object) -> None:
 def test_breaker_and_registry_contradict_each_other(registry: Registry) -> None:
     with pytest.raises(TypeError, match=r"circuits"):
         flux.CircuitBreakerAdapter(registry=registry, circuits=CircuitBreaker)
+
+
+# -- what an HTTPAdapter has
+
+
+def test_it_makes_its_own_adapter() -> None:
+    adapter = flux.CircuitBreakerAdapter(max_retries=3, pool_maxsize=50, pool_block=True)
+    wrapped = adapter.wrapped
+    assert isinstance(wrapped, HTTPAdapter)
+    assert (wrapped.max_retries.total, wrapped._pool_maxsize, wrapped._pool_block) == (3, 50, True)
+    with pytest.raises(TypeError, match=r"max_retries= is the wrapped adapter's: give it to HTTPA"):
+        flux.CircuitBreakerAdapter(HTTPAdapter(), max_retries=3)
+
+
+def test_its_attributes_are_the_adapters(registry: Registry) -> None:
+    adapter = flux.CircuitBreakerAdapter(registry=registry)
+    wrapped: Any = adapter.wrapped
+    adapter.max_retries = 5
+    assert wrapped.max_retries == adapter.max_retries == 5
+    assert adapter.poolmanager is wrapped.poolmanager
+    adapter.note = "mine"
+    assert not hasattr(wrapped, "note")
+    assert adapter.note == "mine"
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = adapter.nothing
+    with pytest.raises(AttributeError):
+        adapter.registry = Registry()
+
+
+def test_mounting_after_protect(server: Server) -> None:
+    """It was left unprotected without a word."""
+    session = flux.protect(requests.Session(), circuits={"*": {"tripper": "FailureStreak(1)"}})
+    session.mount(server.url, HTTPAdapter(max_retries=1))
+    own = flux.CircuitBreakerAdapter()
+    session.mount("http://own.test", own)
+    with session:
+        assert session.get(server.on(answer(500))).status_code == 500
+        with pytest.raises(flux.CircuitOpenError):
+            session.get(server.url)
+        registry = flux.registry_of(session)
+        assert flux.registry_of(session, server.url) is registry
+        assert registry[server.key].state is State.OPEN
+        assert session.get_adapter("http://own.test/") is own
+        assert flux.registry_of(session, "http://own.test/") is own.registry
+
+
+def test_protecting_twice() -> None:
+    session = flux.protect(requests.Session())
+    registry = flux.registry_of(session)
+    assert flux.registry_of(flux.protect(session)) is registry
+    session.mount("http://later.test", HTTPAdapter())
+    assert flux.registry_of(session, "http://later.test") is registry
+
+
+def test_circuits_of_no_session() -> None:
+    with pytest.raises(TypeError, match="not protected"):
+        flux.registry_of(requests.Session())
+    with pytest.raises(TypeError, match=r"registry_of\(\) .* takes a requests.Session"):
+        flux.registry_of(42)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("through", ["circuits", "registry"])
+def test_a_session_can_be_pickled(server: Server, through: str) -> None:
+    """For multiprocessing. Its copy has circuits of its own, by the same settings."""
+    rules: Any = {"127.0.0.1": {"tripper": "FailureStreak(1)"}}
+    policy = flux.HTTPPolicy(retry_after="respect")
+    given: Any = {through: rules if through == "circuits" else Registry(rules)}
+    session = flux.protect(requests.Session(), policy=policy, **given)
+    session.get(server.on(answer(500)))
+    there = pickle.loads(pickle.dumps(session))
+    registry = flux.registry_of(there)
+    assert list(registry) == []
+    assert there.get_adapter("http://")._guard.policy.retry_after == "respect"
+    there.mount("http://127.0.0.1", HTTPAdapter())
+    with there:
+        there.get(server.on(answer(500)))
+        with pytest.raises(flux.CircuitOpenError):
+            there.get(server.url)
+    assert flux.registry_of(there, server.url) is registry

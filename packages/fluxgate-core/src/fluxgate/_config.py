@@ -117,6 +117,10 @@ class Config:
         own = {key.lower(): value for key, value in self.defaults.items()}
         return Config(self.breakers, {**known, **own}, source=self.source)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what was written; the rest is made of it again."""
+        return _config, (type(self), self.breakers, self.defaults, self.source)
+
     def _at(self, *path: str) -> str:
         where = ".".join(path)
         return f"{self.source}: {where}" if self.source else where
@@ -133,6 +137,10 @@ class Config:
 
     def __repr__(self) -> str:
         return f"<Config {self.source or 'of'} {', '.join(self.breakers) or 'no names'}>"
+
+
+def _config(kind: type[Config], breakers: Any, defaults: Any, source: str) -> Config:
+    return kind(breakers, defaults, source=source)
 
 
 def _by_host(entries: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

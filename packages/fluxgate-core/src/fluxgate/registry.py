@@ -239,6 +239,12 @@ class Registry(_Circuits[CircuitBreaker]):
                 except Exception as error:
                     _log.fault("(any)", f"closing listener {safe_repr(listener)}", error)
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickle the settings: circuits, with their counts and locks, stay in their process."""
+        factory = None if self._factory is None else self._factory.factory
+        settings = (self.config, factory, self.strict, self.max_circuits, self._declared)
+        return _registry, (type(self), *settings)
+
     def _front(self, key: str, circuit: Circuit) -> CircuitBreaker:
         entry = self._entry(key, circuit)
         return CircuitBreaker._over(circuit) if entry is None else entry.sync
@@ -301,6 +307,20 @@ class AsyncCircuits(_Circuits[AsyncCircuitBreaker]):
 
     def __repr__(self) -> str:
         return f"<{self._registry!r}, asynchronous>"
+
+
+def _registry(
+    kind: type[Registry],
+    config: Config,
+    factory: Factory | None,
+    strict: bool,
+    max_circuits: int,
+    declared: dict[str, dict[str, Any]],
+) -> Registry:
+    """A registry that was pickled, with its settings and no circuits yet."""
+    registry = kind(config, factory=factory, strict=strict, max_circuits=max_circuits)
+    registry._declared.update(declared)
+    return registry
 
 
 def _check_bound(max_circuits: object) -> None:

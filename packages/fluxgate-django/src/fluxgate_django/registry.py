@@ -60,6 +60,9 @@ class Breakers(Registry):
     def __getattr__(self, name: str) -> Any:
         return getattr(conf.settings().registry, name)
 
+    def __reduce__(self) -> str:
+        return "breakers"  # there is one in each process
+
     def __repr__(self) -> str:
         return "<fluxgate_django.breakers>"
 

@@ -21,6 +21,7 @@ __all__ = [
     "by_host",
     "by_origin",
     "protect",
+    "registry_of",
 ]
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         CircuitBreakerTransport,
         CircuitOpenError,
         protect,
+        registry_of,
     )
 
     __version__: str

@@ -6,6 +6,7 @@ from typing import TypeVar, Unpack
 
 import httpx
 
+from fluxgate.registry import Registry
 from fluxgate_httpx import _bodies, _guard, _library, _protect, _transports
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
@@ -72,3 +73,15 @@ def protect(client: C, **options: Unpack[_guard.Options]) -> C:
     kinds = CircuitBreakerTransport, AsyncCircuitBreakerTransport
     _protect.protected(client, _LIBRARY, *kinds, **options)
     return client
+
+
+def registry_of(client: httpx.Client | httpx.AsyncClient) -> Registry:
+    """The circuits of a protected client, by key.
+
+    Args:
+        client: a client that `protect` returned, or that was made with one of these transports.
+
+    Raises:
+        TypeError: it is no client of httpx, or not protected.
+    """
+    return _protect.registry_in(client, _LIBRARY)

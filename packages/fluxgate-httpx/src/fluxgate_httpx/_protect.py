@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
+from fluxgate.registry import Registry
 from fluxgate_httpx._guard import Options
 from fluxgate_httpx._library import Library, wrong_kind
 from fluxgate_httpx._transports import AsyncTransportBase, SyncTransportBase, TransportBase
@@ -45,3 +46,15 @@ def protected(
     mounts = client._mounts.items()
     client._mounts = {pattern: wrappers.get(id(each)) for pattern, each in mounts}
     client._transport = wrappers[id(client._transport)]
+
+
+def registry_in(client: Any, library: Library) -> Registry:
+    """The circuits of a protected client."""
+    if not isinstance(client, (library.module.Client, library.module.AsyncClient)):
+        raise wrong_kind(library, "registry_of", "Client or AsyncClient", client, {})
+    transport = client._transport
+    if not isinstance(transport, TransportBase):
+        raise TypeError(
+            f"{client!r} is not protected: use protect(client) first, or the transport's registry"
+        )
+    return transport.registry

@@ -12,6 +12,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("needs httpx2: pip install 'fluxgate-httpx[httpx2]'") from error
 
+from fluxgate.registry import Registry
 from fluxgate_httpx import (
     FAILING_STATUSES,
     HTTPPolicy,
@@ -33,6 +34,7 @@ __all__ = [
     "by_host",
     "by_origin",
     "protect",
+    "registry_of",
 ]
 
 C = TypeVar("C", httpx2.Client, httpx2.AsyncClient)
@@ -83,3 +85,15 @@ def protect(client: C, **options: Unpack[_guard.Options]) -> C:
     kinds = CircuitBreakerTransport, AsyncCircuitBreakerTransport
     _protect.protected(client, _LIBRARY, *kinds, **options)
     return client
+
+
+def registry_of(client: httpx2.Client | httpx2.AsyncClient) -> Registry:
+    """The circuits of a protected client, by key.
+
+    Args:
+        client: a client that `protect` returned, or that was made with one of these transports.
+
+    Raises:
+        TypeError: it is no client of httpx2, or not protected.
+    """
+    return _protect.registry_in(client, _LIBRARY)

@@ -11,8 +11,9 @@ adapter for them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Any, Unpack
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Unpack
 
 try:
     import requests
@@ -39,6 +40,7 @@ __all__ = [
     "by_host",
     "by_origin",
     "protect",
+    "registry_of",
 ]
 
 
@@ -83,21 +85,64 @@ _ERRORS = ErrorTypes(
 )
 
 
+class AdapterOptions(Options, total=False):
+    """The keyword arguments of the adapter."""
+
+    max_retries: Any
+    pool_connections: int
+    pool_maxsize: int
+    pool_block: bool
+
+
+_POOL: Final = ("max_retries", "pool_connections", "pool_maxsize", "pool_block")
+
+
 class CircuitBreakerAdapter(BaseAdapter):
     """An adapter for `requests.Session` that sends a request if its host's circuit permits it.
 
+    What it has not itself, such as `max_retries` or `poolmanager`, is the wrapped adapter's. It can
+    be pickled if its options can: the copy has circuits of its own.
+
     Args:
-        wrapped: the adapter that makes the calls; an `HTTPAdapter()` by default. Its own retries
+        wrapped: the adapter that makes the calls; an `HTTPAdapter` by default. Its own retries
             are one call to the circuit.
-        options: the keyword arguments of `fluxgate_httpx.CircuitBreakerTransport`; `on_open`
-            returns a `requests.Response`.
+        options: those of that `HTTPAdapter`, where none is given (`max_retries`,
+            `pool_connections`, `pool_maxsize`, `pool_block`), and the keyword arguments of
+            `fluxgate_httpx.CircuitBreakerTransport`; `on_open` returns a `requests.Response`.
 
     Raises:
         TypeError: an argument is of the wrong kind; the message says what to use.
     """
 
-    def __init__(self, wrapped: BaseAdapter | None = None, **options: Unpack[Options]) -> None:
-        self._set_up(HTTPAdapter() if wrapped is None else wrapped, Guard(_ERRORS, **options))
+    _wrapped: BaseAdapter
+    _guard: Guard
+
+    def __init__(
+        self, wrapped: BaseAdapter | None = None, **options: Unpack[AdapterOptions]
+    ) -> None:
+        every: dict[str, Any] = {**options}
+        pool = {name: every.pop(name) for name in _POOL if name in every}
+        if wrapped is None:
+            wrapped = HTTPAdapter(**pool)
+        elif pool:
+            raise TypeError(
+                f"{next(iter(pool))}= is the wrapped adapter's: give it to "
+                f"{type(wrapped).__name__}(...)"
+            )
+        self._set_up(wrapped, Guard(_ERRORS, **every))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self._wrapped, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # As an HTTPAdapter's: a max_retries that nobody reads would be lost without a word.
+        ours = name.startswith("_") or hasattr(type(self), name)
+        if ours or not hasattr(self._wrapped, name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self._wrapped, name, value)
 
     def _set_up(self, wrapped: BaseAdapter, guard: Guard) -> None:
         super().__init__()
@@ -200,27 +245,67 @@ class CircuitBreakerAdapter(BaseAdapter):
         return f"<{type(self).__name__} around {self._wrapped!r}: {self.registry!r}>"
 
 
+class _Adapters(OrderedDict[str, BaseAdapter]):
+    """A protected session's adapters: one that is mounted later is protected, too."""
+
+    guard: Guard
+
+    def __setitem__(self, prefix: str, adapter: BaseAdapter) -> None:
+        ours = isinstance(adapter, CircuitBreakerAdapter) or not isinstance(adapter, BaseAdapter)
+        super().__setitem__(
+            prefix, adapter if ours else CircuitBreakerAdapter._with_guard(adapter, self.guard)
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _adapters, (self.guard, list(self.items()))
+
+
+def _adapters(guard: Guard, items: Iterable[tuple[str, BaseAdapter]]) -> _Adapters:
+    made = _Adapters()
+    made.guard = guard
+    for prefix, adapter in items:
+        made[prefix] = adapter
+    return made
+
+
 def protect(session: requests.Session, **options: Unpack[Options]) -> requests.Session:
     """Protect every call of a session, and return it.
 
-    Its adapters are wrapped where they are mounted, and share their circuits. What is protected
-    already is left alone.
+    Its adapters are wrapped where they are mounted, and share their circuits; so is each that is
+    mounted later. What is protected already is left alone.
 
     Args:
         session: a `requests.Session`.
-        options: the keyword arguments of `CircuitBreakerAdapter`.
+        options: the keyword arguments of `fluxgate_httpx.CircuitBreakerTransport`.
 
     Raises:
         TypeError: it is no session of requests, or an argument is of the wrong kind.
     """
     if not isinstance(session, requests.Session):
         raise TypeError(f"protect() of {__name__} takes a requests.Session, not {session!r}")
-    adapters = session.adapters
+    adapters: Any = session.adapters
     ours = [each for each in adapters.values() if isinstance(each, CircuitBreakerAdapter)]
-    guard = ours[0]._guard if ours and not options else None
-    for prefix, adapter in list(adapters.items()):
-        if not isinstance(adapter, CircuitBreakerAdapter):
-            if guard is None:
-                guard = Guard(_ERRORS, **options)
-            adapters[prefix] = CircuitBreakerAdapter._with_guard(adapter, guard)
+    if options or not (ours or isinstance(adapters, _Adapters)):
+        guard = Guard(_ERRORS, **options)
+    else:
+        guard = adapters.guard if isinstance(adapters, _Adapters) else ours[0]._guard
+    session.adapters = _adapters(guard, adapters.items())
     return session
+
+
+def registry_of(session: requests.Session, url: str = "https://") -> Registry:
+    """The circuits of a protected session, by key.
+
+    Args:
+        session: the session.
+        url: whose adapter is meant, where several are mounted that don't share their circuits.
+
+    Raises:
+        TypeError: it is no session, or not protected.
+    """
+    if not isinstance(session, requests.Session):
+        raise TypeError(f"registry_of() of {__name__} takes a requests.Session, not {session!r}")
+    adapter = session.get_adapter(url)
+    if not isinstance(adapter, CircuitBreakerAdapter):
+        raise TypeError(f"{session!r} is not protected: use protect(session) first")
+    return adapter.registry

@@ -123,15 +123,15 @@ class Called:
                 f"{safe_repr(given)} is neither a table of settings nor a function (or its "
                 "dotted path) that is called with the name and returns a breaker"
             )
-        self._factory = given
+        self.factory = given
         self._path = path
 
     def __call__(self, name: str) -> Breaker:
-        breaker = self._factory(name)
+        breaker = self.factory(name)
         if isinstance(breaker, (CircuitBreaker, AsyncCircuitBreaker)):
             return breaker
         raise SettingError(
-            f"{safe_repr(self._factory)} must return a breaker, not {safe_repr(breaker)}",
+            f"{safe_repr(self.factory)} must return a breaker, not {safe_repr(breaker)}",
             self._path,
         )
 
