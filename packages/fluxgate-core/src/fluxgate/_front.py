@@ -29,6 +29,7 @@ from fluxgate._callables import (
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.transitions import Event
 from fluxgate._naming import safe_repr
+from fluxgate._unmade import check_decorated
 from fluxgate._values import MAX_SECONDS
 from fluxgate.attempt import Attempt
 from fluxgate.errors import ConfigError, WrongFrontError
@@ -333,8 +334,13 @@ class Front(ABC):
         if not callable(fn):
             raise TypeError(f"{self!r} decorates functions; this can't be called: {safe_repr(fn)}")
         kind = kind_of(fn)
+        if (advice := check_decorated(fn)) is not None:
+            raise WrongFrontError(advice)
         if kind not in self._kinds:
-            raise self._wrong_front(fn)
+            accepted = self._accepts(fn) if kind is Kind.FUNCTION else None
+            if accepted is None:
+                raise self._wrong_front(fn)
+            fn = accepted
         if kind in (Kind.GENERATOR, Kind.ASYNC_GENERATOR):
             if fallback is not None:
                 raise TypeError(
@@ -368,8 +374,12 @@ class Front(ABC):
         if kind not in self._fallback_kinds:
             raise self._wrong_front(fallback)
 
-    def _wrong_front(self, fn: object) -> WrongFrontError:
-        return WrongFrontError(f"{describe(fn)} {self._other}")
+    def _accepts(self, fn: Callable[..., Any]) -> Callable[..., Any] | None:
+        """What to decorate in place of a plain function that this front has no use for."""
+        return None
+
+    def _wrong_front(self, fn: object, more: str = "") -> WrongFrontError:
+        return WrongFrontError(f"{describe(fn)} {self._other}{more}")
 
     # -- what a breaker refuses
 

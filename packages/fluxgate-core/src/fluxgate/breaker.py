@@ -9,7 +9,8 @@ keyword arguments none are handed on: `fn(*args, **kwargs)` makes a new dict eve
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from types import CoroutineType, TracebackType
+from functools import update_wrapper
+from types import AsyncGeneratorType, CoroutineType, NoneType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
 
 from fluxgate._blocks import AsyncBlock, Exit, SyncBlock, enter
@@ -18,6 +19,7 @@ from fluxgate._engine import living
 from fluxgate._engine.lane import Lane
 from fluxgate._engine.phase import Admission
 from fluxgate._front import Front
+from fluxgate._unmade import MADE, advice_on, close, is_async_inside
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
 
@@ -85,7 +87,7 @@ class CircuitBreaker(Front):
             result = (
                 fn(*args, **kwargs) if kwargs else fn(*args)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
             )
-            if type(result) is _COROUTINE:
+            if type(result) not in MADE:
                 self._check_result(fn, result)
         except BaseException as error:
             end = clock()
@@ -137,18 +139,20 @@ class CircuitBreaker(Front):
     def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         circuit, attempted, check = self._circuit, self._attempted, self._check_result
         clock = circuit.clock
-        unseen = True
+        seen: type = NoneType
 
         def protected(*args: Any, **kwargs: Any) -> Any:
-            nonlocal unseen
+            nonlocal seen
             if (lane := circuit.lane) is None:
                 return attempted(circuit.admit(), fn, args, kwargs)
             start = clock()
             try:
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
-                if unseen:  # not each time: it would cost a twentieth
-                    check(fn, result)
-                    unseen = False
+                if type(result) is not seen:  # the cheapest look that there is
+                    if type(result) in MADE:
+                        seen = type(result)
+                    else:
+                        check(fn, result)
             except BaseException as error:
                 end = clock()
                 circuit.raised(lane, error, end - start, end)
@@ -170,7 +174,7 @@ class CircuitBreaker(Front):
         attempt = Attempt(self._circuit, admission)
         try:
             result = fn(*args, **kwargs)
-            if type(result) is _COROUTINE:
+            if type(result) not in MADE:
                 self._check_result(fn, result)
         except BaseException as error:
             attempt.raised(error)
@@ -192,10 +196,12 @@ class CircuitBreaker(Front):
         return with_fallback
 
     def _check_result(self, fn: object, result: R) -> R:
-        """`result`, if it is one: a coroutine is a call that has yet to be made."""
-        if isinstance(result, CoroutineType):
+        """`result`, if it is one, and no call that has yet to be made."""
+        if type(result) is _COROUTINE:
             cast(Any, result).close()  # nobody will await it
-            raise self._wrong_front(fn)
+            raise self._wrong_front(fn, "; where that refuses a wrapper, await its call()")
+        if (advice := advice_on(fn, result)) is not None:
+            raise WrongFrontError(advice)
         return result
 
 
@@ -209,7 +215,10 @@ class AsyncCircuitBreaker(Front):
     __slots__ = ()
     _kinds = (Kind.COROUTINE, Kind.ASYNC_GENERATOR)
     _fallback_kinds = (Kind.FUNCTION, Kind.COROUTINE)
-    _other = "is not async: use CircuitBreaker, or to_sync(), which shares this circuit"
+    _other = (
+        "is not async: use CircuitBreaker, or to_sync(), which shares this circuit; "
+        "if it returns something to await, use call()"
+    )
 
     def to_sync(self) -> CircuitBreaker:
         """The sync front of the same circuit."""
@@ -233,6 +242,8 @@ class AsyncCircuitBreaker(Front):
             if type(awaitable) is not _COROUTINE:
                 self._check_awaitable(fn, awaitable)
             result = await awaitable
+            if type(result) not in MADE:
+                self._check_result(fn, result)
         except BaseException as error:
             end = clock()
             self._circuit.raised(lane, error, end - start, end)
@@ -302,15 +313,22 @@ class AsyncCircuitBreaker(Front):
         __aexit__ = Exit(AsyncBlock)  # each look-up is for one block
 
     def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        circuit, attempted = self._circuit, self._attempted
+        circuit, attempted, check = self._circuit, self._attempted, self._check_result
         clock = circuit.clock
+        seen: type = NoneType
 
         async def protected(*args: Any, **kwargs: Any) -> Any:
+            nonlocal seen
             if (lane := circuit.lane) is None:
                 return await attempted(circuit.admit(), fn, args, kwargs)
             start = clock()
             try:
                 result = await (fn(*args, **kwargs) if kwargs else fn(*args))
+                if type(result) is not seen:  # the cheapest look that there is
+                    if type(result) in MADE:
+                        seen = type(result)
+                    else:
+                        check(fn, result)
             except BaseException as error:
                 end = clock()
                 circuit.raised(lane, error, end - start, end)
@@ -334,6 +352,8 @@ class AsyncCircuitBreaker(Front):
             awaitable = fn(*args, **kwargs)
             self._check_awaitable(fn, awaitable)
             result = await awaitable
+            if type(result) not in MADE:
+                self._check_result(fn, result)
         except BaseException as error:
             attempt.raised(error)
             raise
@@ -356,7 +376,28 @@ class AsyncCircuitBreaker(Front):
 
     def _check_awaitable(self, fn: object, given: object) -> None:
         if not is_awaitable(given):
+            if isinstance(given, AsyncGeneratorType):
+                raise WrongFrontError(advice_on(fn, given))
             raise self._wrong_front(fn)
+
+    def _check_result(self, fn: object, result: R) -> R:
+        """`result`, if it is one, and no call that has yet to be made."""
+        if (advice := advice_on(fn, result, is_async=True)) is not None:
+            close(result)
+            raise WrongFrontError(advice)
+        return result
+
+    def _accepts(self, fn: Callable[..., Any]) -> Callable[..., Any] | None:
+        """A plain function that wraps an async one, as one that is async itself."""
+        if not is_async_inside(fn):
+            return None
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            given = fn(*args, **kwargs)
+            self._check_awaitable(fn, given)
+            return await given
+
+        return update_wrapper(awaited, fn)
 
 
 def circuits() -> list[CircuitBreaker]:

@@ -22,7 +22,11 @@ class ConfigError(FluxgateError, ValueError):
 
 
 class WrongFrontError(FluxgateError, TypeError):
-    """A sync breaker was handed something async, or the reverse; such a call is ignored."""
+    """A breaker was handed something that it can't protect; such a call is ignored.
+
+    A sync breaker was handed something async, or the reverse, or a call gave a call that has yet to
+    be made: a task, a future, a generator. The message names the remedy.
+    """
 
 
 class CallNotPermittedError(FluxgateError):
