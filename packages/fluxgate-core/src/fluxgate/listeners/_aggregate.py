@@ -1,14 +1,15 @@
-"""All circuits as a monitoring system wants them: by name, few names, counters that never fall.
+"""Readings of all circuits for monitoring: by name, few names, sums that never fall.
 
 Circuits with equal names are separate circuits. Their counters are added here, and the worst of
-their states is shown. A sum must not fall when one of its circuits goes, or the monitoring system
-takes it for a restart and counts the rest of it once more; so what a circuit that went had counted
-stays in the sum for as long as its name lives.
+their states is shown. A sum must not fall when one of its circuits is collected, or the monitoring
+system takes that for a restart and counts the rest of it once more; so the counts of such a circuit
+stay in the sum for as long as there are circuits of its name.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +28,7 @@ from fluxgate.trippers import NEVER, Tripper, _Both
 Key = TypeVar("Key")
 
 OTHER: Final = "other"
-"""The name of all that comes after the first so many."""
+"""The name of all circuits, and of all reasons, beyond the bound."""
 
 WORST_FIRST: Final = (
     State.FORCED_OPEN,
@@ -37,7 +38,7 @@ WORST_FIRST: Final = (
     State.METRICS_ONLY,
     State.CLOSED,
 )
-"""From "refuses every call" over "protects nobody" to "all is well"."""
+"""States by severity: calls are refused, then calls pass unprotected, then all is well."""
 
 Source = Callable[[], Iterable[Front]]
 """Gives the breakers to read, such as `fluxgate.circuits` or a registry's `values`."""
@@ -74,7 +75,7 @@ class Reading(NamedTuple):
     shadow_open: bool
 
 
-class _Seen:
+class _LastRead:
     """A circuit as it was last read."""
 
     __slots__ = ("clauses", "failing", "info", "label", "policy", "ref")
@@ -90,29 +91,36 @@ class _Seen:
         self.failing = False
 
     def read(self, front: Front) -> None:
-        """Look at the circuit; if that raises, what was read before holds."""
+        """Read the circuit; if that raises, what was read before stays."""
         try:
             policy, info = front.policy, front.info()
             if policy is not self.policy:
                 self.clauses = clauses_of(policy)
         except Exception as error:
-            if not self.failing:  # once is enough
-                _log.fault(front.name, "reading the circuit", error)
+            _log.fault(front.name, "reading the circuit", error)
             self.failing = True
             return
         self.policy, self.info = policy, info
         self.failing = False
 
 
-class _Name:
-    """What is kept about a name between two readings."""
+class _Collected(NamedTuple):
+    """The counts of the circuits of one name that have been collected."""
 
-    __slots__ = ("gone", "gone_duration", "reasons")
+    totals: Totals
+    histogram_duration: float
 
-    def __init__(self) -> None:
-        self.gone: Totals | None = None
-        self.gone_duration = 0.0
-        self.reasons: set[str] = set()
+
+class _Kept(NamedTuple):
+    """What a reader keeps between two readings.
+
+    A reading makes the next one and publishes it in one assignment when it is through: an interrupt
+    in the middle leaves nothing counted twice.
+    """
+
+    circuits: Mapping[int, _LastRead]
+    collected: Mapping[str, _Collected]
+    """By name."""
 
 
 class Reader:
@@ -121,11 +129,11 @@ class Reader:
     Args:
         source: gives the breakers to read.
         max_circuits: how many names to tell apart, 1 or more; a name that comes after them is
-            part of `OTHER` for as long as it lives.
+            part of `OTHER` for as long as there are circuits of it.
         max_reasons: how many reasons of trips to tell apart under each name, 1 or more; the rest
             is `OTHER`.
-        keep_names: whether a name that went keeps its place and its counts, for consumers that
-            can't forget one.
+        keep_names: whether a name without circuits keeps its place and its counts, for consumers
+            that can't forget one.
 
     Raises:
         TypeError: `source` can't be called, or a number is none.
@@ -161,92 +169,108 @@ class Reader:
 
     def _restart(self) -> None:
         self._lock = threading.RLock()
-        self._busy = False
         self._readings: list[Reading] = []
-        self._seen: dict[int, _Seen] = {}
-        self._names: dict[str, _Name] = {}
+        self._kept = _Kept({}, {})
+        self._reasons: dict[str, set[str]] = {}  # of every name that has its own place
         self._hidden: set[str] = set()  # the names that are part of OTHER
         self.unreadable = 0
-        self._pid = os.getpid()  # last: who sees it goes on with what is above
+        self._pid = os.getpid()  # last: whoever sees it relies on what is above
 
     def read(self) -> list[Reading]:
-        """Every name, in the order in which the circuits were made.
+        """Read every name, in the order in which the circuits were made.
 
-        Reading a circuit may bring news of it, which its listeners are then told, here and now: one
-        that waits for another thread's reading waits for ever.
+        Reading a circuit may move it, and its listeners are then called here: a listener that waits
+        for another thread's reading waits for ever.
 
-        Any thread may ask. A circuit that raises is logged and shown as it was last read.
+        Any thread may read. A circuit that raises is logged and shown as it was last read.
         """
         if self._pid != os.getpid():  # a forked child: its circuits count from 0
             self._restart()
         with self._lock:
-            if not self._busy:  # a listener may ask in the middle of this
-                self._busy = True
-                try:
-                    self._readings = self._read()
-                finally:
-                    self._busy = False
+            if not self._is_being_read():  # a listener may ask in the middle of this
+                self._readings = self._read()
             return self._readings
+
+    def _is_being_read(self) -> bool:
+        """Whether this thread is inside `_read` already.
+
+        A flag would stay up after an interrupt that comes just before it is lowered; the stack
+        can't be wrong.
+        """
+        frame = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code is _READ and frame.f_locals.get("self") is self:
+                return True
+            frame = frame.f_back  # type: ignore[assignment]
+        return False
 
     def _read(self) -> list[Reading]:
         fronts = {id(front._circuit): front for front in self._source()}
-        known = self._part(fronts)
-        self._seen = {}
-        groups: dict[str, list[_Seen]] = {}
+        known, collected = self._compare(fronts)
+        circuits: dict[int, _LastRead] = {}
+        groups: dict[str, list[_LastRead]] = {}
         for key, front in fronts.items():
-            seen = known.get(key) or _Seen(front._circuit, self._label(encodable(front.name)))
-            self._seen[key] = seen
-            seen.read(front)
-            if seen.policy is not None:
-                groups.setdefault(seen.label, []).append(seen)
-        self.unreadable = sum(seen.failing for seen in self._seen.values())
-        return [self._sum(label, group) for label, group in groups.items()]
+            name = encodable(front.name)
+            last = known.get(key) or _LastRead(front._circuit, self._label(name))
+            circuits[key] = last
+            last.read(front)
+            if last.policy is not None:
+                groups.setdefault(last.label, []).append(last)
+        self.unreadable = sum(last.failing for last in circuits.values())
+        readings = [
+            self._sum(label, group, collected.get(label)) for label, group in groups.items()
+        ]
+        self._kept = _Kept(circuits, collected)
+        return readings
 
-    def _part(self, fronts: Mapping[int, Front]) -> dict[int, _Seen]:
-        """Which circuits are known; what the others, which went, had counted is kept."""
-        known: dict[int, _Seen] = {}
-        for key, seen in self._seen.items():
-            if key in fronts and seen.ref() is fronts[key]._circuit:  # ids are used again
-                known[key] = seen
-            elif seen.policy is not None:
-                name, totals = self._name(seen.label), seen.info.totals
-                name.gone = totals if name.gone is None else _add(name.gone, totals)
-                name.gone_duration += _timed(totals)
+    def _compare(
+        self, fronts: Mapping[int, Front]
+    ) -> tuple[dict[int, _LastRead], dict[str, _Collected]]:
+        """The circuits that are known, and by name the counts of those that were collected."""
+        known: dict[int, _LastRead] = {}
+        collected = dict(self._kept.collected)
+        for key, last in self._kept.circuits.items():
+            if key in fronts and last.ref() is fronts[key]._circuit:  # ids are used again
+                known[key] = last
+            elif last.policy is not None:
+                totals, duration = last.info.totals, _timed(last.info.totals)
+                if (before := collected.get(last.label)) is not None:
+                    totals = _add(totals, before.totals)
+                    duration += before.histogram_duration
+                collected[last.label] = _Collected(totals, duration)
         living = {encodable(front.name) for front in fronts.values()}
         self._hidden &= living
         if self._hidden:
             living.add(OTHER)
         if not self._keep_names:
-            self._names = {name: kept for name, kept in self._names.items() if name in living}
-        return known
+            self._reasons = {name: kept for name, kept in self._reasons.items() if name in living}
+            collected = {name: kept for name, kept in collected.items() if name in living}
+        return known, collected
 
     def _label(self, name: str) -> str:
-        """The name that the numbers of a new circuit go under."""
-        if name in self._names or name == OTHER:
+        """The name that a new circuit is counted under: its own, or `OTHER` beyond the bound."""
+        names = self._reasons
+        if name in names or name == OTHER:
             return name
-        if name in self._hidden or len(self._names) - (OTHER in self._names) >= self._max_circuits:
+        if name in self._hidden or len(names) - (OTHER in names) >= self._max_circuits:
             self._hidden.add(name)
             return OTHER
-        self._name(name)
+        names[name] = set()
         return name
 
-    def _name(self, label: str) -> _Name:
-        if label not in self._names:
-            self._names[label] = _Name()
-        return self._names[label]
-
-    def _sum(self, label: str, group: list[_Seen]) -> Reading:
-        infos, name = [seen.info for seen in group], self._name(label)
+    def _sum(self, label: str, group: list[_LastRead], collected: _Collected | None) -> Reading:
+        infos = [last.info for last in group]
         states = dict.fromkeys(WORST_FIRST, 0)
         for info in infos:
             states[info.state] += 1
         waits = [info.retry_after for info in infos if info.retry_after is not None]
+        before = 0.0 if collected is None else collected.histogram_duration
         return Reading(
             name=label,
             state=next(state for state, count in states.items() if count),
             states=states,
-            totals=self._totals(name, group),
-            histogram_duration=name.gone_duration + sum(_timed(info.totals) for info in infos),
+            totals=self._totals(label, group, collected),
+            histogram_duration=before + sum(_timed(info.totals) for info in infos),
             probes=sum(info.probes for info in infos),
             reopens=max(info.reopens for info in infos),
             retry_after=max(waits, default=None),
@@ -254,24 +278,28 @@ class Reader:
             shadow_open=any(info.shadow is not None for info in infos),
         )
 
-    def _totals(self, name: _Name, group: list[_Seen]) -> Totals:
-        """What all have counted, zeros for what they could count, and few reasons."""
+    def _totals(self, label: str, group: list[_LastRead], collected: _Collected | None) -> Totals:
+        """The sum of all counts, with zeros for what can be counted, and a bound on reasons."""
         totals = group[0].info.totals
-        for seen in group[1:]:
-            totals = _add(totals, seen.info.totals)
-        if name.gone is not None:
-            totals = _add(totals, name.gone)
-        policies = [seen.policy for seen in group if seen.policy is not None]
+        for last in group[1:]:
+            totals = _add(totals, last.info.totals)
+        if collected is not None:
+            totals = _add(totals, collected.totals)
+        policies = [last.policy for last in group if last.policy is not None]
         slow = (threshold for policy in policies for threshold in policy.thresholds)
+        reasons = self._reasons.setdefault(label, set())
         trips: dict[str, int] = {}
-        possible = ((clause, 0) for seen in group for clause in seen.clauses)
+        possible = ((clause, 0) for last in group for clause in last.clauses)
         for named, count in (*possible, *totals.trips.items()):
             clause = encodable(named)
-            if clause not in name.reasons and len(name.reasons) < self._max_reasons:
-                name.reasons.add(clause)
-            label = clause if clause in name.reasons else OTHER
-            trips[label] = trips.get(label, 0) + count
+            if clause not in reasons and len(reasons) < self._max_reasons:
+                reasons.add(clause)
+            shown = clause if clause in reasons else OTHER
+            trips[shown] = trips.get(shown, 0) + count
         return _complete(totals, slow, trips)
+
+
+_READ: Final = Reader._read.__code__
 
 
 def _timed(totals: Totals) -> float:
@@ -284,7 +312,7 @@ def _timed(totals: Totals) -> float:
 def _add(one: Totals, other: Totals) -> Totals:
     """The counts of two circuits together.
 
-    Of two histograms, the bounds that both have are kept, where nothing has to be guessed.
+    Of two histograms, only the bounds that both have are kept: no others have a known sum.
     """
     return Totals(
         successes=one.successes + other.successes,
@@ -306,7 +334,7 @@ def _add_by_key(one: Mapping[Key, int], other: Mapping[Key, int]) -> dict[Key, i
 
 
 def _add_histograms(one: Mapping[float, int], other: Mapping[float, int]) -> Mapping[float, int]:
-    if not one or not other:  # a circuit without `buckets` has no say
+    if not one or not other:  # a circuit without `buckets` has no histogram
         return one or other
     return {bound: count + other[bound] for bound, count in one.items() if bound in other}
 
@@ -325,18 +353,25 @@ def _complete(totals: Totals, thresholds: Iterable[float], trips: Mapping[str, i
 
 
 def clauses_of(policy: Policy) -> tuple[str, ...]:
-    """The clauses that an opening can be counted by; a tripper of the user's may name more."""
-    closed = _telling(policy.closed)
-    half_open = ("probe failed",) if policy.half_open is NEVER else _telling(policy.half_open)
+    """The clauses that openings are counted by; a user's own tripper may give more."""
+    closed = _clauses(policy.closed)
+    half_open = ("probe failed",) if policy.half_open is NEVER else _clauses(policy.half_open)
     return tuple(dict.fromkeys((*closed, *half_open, "open_for()")))
 
 
-def _telling(tripper: Tripper) -> Iterator[str]:
-    """The clauses that a tripper can name when it is asked why it fired."""
+def _clauses(tripper: Tripper) -> Iterator[str]:
+    """The clauses that a tripper can give as the reason why it fired."""
     if not isinstance(tripper, _Both):
-        yield repr(tripper)
+        yield _shown(tripper)
     elif tripper.symbol == "&":
-        yield from _telling(tripper.right if tripper.left.fires_on_success else tripper.left)
+        yield from _clauses(tripper.right if tripper.left.fires_on_success else tripper.left)
     else:
-        yield from _telling(tripper.left)
-        yield from _telling(tripper.right)
+        yield from _clauses(tripper.left)
+        yield from _clauses(tripper.right)
+
+
+def _shown(tripper: Tripper) -> str:
+    try:
+        return repr(tripper)
+    except Exception:  # of an argument: the reason of a trip is then this, too
+        return safe_repr(tripper)

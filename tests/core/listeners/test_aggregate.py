@@ -1,11 +1,13 @@
-"""What a monitoring system is told: by name, few names, counters that never fall."""
+"""Readings for monitoring: by name, few names, counters that never fall, whatever interrupts."""
 
 from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Callable
 from itertools import count
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -435,3 +437,73 @@ def test_a_forked_child_counts_from_nothing() -> None:
 def test_bad_arguments(options: dict[str, Any], error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         Reader(**options)
+
+
+class Interrupt(BaseException):
+    """As a signal handler raises it."""
+
+
+def interrupted_at(step: int, function: Callable[[], object]) -> bool:
+    """Call the function and raise before the bytecode of that number; whether there was one."""
+    left = step
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if "_aggregate" not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise Interrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    except Interrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="something else traces")
+def test_an_interrupt_at_any_bytecode() -> None:
+    """Later readings are neither old, nor count a collected circuit twice."""
+    for step in count():
+        old, new = CircuitBreaker("a"), CircuitBreaker("a")
+        living = [old, new]
+        reader = Reader(lambda living=living: list(living))  # type: ignore[misc]
+        succeed(old, 3)
+        reader.read()
+        living.remove(old)
+        interrupted = interrupted_at(step, reader.read)
+        succeed(new, 2)
+        (one,) = reader.read()
+        assert one.totals.successes == 5, step
+        if not interrupted:
+            break
+    assert step > 100
+
+
+def test_an_unshowable_tripper_is_read() -> None:
+    class Unshowable(Tripper):
+        def __init__(self) -> None:
+            self.held = self
+
+        def __repr__(self) -> str:
+            raise RuntimeError("detached")
+
+        def fires(self, metrics: object) -> bool:
+            return True
+
+    breaker = CircuitBreaker("a", tripper=Unshowable())
+    fail(breaker)
+    reader = reading(breaker)
+    (one,) = reader.read()
+    assert reader.unreadable == 0
+    assert one.state is State.OPEN
+    assert sum(one.totals.trips.values()) == 1
