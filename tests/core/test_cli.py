@@ -204,6 +204,7 @@ def test_the_whole_of_it(printed: Output) -> None:
             *("--permit", "Random(0.5)", "--tracker", 'TypeOf("ConnectionError", "TimeoutError")'),
             *("--max-half-open-calls", "3", "--probe-timeout", "12.5"),
             *("--shadow", "FailureStreak(3)", "--result-tracker", "operator.not_"),
+            *("--healthy", 'TypeOf("KeyError")'),
         )
     )
     for sentence in (
@@ -219,6 +220,7 @@ def test_the_whole_of_it(printed: Output) -> None:
         "fewer than 20 calls in 60 s (about 20 calls/min) it can't open",
         "failures are exceptions that are ConnectionError or TimeoutError. A call that raises ",
         "also a failure if result_tracker says so",
+        "Exceptions that are KeyError count as successes.",
         "1 s at first; after each failed recovery 2 s, 4 s, 8 s, 16 s, …, 5 min",
         "50 % of the calls are admitted as probes, at most 3 at once",
         "takes 12.5 s or longer gives its slot back",

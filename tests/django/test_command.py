@@ -285,13 +285,18 @@ def test_show_and_explain_agree(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_show_of_what_is_not_default() -> None:
-    settings = {"RESULT_TRACKER": predicate, "SHADOW": "FailureStreak(2)"}
+    settings = {
+        "HEALTHY": 'TypeOf("KeyError")',
+        "RESULT_TRACKER": predicate,
+        "SHADOW": "FailureStreak(2)",
+    }
     with override_settings(FLUXGATE={"BREAKERS": {"payments": settings}}):
         words = json.loads(manage("show", "payments", format="json"))["in_words"]
         text = manage("show", "payments")
+    assert words["successes are"] == "exceptions that are KeyError"
     assert words["and results"] == "results for which it returns true"
     assert words["tries out"] == "the last 2 calls all failed"
-    assert f"and results   {__name__}.predicate" in text
+    assert f"and results    {__name__}.predicate" in text
 
 
 # -- as a process

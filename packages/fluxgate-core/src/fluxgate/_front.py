@@ -90,8 +90,8 @@ class Front(ABC):
         clock: gives seconds that never go back; durations and deadlines are taken from it.
         dice: gives numbers in [0, 1), uniformly; jitter and permits are drawn from it.
         fleet: what shares the circuit with other processes: a `fluxgate.fleet.Fleet`, or a URL.
-        settings: what `Policy` takes: `window=`, `tracker=`, `result_tracker=`, `tripper=`,
-            `retry=`, `permit=`, `max_half_open_calls=`, `probe_timeout=`, `shadow=`,
+        settings: what `Policy` takes: `window=`, `tracker=`, `healthy=`, `result_tracker=`,
+            `tripper=`, `retry=`, `permit=`, `max_half_open_calls=`, `probe_timeout=`, `shadow=`,
             `buckets=`, `error_messages=`. By default the last
             100 calls, all exceptions, `MinRequests(10) & FailureRate(0.5)`, 60 s open, a ramp
             from 10 % to 100 % over 60 s, 10 probes at once with 60 s each.

@@ -42,6 +42,8 @@ class CircuitBreaker(Front):
         name: what the circuit is called in signals, errors and metrics.
         window: which calls the tripper judges (the last 100).
         tracker: which exceptions are failures (all).
+        healthy: which exceptions are successes, such as a "not found"; asked before `tracker`
+            (none).
         result_tracker: called with each returned value; a true answer makes the call a failure.
         tripper: when the circuit opens (`MinRequests(10) & FailureRate(0.5)`).
         retry: how long it stays open (60 s).

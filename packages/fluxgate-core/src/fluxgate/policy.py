@@ -26,6 +26,7 @@ class Settings(TypedDict, total=False):
 
     window: Window
     tracker: Tracker
+    healthy: Tracker | None
     result_tracker: ResultTracker | None
     tripper: Tripper
     retry: Retry
@@ -43,6 +44,8 @@ class Policy(Strategy):
     Args:
         window: which calls the tripper judges.
         tracker: which exceptions are failures.
+        healthy: which exceptions are successes, since they show that the dependency works, such as
+            a "not found"; asked before `tracker`. None: no exception is one.
         result_tracker: called with each returned value; a true answer makes the call a failure.
         tripper: when the circuit opens.
         retry: how long it stays open.
@@ -68,6 +71,7 @@ class Policy(Strategy):
         "error_messages",
         "fast_below",
         "half_open",
+        "healthy",
         "least_threshold",
         "max_half_open_calls",
         "permit",
@@ -86,6 +90,7 @@ class Policy(Strategy):
     __match_args__ = (
         "window",
         "tracker",
+        "healthy",
         "result_tracker",
         "tripper",
         "retry",
@@ -102,6 +107,7 @@ class Policy(Strategy):
         *,
         window: Window = CountWindow(100),
         tracker: Tracker = All(),
+        healthy: Tracker | None = None,
         result_tracker: ResultTracker | None = None,
         tripper: Tripper = MinRequests(10) & FailureRate(0.5),
         retry: Retry = Cooldown(60.0),
@@ -114,6 +120,8 @@ class Policy(Strategy):
     ) -> None:
         _check_kind("window", window, Window)
         _check_kind("tracker", tracker, Tracker)
+        if healthy is not None:
+            _check_kind("healthy", healthy, Tracker)
         _check_kind("tripper", tripper, Tripper)
         _check_kind("retry", retry, Retry)
         _check_kind("permit", permit, Permit)
@@ -129,6 +137,7 @@ class Policy(Strategy):
             raise TypeError(f"error_messages must be True or False: {safe_repr(error_messages)}")
         self.window = window
         self.tracker = tracker
+        self.healthy = healthy
         self.result_tracker = result_tracker
         self.tripper = tripper
         self.retry = retry

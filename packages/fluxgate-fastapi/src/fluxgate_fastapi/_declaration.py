@@ -25,6 +25,7 @@ class BreakerSettings(TypedDict, total=False):
 
     window: Window | str
     tracker: Tracker | str
+    healthy: Tracker | str | None
     result_tracker: Callable[[Any], object] | str | None
     tripper: Tripper | str
     retry: Retry | str

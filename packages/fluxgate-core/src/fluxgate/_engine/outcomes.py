@@ -11,6 +11,7 @@ from fluxgate._engine.transitions import Outcome
 from fluxgate._naming import safe_repr, safe_str
 from fluxgate.errors import FluxgateError
 from fluxgate.policy import Policy
+from fluxgate.trackers import Tracker
 
 FAILURE = Outcome.FAILURE
 _SUCCESS = (Outcome.SUCCESS, None)
@@ -28,6 +29,11 @@ def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outc
         return _CANCELLED
     if isinstance(error, (StopIteration, StopAsyncIteration)):
         return _SUCCESS  # an iterator's answer that there is no more: no tracker is asked
+    if policy.healthy is not None:
+        found = _unhealthy(error, policy.healthy, circuit)
+        if not isinstance(found, Exception):
+            return found
+        error = found
     tracks = policy.tracker.tracks
     try:
         if isinstance(error, BaseExceptionGroup):
@@ -41,6 +47,24 @@ def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outc
         _log.fault(circuit, f"tracker {safe_repr(policy.tracker)}", fault)
         return _IGNORED
     return FAILURE, cause_of(error) if policy.error_messages else type(error)
+
+
+def _unhealthy(
+    error: Exception, healthy: Tracker, circuit: str
+) -> Exception | tuple[Outcome, None]:
+    """The error, or of a group the rest, that `healthy` does not match; else the outcome."""
+    is_group = isinstance(error, BaseExceptionGroup)
+    leaves = list(_leaves(error)) if isinstance(error, BaseExceptionGroup) else [error]
+    if not leaves or (not is_group and isinstance(error, FluxgateError)):
+        return _IGNORED
+    try:
+        others = [leaf for leaf in leaves if not healthy.tracks(leaf)]
+    except Exception as fault:
+        _log.fault(circuit, f"healthy {safe_repr(healthy)}", fault)
+        return _IGNORED
+    if not others:
+        return _SUCCESS
+    return ExceptionGroup("", others) if is_group else error
 
 
 def cause_of(error: BaseException) -> str:

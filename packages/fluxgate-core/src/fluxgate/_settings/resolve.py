@@ -161,7 +161,7 @@ def _unknown(key: object, value: object) -> NoReturn:
 
 
 def _resolved(key: str, value: Any) -> Any:
-    if key in ("result_tracker", "shadow") and value is None:
+    if key in ("healthy", "result_tracker", "shadow") and value is None:
         return None
     if value is None:
         raise SettingError("None is no setting: leave the key out to have the default")
@@ -237,6 +237,7 @@ def _flag(value: Any) -> Any:
 
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "healthy": lambda value: strategy("tracker", value),
     "result_tracker": _callable,
     "max_half_open_calls": _number,
     "probe_timeout": _number,

@@ -16,6 +16,7 @@ from fluxgate.state import State
 OPTIONS: dict[str, str] = {
     "window": "which calls are judged, such as CountWindow(100) or TimeWindow(60)",
     "tracker": 'which exceptions are failures, such as TypeOf("ConnectionError")',
+    "healthy": "which exceptions are successes",
     "result_tracker": "a dotted path: which results are failures",
     "retry": "how long it stays open, such as Cooldown(60) or Backoff(1)",
     "permit": "who probes, such as All() or RampUp(0.1, 1.0, 60)",

@@ -85,6 +85,8 @@ def _when_it_opens(policy: Policy) -> Section:
     if policy.closed.needs_bad:
         points.append("As long as all calls succeed in time, it stays closed.")
     points.append("Each recovery begins with an empty window.")
+    if policy.healthy is not None:
+        points.append(f"Exceptions that are {policy.healthy.describe()} count as successes.")
     if policy.result_tracker is not None:
         points.append("A call is also a failure if result_tracker says so of its result.")
     if _asked_each_time(policy):

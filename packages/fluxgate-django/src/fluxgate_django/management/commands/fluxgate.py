@@ -216,6 +216,9 @@ def _described(policy: Policy) -> list[tuple[str, str, str]]:
         ("half-open", repr(policy.permit), policy.permit.describe()),
         ("probes", ", ".join(probes), f"at most {probes[0]} at once, for {probes[1]} each"),
     ]
+    if policy.healthy is not None:
+        words = f"exceptions that are {policy.healthy.describe()}"
+        lines.append(("successes are", repr(policy.healthy), words))
     if policy.result_tracker is not None:
         tracks = policy.result_tracker
         name = f"{tracks.__module__}.{getattr(tracks, '__qualname__', tracks)}"
