@@ -1,4 +1,4 @@
-"""Listeners: who is told what a circuit did, and how.
+"""Listeners: logs, Slack, metrics, traces, and a thread for listeners that wait.
 
 A listener is any callable that takes a `Signal`. It may also have
 
@@ -6,11 +6,11 @@ A listener is any callable that takes a `Signal`. It may also have
   path, so it must be quick;
 - `close()`, or `async def aclose()`: called by integrations when the application stops.
 
-A breaker calls its listeners where it stands. What waits (for a network, a disk), and what is
+A breaker calls its listeners on the path of the call. One that waits (for a network, a disk), or is
 `async`, is wrapped in `Background`, which calls it on a thread of its own.
 
-Each name is imported when it is asked for: only those for Slack, Prometheus and OpenTelemetry need
-a third-party package, the extras `slack`, `prometheus` and `otel`.
+Each name is imported when it is first used: those for Slack, Prometheus and OpenTelemetry need a
+third-party package, the extras `slack`, `prometheus` and `otel`.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ _HOMES: Final = {
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        """Import the module of a listener when it is first asked for."""
+        """Import the module of a listener when it is first used."""
         home = _HOMES.get(name)
         if home is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(f"{__name__}.{home}"), name)
 
     def __dir__():
-        """Show the names before they are imported, too."""
+        """List the names before they are imported, too."""
         return sorted({*globals(), *__all__})

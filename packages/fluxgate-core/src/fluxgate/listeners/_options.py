@@ -1,4 +1,4 @@
-"""Options of listeners, made sure of: what is wrong is named, and so is the remedy."""
+"""Validation of listener options; errors name the option and the remedy."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def seconds(what: str, value: object, *, above_zero: bool = False) -> float:
 
 
 def url_of(what: str, value: object) -> str:
-    """An absolute URL, which may be a secret: it is not quoted."""
+    """The value, an absolute URL. Errors don't quote it, since it may be a secret."""
     if not isinstance(value, str):
         raise TypeError(f"{what} must be a str, not {type(value).__name__}")
     if not re.fullmatch(r"https?://[!-~]+", value):
@@ -41,7 +41,7 @@ def url_of(what: str, value: object) -> str:
 
 
 def text(what: str, value: object, *, secret: bool = False) -> str:
-    """Some text; a secret one is not quoted."""
+    """The value, text that is not empty; a secret has no spaces. Errors don't quote it."""
     if not isinstance(value, str):
         raise TypeError(f"{what} must be a str, not {type(value).__name__}")
     if not value or (secret and not re.fullmatch(r"[!-~]+", value)):

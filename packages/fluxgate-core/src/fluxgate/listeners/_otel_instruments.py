@@ -1,4 +1,4 @@
-"""What OpenTelemetry is told about circuits: one entry per instrument, and how it is read."""
+"""Instruments for OpenTelemetry: names, kinds and units, and how each is read from a circuit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ THRESHOLD: Final = "fluxgate.call.threshold"
 CLAUSE: Final = "fluxgate.reason.clause"
 TRIPPER: Final = "fluxgate.tripper"
 BOUND: Final = "le"
-"""Not in our namespace: as Prometheus, and what reads its histograms, has it."""
+"""Without our namespace: the name that Prometheus uses, and whatever reads its histograms."""
 
 Value = str | float
 Point = tuple[float, dict[str, Value]]
@@ -41,7 +41,7 @@ class Instrument(NamedTuple):
         name: its name.
         kind: which kind it is.
         unit: what it counts, in UCUM's notation.
-        description: what it says.
+        description: its description in the exports.
         points: gives the numbers of one circuit name.
     """
 
@@ -188,15 +188,15 @@ INSTRUMENTS: Final = (
         "fluxgate.circuit.retry_after",
         Kind.GAUGE,
         "s",
-        "Seconds until an open circuit probes; nothing where it isn't open, or nobody knows.",
+        "Seconds until an open circuit probes; none where it isn't open, or has no such time.",
         _retry_after,
     ),
     Instrument(
         "fluxgate.circuit.would_open",
         Kind.GAUGE,
         "1",
-        "1 if a tripper that is only tried would have the circuit open now: of a metrics-only "
-        "circuit the live one, of any the shadow one.",
+        "1 if a tripper on trial would have the circuit open now: the live one of a metrics-only "
+        "circuit, the shadow of any.",
         _would_open,
     ),
 )

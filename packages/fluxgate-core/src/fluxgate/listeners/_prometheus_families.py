@@ -1,4 +1,4 @@
-"""What Prometheus is told about circuits: one entry per metric, its names and how it is read.
+"""Metrics for Prometheus: names, types and labels, and how each is read from a circuit.
 
 The same entries make the samples of a scrape and the values of a worker's files.
 """
@@ -28,11 +28,11 @@ class Family(NamedTuple):
     Attributes:
         name: its name; a counter's series add `_total`, a summary's `_sum` and `_count`.
         kind: its type.
-        help: what it says.
+        help: its description on the page.
         parts: gives the series of one circuit name.
         labels: the labels after `circuit`.
         unit: what it is measured in; the name ends with it.
-        across: how the values of several workers become one, for a gauge; workers that have
+        across: for a gauge, how the values of several workers become one; workers that have
             ended don't count.
     """
 
@@ -230,8 +230,8 @@ FAMILIES: Final = (
     Family(
         "fluxgate_would_open",
         "gauge",
-        "1 if a tripper that is only tried would have the circuit open now: of a metrics-only "
-        "circuit the live one, of any the shadow one.",
+        "1 if a tripper on trial would have the circuit open now: the live one of a metrics-only "
+        "circuit, the shadow of any.",
         _would_open,
         labels=("tripper",),
         across="livemax",

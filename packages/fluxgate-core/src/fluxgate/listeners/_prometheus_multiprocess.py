@@ -1,23 +1,23 @@
-"""Several workers behind one page: this process's numbers in the files that are added up for it.
+"""Prometheus's multiprocess mode: a thread that writes this process's metrics to files.
 
-In prometheus-client's multiprocess mode each process has files of its own, and whichever process
-is scraped reads them all. Nobody asks a collector there, so a thread writes what one would say.
+In that mode of prometheus-client each process has files of its own, and the process that is scraped
+reads the files of all. Collectors are not asked there, so a thread writes what one would return.
 
-Processes fork. The thread is stopped before and started after, in parent and child, so that no
-process forks with a thread in the middle of something. A process that has forked and made no call
-is taken for a supervisor, whose circuits are nobody's: they are not shown. A child, in turn, is
-shown from its first call on, since not every child is a worker.
+Processes fork. The thread is stopped before a fork and started after it, in parent and child, so
+that no process forks with a thread in the middle of a write. A process that has forked and made no
+call is taken for a supervisor, whose circuits serve no requests: they are not shown. A child, in
+turn, is shown from its first call on, since not every child is a worker.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import queue
 import threading
 from collections.abc import Iterable, Iterator
 from math import inf
-from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, Final, cast
 
 from prometheus_client import values
@@ -29,13 +29,13 @@ from fluxgate.listeners._prometheus_families import FAMILIES, UNREADABLE, Family
 PAUSE: Final = 0.1
 """Seconds between two writes at least, however many transitions there are."""
 PATIENCE: Final = 1.0
-"""Seconds to wait for the thread: it may be held up by a listener that it has to tell something."""
+"""Seconds to wait for the thread: a reading may call listeners, which may take long."""
 
 Key = tuple[str, str, str, tuple[str, ...]]
 
 _writers: Final[set[Writer]] = set()
 _series: Final[dict[Key, _Series]] = {}
-"""What this process has in its files. A second writer goes on with the series of the first."""
+"""The series in this process's files. A second writer goes on with those of the first."""
 
 
 def in_multiprocess_mode() -> bool:
@@ -74,7 +74,7 @@ class _Series:
 
 
 class Writer:
-    """Writes what a reader reads, each `interval` seconds and when it is woken.
+    """Writes readings to this process's files, each `interval` seconds and when it is woken.
 
     Raises:
         TypeError: `interval` is not a number.
@@ -90,7 +90,8 @@ class Writer:
 
     def _restart(self) -> None:
         self._lock = threading.Lock()
-        self._news: SimpleQueue[bool] = SimpleQueue()  # one that signal handlers may use
+        # Signal handlers may use it. Made where it is used: gevent may exchange the class late.
+        self._wakes: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._written: dict[Key, _Series] = {}
         self._used = False
@@ -99,7 +100,7 @@ class Writer:
     # -- the thread
 
     def start(self) -> None:
-        """Write, and go on doing so."""
+        """Write now, and from now on."""
         _follow_forks()
         _writers.add(self)
         atexit.register(self.close)
@@ -107,9 +108,9 @@ class Writer:
         self._run()
 
     def wake(self) -> None:
-        """Have it write soon. Never waits."""
-        if self._news.empty():
-            self._news.put(True)
+        """Have the thread write soon. Never waits."""
+        if self._wakes.empty():
+            self._wakes.put(True)
 
     def close(self) -> None:
         """Write a last time: the counts stay, the states go."""
@@ -125,11 +126,11 @@ class Writer:
     def _halt(self) -> None:
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
-            self._news.put(False)
+            self._wakes.put(False)
             thread.join(PATIENCE)
 
     def _loop(self) -> None:
-        news, wrote, due = self._news, -inf, monotonic()
+        wakes, wrote, due = self._wakes, -inf, monotonic()
         while True:
             left = due - monotonic()
             if left <= 0:
@@ -138,15 +139,15 @@ class Writer:
                 due = wrote + self._interval
                 continue
             try:
-                going_on = news.get(timeout=left)
-            except Empty:
+                going_on = wakes.get(timeout=left)
+            except queue.Empty:
                 continue
             if not going_on:
                 return
             due = min(due, wrote + PAUSE)
 
     def before_fork(self) -> None:
-        """Let no thread be in the middle of a write."""
+        """Stop the thread: a child must not find its locks taken."""
         self._halt()
 
     def after_fork(self, *, child: bool) -> None:
@@ -164,7 +165,7 @@ class Writer:
             self.write(ending=ending)
             self._failing = False
         except Exception:
-            if not self._failing:  # once is enough
+            if not self._failing:  # once, until one succeeds
                 import logging
 
                 logging.getLogger("fluxgate").exception(
@@ -173,13 +174,14 @@ class Writer:
             self._failing = True
 
     def write(self, *, ending: bool = False) -> None:
-        """Bring the files up to date, unless another thread doesn't get done with it."""
-        if not self._lock.acquire(timeout=PATIENCE):
-            return
-        try:
+        """Bring the files up to date, unless another thread has been at it for `PATIENCE`."""
+        deadline = monotonic() + PATIENCE
+        while self._lock.locked():
+            if monotonic() > deadline:
+                return
+            sleep(0.01)
+        with self._lock:  # no acquire(timeout=): an interrupt just after it would leave it taken
             self._write(ending)
-        finally:
-            self._lock.release()
 
     def _write(self, ending: bool) -> None:
         readings = self._reader.read()
@@ -198,7 +200,7 @@ class Writer:
         living = {reading.name for reading in readings}
         for key in before.keys() - self._written.keys():
             gone = before[key]
-            # The states of circuits that went, and buckets that are part of others now.
+            # The states of circuits that were collected, and buckets that others include now.
             if gone.kind == "gauge" or (gone.kind == "histogram" and gone.name in living):
                 gone.set(0.0)
 
@@ -213,7 +215,7 @@ class Writer:
 
 
 def _parts(family: Family, reading: Reading) -> Iterable[Part]:
-    """As prometheus-client keeps them: a histogram's buckets one by one, not cumulative."""
+    """The series as the files have them: a histogram's buckets one by one, not cumulative."""
     return _buckets(family.parts(reading)) if family.kind == "histogram" else family.parts(reading)
 
 

@@ -20,9 +20,9 @@ __all__ = ["Background"]
 class Background:
     """Calls a listener on a thread of its own, so that no protected call waits for it.
 
-    Signals are queued and told one at a time, in order per circuit. An `async` listener runs on
-    the thread's own event loop, whichever front caused the signal. What the listener raises is
-    logged, and the next signal told. One `Background` may serve any number of breakers.
+    Signals are queued and delivered one at a time, in order per circuit. An `async` listener runs
+    on the thread's own event loop, whichever front caused the signal. What the listener raises is
+    logged, and the next signal delivered. One `Background` may serve any number of breakers.
 
     The thread starts with the first signal (never at import, so it may be made in a settings
     module, and before a fork: a child has a thread of its own, and an empty queue). It ends with
@@ -99,13 +99,13 @@ class Background:
         return self._queue.dropped
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Wait until all that is queued now has been told; not on an event loop.
+        """Wait until all that is queued now has been delivered; not on an event loop.
 
         Args:
             timeout: seconds, 0 or more.
 
         Returns:
-            Whether it was told in time.
+            Whether it was delivered in time.
 
         Raises:
             RuntimeError: the listener called this, and would wait for itself.

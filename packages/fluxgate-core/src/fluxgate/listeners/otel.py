@@ -256,7 +256,7 @@ def instrument(
         circuits: gives the breakers to show; `registry.values` shows a `Registry`'s only.
         max_circuits: how many names get series of their own, 1 or more; all later ones are added
             up under the name `other`.
-        max_reasons: how many reasons are told apart in the trips of one name, 1 or more; the rest
+        max_reasons: how many reasons are shown apart in the trips of one name, 1 or more; the rest
             is `other`.
 
     Returns:

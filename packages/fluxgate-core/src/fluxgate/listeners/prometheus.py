@@ -1,12 +1,12 @@
-"""Metrics for Prometheus, read from the circuits' own counters when it asks.
+"""Prometheus: metrics of circuits, read from their own counters at each scrape.
 
     PrometheusCollector()  # every circuit of this process, with prometheus-client's own registry
 
 A collector is no listener: nothing is pushed, and a call costs nothing more. It covers circuits
-that are made later, and those of libraries, and forgets the ones that go.
+that are made later, and those of libraries, and drops those that are collected.
 
-`PrometheusListener` is for where listeners are what can be configured: it sees to it that there is
-a collector, and, in prometheus-client's multiprocess mode, has transitions written at once.
+`PrometheusListener` is for settings in which only listeners can be named: it makes a collector if
+there is none, and, in prometheus-client's multiprocess mode, has transitions written at once.
 
 In that mode (`PROMETHEUS_MULTIPROC_DIR`, as under gunicorn), where collectors are not asked, the
 same metrics are written to the worker's files from a thread; see `PrometheusCollector`.
@@ -51,17 +51,17 @@ class PrometheusCollector:
     as one: their counters added, the worst of their states.
 
     In multiprocess mode it registers nowhere, since a `MultiProcessCollector` serves the page, and
-    writes this process's numbers to the files that are read then: each `interval`, at exit, and
+    writes this process's metrics to the files that are read then: each `interval`, at exit, and
     from then on in each process that is forked. Of what a killed worker counted, the last
-    `interval` is lost. prometheus-client can't remove series from those files: a name whose
-    circuits have gone stays until the worker ends, and counts towards `max_circuits`.
+    `interval` is lost. prometheus-client can't remove series from those files: a name without
+    circuits stays until the worker ends, and counts towards `max_circuits`.
 
     Args:
         registry: where to register; None leaves that to you.
         circuits: gives the breakers to show; `registry.values` shows a `Registry`'s only.
         max_circuits: how many names get series of their own, 1 or more; the circuits of all later
             ones are added up under the name `other`.
-        max_reasons: how many reasons are told apart in the trips of one name, 1 or more; the rest
+        max_reasons: how many reasons are shown apart in the trips of one name, 1 or more; the rest
             is `other`.
         interval: seconds between two writes in multiprocess mode, 1e-9 to 1e6.
 
@@ -102,7 +102,7 @@ class PrometheusCollector:
             self._writer.start()
 
     def describe(self) -> list[Metric]:
-        """The metrics without their series: registering reads no circuit."""
+        """List the metrics without their series: registering reads no circuit."""
         return [_metric(family) for family in (*FAMILIES, UNREADABLE)]
 
     def collect(self) -> Iterable[Metric]:
@@ -114,7 +114,7 @@ class PrometheusCollector:
         return [metric for metric in (*metrics, unreadable) if metric.samples or not readings]
 
     def unregister(self) -> None:
-        """Take it out of its registry; in multiprocess mode, write a last time."""
+        """Remove it from its registry; in multiprocess mode, write a last time."""
         registry = None if self._registry is None else self._registry()
         self._registry = None
         if registry is not None:
@@ -125,23 +125,23 @@ class PrometheusCollector:
             self._writer.close()
 
     def wake(self) -> None:
-        """In multiprocess mode, write soon: something has changed. Else, nothing need be done."""
+        """In multiprocess mode, have the files written soon; else do nothing."""
         if self._writer is not None:
             self._writer.wake()
 
 
 class PrometheusListener:
-    """A listener that makes its circuit's registry have a `PrometheusCollector`.
+    """A listener that makes a `PrometheusCollector`, unless the registry has one.
 
-    A collector shows every circuit, so it takes no listener to be seen by Prometheus, and any
-    number of these share one collector. In multiprocess mode, a transition is written at once
-    instead of within the `interval`.
+    A collector shows every circuit, so none needs a listener to be shown, and any number of
+    listeners share one collector. In multiprocess mode, a transition is written at once instead of
+    within the `interval`.
 
     Args:
         registry: where the collector is registered, or found.
 
     Raises:
-        TypeError: `registry` is none.
+        TypeError: `registry` is not a `CollectorRegistry`.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
@@ -150,7 +150,7 @@ class PrometheusListener:
             self._collector = _collectors.get(registry) or PrometheusCollector(registry)
 
     def __call__(self, signal: Signal) -> None:
-        """Have a transition written, where writing is needed."""
+        """Have a transition written at once, in multiprocess mode."""
         self._collector.wake()
 
 

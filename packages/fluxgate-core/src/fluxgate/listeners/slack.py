@@ -105,7 +105,7 @@ class SlackListener(Background):
 
 
 def _probes_in(name: str) -> float | None:
-    """Seconds until the open circuit of that name probes; None unless there is one such circuit."""
+    """Seconds until the open circuit of that name probes; None unless there is exactly one."""
     found = [each for each in circuits() if each.name == name and each.state is State.OPEN]
     return found[0].info().retry_after if len(found) == 1 else None
 
