@@ -120,7 +120,14 @@ def _answer_everywhere(app: Starlette, handler: CircuitOpenHandler) -> None:
     build = app.build_middleware_stack
 
     def build_middleware_stack() -> ASGIApp:
-        own = Middleware(CircuitBreakerMiddleware.with_handler, handler)
+        # The class itself, and no factory: tracing tools patch the classes that they find here.
+        own = Middleware(
+            CircuitBreakerMiddleware,
+            problem_json=handler.problem_json,
+            show_name=handler.show_name,
+            hook=handler.hook,
+            type=handler.type,
+        )
         added = app.user_middleware
         if not added:
             return build()
