@@ -1,4 +1,4 @@
-"""What a decorator must know of the callable it is given."""
+"""Kinds of callables, and the protection of those that are generators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Fn = TypeVar("Fn", bound=Callable[..., Any])
 
 
 class Kind(Enum):
-    """What calling a callable gives."""
+    """Kinds of callables, by the result of calling them."""
 
     FUNCTION = auto()
     COROUTINE = auto()
@@ -49,7 +49,7 @@ def is_awaitable(given: object) -> bool:
 
 
 def describe(fn: object) -> str:
-    """What to call `fn` in an error message."""
+    """The name of `fn` in an error message."""
     return str(getattr(fn, "__qualname__", None) or safe_repr(fn))
 
 

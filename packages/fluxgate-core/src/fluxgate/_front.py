@@ -1,4 +1,4 @@
-"""What the sync and the async front of a circuit have in common: all but the call itself."""
+"""The base of the sync and the async front of a circuit: everything but the call itself."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Front(ABC):
         if not isinstance(name, str):
             raise TypeError(f'name must be a str, such as {type(self).__name__}("x"): {name!r}')
         if not name:
-            raise ValueError("name must not be empty: it is how the circuit is told from others")
+            raise ValueError("name must not be empty: signals and metrics name the circuit by it")
         try:
             state = State(initial_state.lower())
         except (ValueError, AttributeError):
@@ -375,7 +375,7 @@ class Front(ABC):
             raise self._wrong_front(fallback)
 
     def _accepts(self, fn: Callable[..., Any]) -> Callable[..., Any] | None:
-        """What to decorate in place of a plain function that this front has no use for."""
+        """A stand-in for a plain function that this front can't decorate, if there is one."""
         return None
 
     def _wrong_front(self, fn: object, more: str = "") -> WrongFrontError:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from fluxgate._callables import Kind, describe, kind_of
 
-MADE: Final[set[type]] = {type(None), bool, int, float, str, bytes, list, tuple, dict, set}
+MADE: Final[set[type[Any]]] = {type(None), bool, int, float, str, bytes, list, tuple, dict, set}
 """Types of results that are no such calls. It grows, so that a healthy call looks in here alone."""
 
 _MOST = 1000  # types that are made at run time come and go: they must not be kept for ever
@@ -35,7 +35,7 @@ _REMEDIES: Final = {
 
 
 def advice_on(fn: object, result: object, *, is_async: bool = False) -> str | None:
-    """What is wrong with a result that is a call yet to be made, and the remedy; None if it isn't.
+    """The message about a result that is a call yet to be made, with the remedy; None if it isn't.
 
     Args:
         fn: what returned it.
@@ -59,7 +59,7 @@ def advice_on(fn: object, result: object, *, is_async: bool = False) -> str | No
 
 
 def _kind_of_call(result: Any) -> str | None:
-    kind: type = type(result)
+    kind: Any = type(result)  # pyright: ignore[reportUnknownVariableType]
     if issubclass(kind, GeneratorType):
         if result.gi_code.co_flags & 0x100:  # inspect.CO_ITERABLE_COROUTINE
             return "awaitable"
@@ -81,7 +81,7 @@ def _kind_of_call(result: Any) -> str | None:
 
 
 def check_decorated(fn: Any) -> str | None:
-    """What is wrong with decorating a function of `@contextmanager`, and the remedy."""
+    """The message about a breaker above `@contextmanager`; None if `fn` is no such function."""
     if getattr(fn, "__globals__", {}).get("__name__") == "contextlib" and hasattr(
         fn, "__wrapped__"
     ):

@@ -32,7 +32,7 @@ F = TypeVar("F")
 _COROUTINE: Final[type] = CoroutineType
 
 _NO_ERRORS: Final = (WrongFrontError, StopIteration, StopAsyncIteration)
-"""What no fallback replaces: a mistake in the program, and the end of an iteration."""
+"""Exceptions that no fallback replaces: a mistake in the program, the end of an iteration."""
 
 
 class CircuitBreaker(Front):
@@ -141,7 +141,7 @@ class CircuitBreaker(Front):
     def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         circuit, attempted, check = self._circuit, self._attempted, self._check_result
         clock = circuit.clock
-        seen: type = NoneType
+        seen: Any = NoneType
 
         def protected(*args: Any, **kwargs: Any) -> Any:
             nonlocal seen
@@ -152,7 +152,7 @@ class CircuitBreaker(Front):
                 result = fn(*args, **kwargs) if kwargs else fn(*args)
                 if type(result) is not seen:  # the cheapest look that there is
                     if type(result) in MADE:
-                        seen = type(result)
+                        seen = type(result)  # pyright: ignore[reportUnknownVariableType]
                     else:
                         check(fn, result)
             except BaseException as error:
@@ -317,7 +317,7 @@ class AsyncCircuitBreaker(Front):
     def _protect(self, fn: Callable[..., Any]) -> Callable[..., Any]:
         circuit, attempted, check = self._circuit, self._attempted, self._check_result
         clock = circuit.clock
-        seen: type = NoneType
+        seen: Any = NoneType
 
         async def protected(*args: Any, **kwargs: Any) -> Any:
             nonlocal seen
@@ -328,7 +328,7 @@ class AsyncCircuitBreaker(Front):
                 result = await (fn(*args, **kwargs) if kwargs else fn(*args))
                 if type(result) is not seen:  # the cheapest look that there is
                     if type(result) in MADE:
-                        seen = type(result)
+                        seen = type(result)  # pyright: ignore[reportUnknownVariableType]
                     else:
                         check(fn, result)
             except BaseException as error:
@@ -379,7 +379,7 @@ class AsyncCircuitBreaker(Front):
     def _check_awaitable(self, fn: object, given: object) -> None:
         if not is_awaitable(given):
             if isinstance(given, AsyncGeneratorType):
-                raise WrongFrontError(advice_on(fn, given))
+                raise WrongFrontError(advice_on(fn, cast(Any, given)))
             raise self._wrong_front(fn)
 
     def _check_result(self, fn: object, result: R) -> R:

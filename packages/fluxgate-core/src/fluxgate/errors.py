@@ -1,4 +1,4 @@
-"""What Fluxgate raises. All of it derives from `FluxgateError`."""
+"""Errors that Fluxgate raises. All of them derive from `FluxgateError`."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def refusal_in(error: BaseException) -> CallNotPermittedError | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What an HTTP client is told about a refusal.
+    """A refusal as an HTTP client sees it.
 
     Attributes:
         detail: one sentence for people.
@@ -80,7 +80,7 @@ class Problem:
         show_name: bool = False,
         type: str = TYPE,  # noqa: A002
     ) -> Problem:
-        """What to tell about a refusal.
+        """The problem that describes a refusal.
 
         Args:
             error: a `CallNotPermittedError`, or an exception group that holds one.

@@ -32,7 +32,7 @@ __all__ = [
 
 
 class MakeBreaker(Protocol):
-    """What `fluxgate_breaker` gives: `CircuitBreaker(...)`, bound to the other fixtures."""
+    """The type of `fluxgate_breaker`: `CircuitBreaker(...)`, bound to the other fixtures."""
 
     @overload
     def __call__(

@@ -1,4 +1,4 @@
-"""What listeners receive, and why a circuit did what it did."""
+"""Signals, which listeners receive, and the reasons in them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Reason(Record):
 
 
 class SignalKind(StrEnum):
-    """What a signal reports."""
+    """Kinds of signals, by what they report."""
 
     TRANSITION = "transition"
     """The circuit went from `old_state` to `new_state`."""

@@ -29,7 +29,7 @@ Breaker = TypeVar("Breaker", CircuitBreaker, AsyncCircuitBreaker)
 
 
 class ManualClock:
-    """A clock that stands still until it is told to go on; for a breaker's `clock=`.
+    """A clock that stands still until `advance()` is called; for a breaker's `clock=`.
 
     Example:
         clock = ManualClock()
