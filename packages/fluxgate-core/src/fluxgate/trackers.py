@@ -18,7 +18,7 @@ __all__ = ["All", "CausedBy", "Custom", "Tracker", "TypeOf"]
 
 
 class Tracker(Composable, ABC):
-    """Decides whether an exception is a failure. Combine with `&`, `|` and `~`."""
+    """A rule for which exceptions are failures. Rules combine with `&`, `|` and `~`."""
 
     __slots__ = ()
 

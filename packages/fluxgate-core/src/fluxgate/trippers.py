@@ -31,7 +31,7 @@ __all__ = [
 
 
 class Tripper(Composable, ABC):
-    """Judges the calls in a window.
+    """A rule for when a circuit opens, from the numbers of the calls in a window.
 
     Attributes:
         needs_bad: it can't fire while the window holds neither a failure nor a slow call.
@@ -71,11 +71,11 @@ class Tripper(Composable, ABC):
         return metrics.total_count >= self.evidence
 
     def given(self, state: State) -> Tripper:
-        """What is left of it in `state`, once the state clauses are folded away."""
+        """The tripper as it applies in `state`: its state clauses become true or false."""
         return self
 
     def merged(self) -> Tripper:
-        """What is left of it for the added counts of many processes."""
+        """The part that can judge the added counts of many processes; `NEVER` if there is none."""
         return self if self.mergeable else NEVER
 
     def describe(self) -> str:
@@ -307,7 +307,7 @@ class FailureStreak(Tripper):
 
 
 class _Both(Binary[Tripper], Tripper):
-    """What `&` and `|` have in common."""
+    """The common part of `&` and `|`."""
 
     __slots__ = ("evidence", "left", "mergeable", "minimums", "right", "steady", "thresholds")
 
