@@ -1,4 +1,4 @@
-"""Several workers behind one page: real processes, real files, real scrapes."""
+"""Prometheus's multiprocess mode: real processes, real files, real scrapes."""
 
 from __future__ import annotations
 
@@ -601,3 +601,30 @@ class TestInThisProcess:
         found = scrape()
         assert found[NAMES["closed"]] == 1
         assert found[NAMES["closed"].replace("api", "db")] == 1
+
+
+GEVENT_PATCHES_LATE = """
+from fluxgate.listeners import PrometheusCollector
+from prometheus_client import CollectorRegistry
+from gevent import monkey
+monkey.patch_all()
+import gevent, os
+PrometheusCollector(CollectorRegistry(), interval=0.01)
+gevent.sleep(0.1)
+print("alive", flush=True)
+os._exit(0)
+"""
+
+
+def test_gevent_patches_late(tmp_path: Path) -> None:
+    """The modules were imported before: their queue would stop every greenlet of the worker."""
+    pytest.importorskip("gevent", reason="gevent has no wheel for this Python")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GEVENT_PATCHES_LATE],
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.stdout.strip() == "alive", done.stderr
