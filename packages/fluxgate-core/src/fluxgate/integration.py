@@ -59,7 +59,10 @@ Ticket: TypeAlias = tuple[Circuit, Lane, float]
 
 def enter(registry: Registry, key: str) -> Ticket | None:
     """Admit a call to that circuit through its lane, now; None: ask `registry[key].attempt()`."""
-    entry = registry._kept.get(key)
+    try:
+        entry = registry._kept.get(key)
+    except TypeError:  # no name of a circuit: it has no hash
+        return None
     if entry is None or not entry.used:
         return None
     circuit = entry.circuit

@@ -119,37 +119,18 @@ class Guard:
         Args:
             request: what a refusal names.
             url: where it goes.
-            own: what the request's extension says, if it has one.
+            own: the request's extension, if it has one.
 
         Raises:
             CallNotPermittedError: the circuit refuses it; the library's own kind of that.
         """
-        settle: Moment = self.settle
-        if own is None:
-            key_of = self.key
-            key = key_of(url)
-        else:
-            key, settle = self._asked(own, url)
-        # First the way that nearly every request takes; what may be wrong with a key comes after.
-        try:
-            ticket = enter(self.registry, key)  # type: ignore[arg-type]
-        except TypeError:  # can't be hashed
-            ticket = None
-        if ticket is not None:
-            return key, ticket, settle  # type: ignore[return-value]
-        if key is None:
-            return None
-        if not isinstance(key, str) or not key:
-            raise TypeError(f"a key is a string that is not empty, or None: not {key!r}")
-        key = bounded(key)
-        try:
-            return key, self.registry[key].attempt(), settle
-        except CallNotPermittedError as refusal:
-            arguments = refusal.args
-        raise self.errors.refusal(*arguments, request=request)
+        key: Any
+        key, settle = (self.key(url), self.settle) if own is None else self.choose(own, url)
+        entered = enter(self.registry, key) or self.attempt(request, key)
+        return None if entered is None else (bounded(key), entered, settle)
 
-    def _asked(self, own: object, url: Any) -> tuple[str | None, Moment]:
-        """What a single request's extension says."""
+    def choose(self, own: object, url: Any) -> tuple[str | None, Moment]:
+        """The key and the moment that a single request's extension asks for."""
         if not isinstance(own, Mapping) or not own.keys() <= {"key", "settle"}:
             raise TypeError(
                 f'extensions["{EXTENSION}"] takes a mapping such as {{"key": "billing"}} '
@@ -160,6 +141,22 @@ class Guard:
         if settle not in _MOMENTS:
             raise TypeError(f'extensions["{EXTENSION}"]: settle is "body" or "headers"')
         return (asked["key"] if "key" in asked else self.key(url)), settle
+
+    def attempt(self, request: Any, key: object) -> Attempt | None:
+        """An attempt of a circuit whose lane let nobody in; None where the key is None.
+
+        Raises:
+            CallNotPermittedError: as of `admit`.
+        """
+        if key is None:
+            return None
+        if not isinstance(key, str) or not key:
+            raise TypeError(f"a key is a string that is not empty, or None: not {key!r}")
+        try:
+            return self.registry[bounded(key)].attempt()
+        except CallNotPermittedError as refusal:
+            arguments = refusal.args
+        raise self.errors.refusal(*arguments, request=request)
 
     # -- after it
 
