@@ -232,6 +232,10 @@ class Circuit:
         """Open for a stated time."""
         self._perform(self._machine.open_for, seconds, self.clock(), origin)
 
+    def hand_over(self) -> None:
+        """Give the phase to the fleet, if it is open or half-open."""
+        self._perform(self._machine.hand_over)
+
     def listen(self, listener: Listener) -> None:
         """Tell one more."""
         self._perform(self._dispatch.add, listener, hook_of(listener))

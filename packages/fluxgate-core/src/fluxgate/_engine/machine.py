@@ -272,6 +272,12 @@ class Machine:
         leases = Leases() if state is OPEN or state is HALF_OPEN else None
         return self._enter(state, now, reason, retry_at, origin, leases)
 
+    def hand_over(self) -> None:
+        """Give an open or half-open phase to the fleet."""
+        phase = self.phase
+        if phase.leases is None and phase.state in (OPEN, HALF_OPEN):
+            phase.leases = Leases()
+
     def release(self, phase: Phase) -> None:
         """Own that phase again, if it is still the current one: the fleet can't be reached."""
         if phase is self.phase:

@@ -23,6 +23,8 @@ from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreEr
 
 TICK: Final = (0.1, 0.25)
 """Seconds between two flushes, drawn anew each time so that processes don't keep step."""
+HURRY: Final = (0.03, 0.06)
+"""The same while this process has probes: no more of them than there are slots do so at once."""
 HEARTBEAT: Final = 5.0
 """Seconds after which an idle process asks whether the store is still there."""
 LISTEN: Final = 5.0
@@ -72,6 +74,7 @@ class Flusher:
         self._warned = False
         self._busy_since: float | None = None
         self._asked_at = 0.0
+        self._hurried = False
 
     # -- from anywhere
 
@@ -196,7 +199,7 @@ class Flusher:
     def _flush_on(self) -> None:
         stopping, wanted = self._stopping, self._wanted
         while not stopping.is_set():
-            wanted.wait(random.uniform(*TICK))
+            wanted.wait(random.uniform(*(HURRY if self._hurried else TICK)))
             if stopping.is_set():
                 break
             wanted.clear()
@@ -220,6 +223,7 @@ class Flusher:
         except StoreError as error:
             well = False
             self._detach(error, members)
+        self._hurried = self.attached and any(each.probing(circuit) for each, circuit in members)
         for request in requests:
             request.well = well
             request.done.set()

@@ -86,6 +86,7 @@ class Member:
         self._advisory = advisory
         self._wake = wake
         self._began_at(circuit)
+        self._lost = False  # whether the store could not be reached when it was last tried
         self.attached = False
 
     def _began_at(self, circuit: Circuit) -> None:
@@ -153,6 +154,8 @@ class Member:
             return
         circuit.open_for(seconds, Origin.FLEET)
         if circuit.state is OPEN:
+            if not self._lost:  # no probes of its own, however soon it ends
+                circuit.hand_over()
             self._move_by_hand(circuit, OPEN, seconds, Reason("open_for()", seconds))
 
     def _move_by_hand(
@@ -181,6 +184,12 @@ class Member:
             or (self._busy(circuit) and now >= self._touched_at + TOUCH)
             or not circuit.looks_idle(*self._looked)
         )
+
+    def probing(self, circuit: Circuit) -> bool:
+        """Whether this process has leases, or outcomes of probes that others wait for."""
+        phase = circuit._machine.phase
+        leases = phase.leases
+        return leases is not None and bool(phase.probes or leases.granted or leases.ended)
 
     def _busy(self, circuit: Circuit) -> bool:
         """Whether the circuit isn't quietly closed, here or in the fleet."""
@@ -303,7 +312,7 @@ class Member:
         if move.reassert and view.epoch == self.epoch:
             return None  # ours again
         here = move.expected is None and circuit._machine.phase is self._phase
-        if view.won and here and move.state is not OPEN:  # an opening is the fleet's from now on
+        if view.won and here and (move.state is not OPEN or self.owns()):
             self._believe(view)  # done by hand, and here already
         elif view.epoch > self.epoch or view.won:
             self._follow(circuit, view, Origin.FLEET if view.won else Origin.PEER, move)
@@ -324,7 +333,7 @@ class Member:
 
     def _note(self, view: View) -> None:
         self._view = view
-        self.attached = True
+        self.attached, self._lost = True, False
 
     def _believe(self, view: View) -> None:
         self.epoch, self.state = view.epoch, view.state
@@ -504,7 +513,7 @@ class Member:
 
     def detach(self) -> None:
         """The store can't be reached: the circuit owns itself again."""
-        self.attached = False
+        self.attached, self._lost = False, True
         self.stale = True
         circuit = self._circuit()
         phase = self._phase
