@@ -81,6 +81,9 @@ PROGRAM = """
     wrapper.settings_dict["OPTIONS"] = {}
     assert [each.id for each in wrapper.validation._unlimited()] == ["fluxgate.W101"]
     wrapper.settings_dict["OPTIONS"] = {"connect_timeout": 10}
+    (caution,) = wrapper.validation._unlimited()
+    assert caution.id == "fluxgate.W101" and "read_timeout" in caution.hint
+    wrapper.settings_dict["OPTIONS"] = {"connect_timeout": 10, "read_timeout": 10}
     assert not wrapper.validation._unlimited()
     assert (wrapper.vendor, wrapper.circuit_name) == ("mysql", "db.default")
 
