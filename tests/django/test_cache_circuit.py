@@ -477,3 +477,20 @@ def test_made_by_hand_it_needs_a_name() -> None:
         CircuitBreakerCache("here", {"WRAPS": LOCMEM})
     cache = CircuitBreakerCache("here", {"WRAPS": LOCMEM, "CIRCUIT": "here"})
     assert cache.get("k", "no") == "no"
+
+
+def test_attributes_that_are_set(settings: Any) -> None:
+    """They are the wrapped backend's, as those that are read; but for the wrapper's own."""
+    settings.CACHES = {
+        "default": {"BACKEND": "fluxgate_django.cache.CircuitBreakerCache", "WRAPS": LOCMEM}
+    }
+    cache: Any = caches["default"]
+    cache.default_timeout = 5
+    cache.key_prefix = "shop"
+    assert (cache.wrapped.default_timeout, cache.wrapped.key_prefix) == (5, "shop")
+    assert "default_timeout" not in vars(cache)
+    cache.on_open = Outage.RAISE
+    assert not hasattr(cache.wrapped, "on_open")
+    cache.note = 1
+    del cache.note
+    assert not hasattr(cache.wrapped, "note")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ def _plain(cell: str) -> str:
 
 MISTAKES = table("| wrong | id | what it says |")
 named = fluxgate_django.checks._settings._named
+subscripts = fluxgate_django.checks._settings._subscripts
 IDS = {code for code, _ in table("| id | what is wrong |")}
 
 
@@ -89,6 +91,7 @@ def _in_order(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A project without mistakes, for tests to make one in."""
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     monkeypatch.setattr("fluxgate_django.checks._settings._named", list)  # of other tests' modules
+    monkeypatch.setattr("fluxgate_django.checks._settings._subscripts", list)
     with override_settings(
         FLUXGATE={}, MIDDLEWARE=[OURS], REST_FRAMEWORK={"EXCEPTION_HANDLER": DRF}
     ):
@@ -135,7 +138,7 @@ def test_the_page_has_every_id_and_no_other() -> None:
         code for path in SOURCES for code in re.findall(r"fluxgate\.([EWI]\d{3})", path.read_text())
     }
     assert written == IDS
-    elsewhere = {"E007", "W005", "W101"}  # they come of code, and of databases
+    elsewhere = {"E007", "W005", "W101", "W102"}  # of code, databases, caches
     assert {row[1] for row in MISTAKES} == IDS - elsewhere
 
 
@@ -236,6 +239,8 @@ class Own(CircuitBreakerMiddleware):
         ["shop.middleware.Reports", OURS],
         [OURS, "shop.middleware.Sessions"],
         ["shop.middleware.Own"],
+        [OURS, "shop.middleware.Reports", OURS],  # the second sees refusals before Reports does
+        [OURS, "django.contrib.sessions.middleware.SessionMiddleware"],
         [OURS, "shop.middleware.NotThere"],  # Django says that itself
     ],
 )
@@ -417,3 +422,66 @@ def test_factories_are_not_called() -> None:
     with override_settings(FLUXGATE={"BREAKERS": {"search": called.append}}):
         found(deploy=True)
     assert called == []
+
+
+# -- names in code, and caches that hide their errors
+
+
+def test_a_name_in_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`breakers["paymnets"]`, wherever an imported module has it, by whatever name."""
+    file = tmp_path / "shop_code.py"
+    file.write_text(
+        "from fluxgate_django import breakers as circuits\n"
+        "def pay():\n"
+        "    circuits['payments'].call(int)\n"
+        "    circuits['paymnets'].call(int)\n"
+        "    circuits.asynchronous['serach']\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "shop_code", raising=False)
+    module = importlib.import_module("shop_code")
+    monkeypatch.setattr(
+        "fluxgate_django.checks._settings._subscripts",
+        lambda: [use for use in subscripts() if use.where.startswith(module.__name__)],
+    )
+    with override_settings(FLUXGATE={"BREAKERS": {"payments": {}, "search": {}}}):
+        told = found()
+    assert [(each.id, each.hint, each.obj) for each in told] == [
+        ("fluxgate.W005", "Did you mean 'payments'?", "circuit('paymnets') on shop_code, line 4"),
+        ("fluxgate.W005", "Did you mean 'search'?", "circuit('serach') on shop_code, line 5"),
+    ]
+
+
+def test_a_near_name_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with override_settings(FLUXGATE={"BREAKERS": {"payments": {}, "db.*": {}}}):
+        for name in ("payments", "db.users", "hosts.example", "paymnets"):
+            breakers[name].call(int)
+            breakers[name].call(int)
+    messages = [each.getMessage() for each in caplog.records if each.name == "fluxgate"]
+    assert messages == [
+        "circuit 'paymnets' has the defaults: BREAKERS has none of that name; "
+        "did you mean 'payments'?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wraps", "options", "hidden"),
+    [
+        ("django_redis.cache.RedisCache", {"IGNORE_EXCEPTIONS": True}, "IGNORE_EXCEPTIONS"),
+        ("django_redis.cache.RedisCache", {}, None),
+        ("django.core.cache.backends.locmem.LocMemCache", {}, None),
+    ],
+)
+def test_caches_that_hide_errors(wraps: str, options: dict[str, Any], hidden: str | None) -> None:
+    if wraps.startswith("django_redis"):
+        pytest.importorskip("django_redis")
+    entry = {
+        "BACKEND": "fluxgate_django.cache.CircuitBreakerCache",
+        "WRAPS": wraps,
+        "LOCATION": "redis://127.0.0.1:1",
+        "OPTIONS": options,
+    }
+    with override_settings(CACHES={"default": entry}):
+        told = found()
+    assert [each.id for each in told] == ([] if hidden is None else ["fluxgate.W102"])
+    assert all(str(hidden) in each.msg for each in told)

@@ -34,6 +34,7 @@ DRF = "fluxgate_django.drf.exception_handler"
 @pytest.fixture(autouse=True)
 def _settings(policy: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("fluxgate_django.checks._settings._named", list)
+    monkeypatch.setattr("fluxgate_django.checks._settings._subscripts", list)
     with override_settings(
         MIDDLEWARE=[OURS],
         REST_FRAMEWORK={"EXCEPTION_HANDLER": DRF},
@@ -102,6 +103,13 @@ def test_list_in_json() -> None:
         None,
         None,
     )
+
+
+def test_list_of_patterns_alone() -> None:
+    with override_settings(FLUXGATE={"BREAKERS": {"db.*": {}}}):
+        told = manage("list")
+    assert "is empty" not in told
+    assert told.startswith("db.*  (a pattern: ")
 
 
 def test_list_of_nothing() -> None:

@@ -79,7 +79,7 @@ def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.Monk
         (
             {"RESPONSE": {"TEMPLAT": "503.html"}},
             "FLUXGATE: RESPONSE.TEMPLAT: unknown setting; known are TEMPLATE, SHOW_NAME, TYPE, "
-            "EXCEPTION_HANDLER; did you mean 'TEMPLATE'?",
+            "HOOK, EXCEPTION_HANDLER; did you mean 'TEMPLATE'?",
         ),
         (
             ["payments"],
@@ -89,7 +89,7 @@ def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.Monk
         (
             {"RESPONSE": "503.html"},
             "FLUXGATE: RESPONSE: '503.html' is not a dict; it has the keys TEMPLATE, SHOW_NAME, "
-            "TYPE, EXCEPTION_HANDLER",
+            "TYPE, HOOK, EXCEPTION_HANDLER",
         ),
         ({"STRICT": "yes"}, "FLUXGATE: STRICT: must be True or False, not 'yes'"),
         ({"MAX_CIRCUITS": 0}, "FLUXGATE: MAX_CIRCUITS: must be at least 1, not 0"),

@@ -30,7 +30,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from fluxgate import CallNotPermittedError, CircuitBreaker, ConfigError, WrongFrontError
 from fluxgate.testing import ManualClock, tripped
-from fluxgate_django import breakers, circuit
+from fluxgate_django import breakers, circuit, refusal_of
 from fluxgate_django.decorators import uses
 
 pytestmark = pytest.mark.usefixtures("fluxgate")
@@ -516,3 +516,17 @@ def test_in_an_application(client: Any, settings: Any) -> None:
     settings.ROOT_URLCONF = __name__
     assert client.get("/search").content == b"found"
     assert counts() == (1, 0, 0)
+
+
+def test_the_refusal_has_a_type(fluxgate: Any) -> None:
+    del fluxgate
+    request = RequestFactory().get("/")
+    with pytest.raises(LookupError, match="on_open="):
+        refusal_of(request)
+
+    @circuit("typed", on_open=lambda request: HttpResponse(refusal_of(request).name))
+    def view(_: HttpRequest) -> HttpResponse:
+        return HttpResponse("through")
+
+    breakers["typed"].force_open()
+    assert view(request).content == b"typed"

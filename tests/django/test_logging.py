@@ -88,6 +88,7 @@ def test_the_level_is_djangos_affair(console: io.StringIO) -> None:
 def test_nothing_is_configured_for_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
     # Other tests' views name circuits, too, and some are wrong on purpose.
     monkeypatch.setattr("fluxgate_django.checks._settings._named", list)
+    monkeypatch.setattr("fluxgate_django.checks._settings._subscripts", list)
     call_command("check", tags=["fluxgate"], stdout=io.StringIO(), stderr=io.StringIO())
     assert logging.getLogger("fluxgate").handlers == []
     assert logging.getLogger("fluxgate").level == logging.NOTSET

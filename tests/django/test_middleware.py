@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import gettext
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +22,10 @@ from django.template import engines
 from django.template.response import TemplateResponse
 from django.test import AsyncClient, Client, RequestFactory, override_settings
 from django.urls import path
+from django.utils import translation
+from django.utils.decorators import sync_and_async_middleware
 
+import fluxgate_django
 from fluxgate import CallNotPermittedError, CircuitBreaker
 from fluxgate.testing import ManualClock
 from fluxgate_django import breakers, circuit
@@ -297,7 +302,7 @@ def test_html_for_those_who_prefer_it(
     response = get("/pay", **({} if accept is None else {"accept": accept}))
     assert response.status_code == 503
     assert response["Retry-After"] == "30"
-    assert response["Vary"] == "Accept"
+    assert response["Vary"] == "Accept, HX-Request"
     if is_html:
         assert response["Content-Type"] == "text/html; charset=utf-8"
         assert response.content.decode() == (
@@ -307,13 +312,164 @@ def test_html_for_those_who_prefer_it(
         assert response["Content-Type"] == "application/problem+json"
 
 
-def test_without_a_template_everybody_gets_the_same(
-    get: Callable[..., HttpResponse], opened: Callable[[str], CircuitBreaker]
-) -> None:
-    opened("payments")
+def test_the_page_without_a_template(get: Callable[..., HttpResponse], fluxgate: Any) -> None:
+    breakers["payments"].open_for(30)
     response = get("/pay", accept=BROWSER)
-    assert response["Content-Type"] == "application/problem+json"
-    assert "Vary" not in response
+    assert (response.status_code, response["Retry-After"]) == (503, "30")
+    assert response["Content-Type"] == "text/html; charset=utf-8"
+    assert '<html lang="en-us" dir="ltr">' in response.text
+    assert "try again in 30 seconds." in response.text
+
+
+def test_a_503_html_needs_no_setting(
+    get: Callable[..., HttpResponse], fluxgate: Any, templates: dict[str, str]
+) -> None:
+    templates["503.html"] = "<h1>{{ title }}</h1>"
+    breakers["payments"].open_for(30)
+    assert get("/pay", accept=BROWSER).text == "<h1>Service temporarily unavailable</h1>"
+    assert get("/pay", accept="application/json").json()["status"] == 503
+
+
+def test_htmx_gets_html(get: Callable[..., HttpResponse], fluxgate: Any) -> None:
+    breakers["payments"].open_for(30)
+    response = get("/pay", accept="*/*", hx_request="true")
+    assert response["Content-Type"] == "text/html; charset=utf-8"
+    assert "HX-Request" in response["Vary"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sentence"), [(1, "1초 후에 다시 시도해"), (30, "30초 후에"), (None, "나중에")]
+)
+def test_korean_texts(
+    seconds: int | None, sentence: str, get: Callable[..., HttpResponse], fluxgate: Any
+) -> None:
+    if seconds is None:
+        breakers["payments"].force_open()
+    else:
+        breakers["payments"].open_for(seconds)
+    with override_settings(LANGUAGE_CODE="ko"), translation.override("ko"):
+        page, problem = get("/pay", accept=BROWSER), get("/pay")
+    assert "서비스를 일시적으로 사용할 수 없습니다" in page.text
+    assert '<html lang="ko" dir="ltr">' in page.text
+    assert sentence in page.text
+    assert sentence in problem.json()["detail"]
+
+
+def test_every_text_is_translated() -> None:
+    """And the compiled catalogue is that of the source beside it."""
+    folder = Path(str(fluxgate_django.__file__)).parent / "locale/ko/LC_MESSAGES"
+    texts = re.findall(r'^msgid "(.+)"$', (folder / "django.po").read_text(), re.M)
+    with (folder / "django.mo").open("rb") as file:
+        catalogue = gettext.GNUTranslations(file)
+    assert len(texts) == 3
+    for text in texts:
+        assert catalogue.gettext(text) != text
+        assert f'msgstr "{catalogue.gettext(text)}"' in (folder / "django.po").read_text()
+
+
+# -- the hook
+
+
+def hooked(request: HttpRequest, refusal: CallNotPermittedError) -> HttpResponse | None:
+    if request.path == "/pay":
+        return HttpResponse(f"{refusal.name} rests", status=503)
+    return None
+
+
+def failing(request: HttpRequest, refusal: CallNotPermittedError) -> HttpResponse:
+    raise LookupError("a bug in the hook")
+
+
+async def awaited(request: HttpRequest, refusal: CallNotPermittedError) -> None: ...
+
+
+@pytest.mark.parametrize("by", ["function", "path"])
+def test_a_hook_answers(
+    by: str, get: Callable[..., HttpResponse], settings: Any, policy: dict[str, Any]
+) -> None:
+    hook = hooked if by == "function" else f"{__name__}.hooked"
+    settings.FLUXGATE = {"DEFAULTS": policy, "RESPONSE": {"HOOK": hook}}
+    breakers["payments"].open_for(30)
+    assert get("/pay").text == "payments rests"
+    assert get("/grouped")["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "hook", [failing, f"{__name__}.awaited", "nowhere.hook"], ids=["raises", "async", "import"]
+)
+def test_a_hook_that_fails(
+    hook: Any,
+    get: Callable[..., HttpResponse],
+    settings: Any,
+    policy: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings.FLUXGATE = {"DEFAULTS": policy, "RESPONSE": {"HOOK": hook}}
+    breakers["payments"].open_for(30)
+    response = get("/pay")
+    assert (response.status_code, response["Retry-After"]) == (503, "30")
+    assert "the usual answer was sent" in caplog.text
+
+
+# -- middleware below and above
+
+
+class Saving:
+    """Middleware that asks a database after the view, as that of sessions does."""
+
+    sync_capable = async_capable = True
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        if iscoroutinefunction(self):
+            return self._acall(request)
+        response = self.get_response(request)
+        breakers["db"].call(int)
+        return response
+
+    async def _acall(self, request: HttpRequest) -> Any:
+        response = await self.get_response(request)
+        breakers["db"].call(int)
+        return response
+
+
+@pytest.mark.parametrize("handler", ["sync", "async"])
+@pytest.mark.parametrize("debug", [False, True])
+def test_sessions_that_can_not_be_saved(
+    handler: str, debug: bool, settings: Any, policy: dict[str, Any]
+) -> None:
+    """A refused database in the middleware below ours, which stands inside CORS's."""
+    settings.DEBUG = debug
+    settings.FLUXGATE = {"DEFAULTS": policy}
+    settings.MIDDLEWARE = [f"{__name__}.cors", OURS, f"{__name__}.Saving"]
+    client = (Client if handler == "sync" else AsyncClient)(raise_request_exception=False)
+    send = client.get if handler == "sync" else async_to_sync(client.get)
+    assert send("/fine").status_code == 200
+    breakers["db"].open_for(30)
+    refused = send("/fine")
+    assert (refused.status_code, refused["Retry-After"]) == (503, "30")
+    assert refused["Access-Control-Allow-Origin"] == "*"
+
+
+@sync_and_async_middleware
+def cors(get_response: Any) -> Any:
+    """The part of django-cors-headers that matters here."""
+
+    def allowed(response: HttpResponse) -> HttpResponse:
+        response["Access-Control-Allow-Origin"] = "*"
+        return response
+
+    if iscoroutinefunction(get_response):
+
+        async def acall(request: HttpRequest) -> HttpResponse:
+            return allowed(await get_response(request))
+
+        return acall
+    return lambda request: allowed(get_response(request))
 
 
 @pytest.mark.parametrize(
@@ -332,7 +488,8 @@ def test_a_template_that_fails_is_logged_and_replaced(
         page["503.html"] = template
     breakers["payments"].open_for(30)
     response = get("/pay", accept=BROWSER)
-    assert (response.status_code, response["Content-Type"]) == (503, "application/problem+json")
+    assert (response.status_code, response["Content-Type"]) == (503, "text/html; charset=utf-8")
+    assert "try again in 30 seconds" in response.text
     assert [
         (record.name, record.levelname, record.getMessage(), record.exc_info is not None)
         for record in caplog.records
@@ -341,7 +498,7 @@ def test_a_template_that_fails_is_logged_and_replaced(
         (
             "fluxgate",
             "ERROR",
-            "the template '503.html' could not be rendered; problem+json was sent instead",
+            "the template '503.html' could not be rendered; the built-in page was sent instead",
             True,
         )
     ]

@@ -11,7 +11,7 @@ import fluxgate_django
 import fluxgate_fastapi
 import fluxgate_httpx
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker
-from fluxgate_django import breakers, circuit
+from fluxgate_django import breakers, circuit, refusal_of
 
 assert_type(fluxgate_django.__version__, str)
 assert_type(fluxgate_fastapi.__version__, str)
@@ -33,6 +33,7 @@ async def search_async(request: HttpRequest) -> HttpResponse:
     return HttpResponse(request.path)
 
 
+assert_type(refusal_of(HttpRequest()), CallNotPermittedError)
 assert_type(search(HttpRequest(), "flux"), HttpResponse)
 answer: Coroutine[Any, Any, HttpResponse] = search_async(HttpRequest())
 

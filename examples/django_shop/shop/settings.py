@@ -10,6 +10,7 @@ TIME_ZONE = "UTC"
 INSTALLED_APPS = ["fluxgate_django"]
 MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
+    # Ours stands above SessionMiddleware and whatever else asks a database; there is none here.
     # Exceptions of views come to the last one first: it answers refusals, and only then does the
     # other answer errors. A refusal by an httpx transport is both.
     "shop.middleware.BadGatewayMiddleware",
@@ -35,7 +36,6 @@ FLUXGATE = {
         "prices": {"TRIPPER": "MinRequests(10) & FailureRate(0.8)"},
         "search": "shop.breakers.make_search",
     },
-    "RESPONSE": {"TEMPLATE": "503.html"},  # for those who prefer HTML
 }
 
 LOGGING = {

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from fluxgate_django.decorators import circuit
 from fluxgate_django.registry import breakers
+from fluxgate_django.responses import refusal_of
 from fluxgate_django.views import CircuitMixin
 
-__all__ = ["CircuitMixin", "breakers", "circuit"]
+__all__ = ["CircuitMixin", "breakers", "circuit", "refusal_of"]
 
 if TYPE_CHECKING:
     __version__: str

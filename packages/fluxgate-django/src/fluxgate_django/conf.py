@@ -11,6 +11,7 @@ FLUXGATE = {
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
@@ -20,9 +21,10 @@ from django.core.signals import setting_changed
 
 from fluxgate import ConfigError
 from fluxgate.config import Breaker, Config, Mistake, SettingError
-from fluxgate.integration import did_you_mean, raise_all
+from fluxgate.integration import did_you_mean, nearest, raise_all
 from fluxgate.problem import TYPE
 from fluxgate.registry import Registry
+from fluxgate_django._async import is_async
 from fluxgate_django.signals import announce
 
 __all__ = ["KEYS", "RESPONSE_KEYS", "Conf", "ResponseSettings", "problems", "settings"]
@@ -30,7 +32,7 @@ __all__ = ["KEYS", "RESPONSE_KEYS", "Conf", "ResponseSettings", "problems", "set
 NAME: Final = "FLUXGATE"
 KEYS: Final = ("DEFAULTS", "BREAKERS", "STRICT", "MAX_CIRCUITS", "RESPONSE")
 """The keys of `FLUXGATE`."""
-RESPONSE_KEYS: Final = ("TEMPLATE", "SHOW_NAME", "TYPE", "EXCEPTION_HANDLER")
+RESPONSE_KEYS: Final = ("TEMPLATE", "SHOW_NAME", "TYPE", "HOOK", "EXCEPTION_HANDLER")
 """The keys of `FLUXGATE["RESPONSE"]`."""
 
 
@@ -39,9 +41,12 @@ class ResponseSettings:
     """What a refused request is answered with: `FLUXGATE["RESPONSE"]`.
 
     Attributes:
-        template: rendered for clients that prefer HTML; None for problem+json to everybody.
+        template: rendered for clients that prefer HTML; None for `503.html`, if that is there, else
+            a plain built-in page.
         show_name: whether the answer names the circuit, and says why it opened.
         type: the problem's type, a URI.
+        hook: called with the request and the refusal; the `HttpResponse` that it returns is sent,
+            and on None the usual one.
         exception_handler: what `fluxgate_django.drf.exception_handler` hands other exceptions to;
             None for that of Django REST framework.
     """
@@ -49,6 +54,7 @@ class ResponseSettings:
     template: str | None = None
     show_name: bool = False
     type: str = TYPE
+    hook: Callable[..., Any] | str | None = None
     exception_handler: Callable[..., Any] | str | None = None
 
 
@@ -115,16 +121,12 @@ def _read(written: object) -> tuple[Conf, list[SettingError]]:
     except ConfigError as error:
         top.complain("MAX_CIRCUITS", str(error).removeprefix("max_circuits "))
         registry = Registry(config, strict=strict)
-    handler = response.table.get("EXCEPTION_HANDLER")
-    if not (handler is None or isinstance(handler, str) or callable(handler)):
-        response.complain(
-            "EXCEPTION_HANDLER", f"{handler!r} is neither a function nor its dotted path"
-        )
     answer = ResponseSettings(
         template=response.text("TEMPLATE"),
         show_name=response.flag("SHOW_NAME"),
         type=response.text("TYPE") or TYPE,
-        exception_handler=handler,
+        hook=response.function("HOOK"),
+        exception_handler=response.function("EXCEPTION_HANDLER"),
     )
     return Conf(config, registry, answer), found
 
@@ -180,6 +182,17 @@ class _Section:
         self.complain(key, f"must be a string that is not empty, not {value!r}")
         return None
 
+    def function(self, key: str) -> Callable[..., Any] | str | None:
+        """A value that is a sync function or its dotted path; None by default."""
+        value = self.table.get(key)
+        if not (value is None or isinstance(value, str) or callable(value)):
+            self.complain(key, f"{value!r} is neither a function nor its dotted path")
+            return None
+        if is_async(value):
+            self.complain(key, f"{value!r} is async: give a function that is not")
+            return None
+        return value
+
 
 def _hint(key: str, known: tuple[str, ...], value: object) -> str:
     hint = did_you_mean(key, known)
@@ -196,6 +209,14 @@ class _Announced(Config):
     __slots__ = ()
 
     def make(self, name: str, settings: Mapping[str, Any] | None = None) -> Breaker:
+        if settings is None and self.entry(name) is None:
+            near = nearest(name, self.breakers, cutoff=0.8)
+            if near is not None:
+                logging.getLogger("fluxgate").warning(
+                    "circuit %r has the defaults: BREAKERS has none of that name; did you mean %r?",
+                    name,
+                    near,
+                )
         breaker = super().make(name, settings)
         if announce not in breaker.listeners:
             breaker.listen(announce)

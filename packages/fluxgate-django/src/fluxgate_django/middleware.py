@@ -1,4 +1,4 @@
-"""The middleware that makes a 503 of a refusal."""
+"""Middleware that answers refusals with a 503."""
 
 from __future__ import annotations
 
@@ -21,12 +21,20 @@ __all__ = ["CircuitBreakerMiddleware"]
 class CircuitBreakerMiddleware:
     """Answers refusals that leave a view, a template or another middleware with a 503.
 
-        MIDDLEWARE = [..., "fluxgate_django.middleware.CircuitBreakerMiddleware"]
+        MIDDLEWARE = [
+        "django.middleware.security.SecurityMiddleware",
+        "corsheaders.middleware.CorsMiddleware",  # whose headers the answer needs
+        "fluxgate_django.middleware.CircuitBreakerMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        ...
+    ]
 
-    The answer has a `Retry-After`, and is problem+json, or the settings' template for clients that
-    prefer HTML. A refusal that leaves a view or a template is no error then: error trackers don't
-    hear of it. What the middleware below raises, Django has logged as an error by then; it is
-    answered all the same. What is above this one is out of its sight.
+    It stands above whatever asks a database, a cache or another service, and below what adds
+    headers to each response. The answer has a `Retry-After`, and is a page for browsers, else
+    problem+json. A refusal that leaves a view or a template is no error then: error trackers don't
+    hear of it. What the middleware below raises, as `SessionMiddleware` does when it can't save a
+    session, Django has logged as an error by then; it is answered all the same. What the middleware
+    above raises is not.
 
     Sync and async; requests take no thread and touch no database. (Django itself handles the
     exceptions of async views in a thread.)

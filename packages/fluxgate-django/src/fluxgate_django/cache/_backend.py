@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
 from fluxgate_django.cache._guard import Guarded
+
+_OWN: Final = frozenset(Guarded.__annotations__)
+"""The attributes of the wrapper itself; all others are the wrapped backend's."""
 
 
 class CircuitBreakerCache(Guarded):
@@ -233,6 +236,16 @@ class CircuitBreakerCache(Guarded):
         if name == "wrapped":  # not made yet
             raise AttributeError(name)
         return getattr(self.wrapped, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of the wrapped backend, such as `default_timeout`, but for our own."""
+        if name in _OWN:
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self.wrapped, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.wrapped, name)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.circuit_name!r} around {self.wrapped!r}>"

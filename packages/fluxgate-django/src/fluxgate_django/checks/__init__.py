@@ -6,10 +6,17 @@ what dotted paths name, as the settings' first use would; they open no connectio
 
 from fluxgate_django.checks._deployment import check_deployment
 from fluxgate_django.checks._project import check_middleware, check_rest_framework
-from fluxgate_django.checks._settings import TAG, check_response, check_settings, check_uses
+from fluxgate_django.checks._settings import (
+    TAG,
+    check_caches,
+    check_response,
+    check_settings,
+    check_uses,
+)
 
 __all__ = [
     "TAG",
+    "check_caches",
     "check_deployment",
     "check_middleware",
     "check_response",

@@ -14,41 +14,72 @@ from fluxgate_django.checks._settings import TAG
 
 MIDDLEWARE: Final = "fluxgate_django.middleware.CircuitBreakerMiddleware"
 EXCEPTION_HANDLER: Final = "fluxgate_django.drf.exception_handler"
+_ASKING: Final = frozenset(
+    {
+        "django.contrib.auth.middleware.LoginRequiredMiddleware",
+        "django.contrib.auth.middleware.RemoteUserMiddleware",
+        "django.contrib.flatpages.middleware.FlatpageFallbackMiddleware",
+        "django.contrib.redirects.middleware.RedirectFallbackMiddleware",
+        "django.contrib.sites.middleware.CurrentSiteMiddleware",
+        "django.middleware.cache.FetchFromCacheMiddleware",
+        "django.middleware.cache.UpdateCacheMiddleware",
+    }
+)
+"""Middleware of Django's that ask a database or a cache."""
+_ASKING_BY_SESSION: Final = frozenset(
+    {
+        "django.contrib.messages.middleware.MessageMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+    }
+)
+"""Those that ask where sessions are kept, unless that is the cookie."""
 
 
 @register(TAG)
 def check_middleware(**_: Any) -> list[CheckMessage]:
-    """Whether refusals that leave a view reach the middleware, and reach it first."""
+    """Whether refusals of views and of other middleware reach ours, and reach it first."""
     listed = [(path, _imported(path)) for path in settings.MIDDLEWARE]
     places = [place for place, (path, made) in enumerate(listed) if _is_ours(path, made)]
     if not places:
         return [
             Caution(
                 "CircuitBreakerMiddleware is missing: a refusal that leaves a view becomes a 500.",
-                hint=f"Add {MIDDLEWARE!r} as the last of MIDDLEWARE.",
+                hint=f"Add {MIDDLEWARE!r} to MIDDLEWARE, above SessionMiddleware.",
                 obj="MIDDLEWARE",
                 id="fluxgate.W001",
             )
         ]
     found: list[CheckMessage] = []
-    if len(places) > 1:
+    asking = [path for path, made in listed[: places[0]] if _asks(made)]
+    if asking:
+        found.append(
+            Caution(
+                f"{', '.join(asking)} stands above CircuitBreakerMiddleware and may ask a database "
+                "or a cache: what their circuits refuse there becomes a 500.",
+                hint=f"Put {MIDDLEWARE!r} above it.",
+                obj="MIDDLEWARE",
+                id="fluxgate.W006",
+            )
+        )
+    between = [made for _, made in listed[places[0] + 1 : places[-1]]]
+    if len(places) > 2 or (len(places) == 2 and not any(map(_handles, between))):
         found.append(
             Caution(
                 f"CircuitBreakerMiddleware is listed {len(places)} times.",
-                hint="The last one answers; drop the others.",
+                hint="The first one answers what the others do: drop those.",
                 obj="MIDDLEWARE",
                 id="fluxgate.W002",
             )
         )
     # Django asks process_exception from the last middleware to the first.
-    nearer = [path for path, made in listed[places[-1] + 1 :] if hasattr(made, "process_exception")]
+    nearer = [path for path, made in listed[places[-1] + 1 :] if _handles(made)]
     if nearer:
         found.append(
             Caution(
                 f"{', '.join(nearer)} stands behind CircuitBreakerMiddleware and handles the "
                 "exceptions of views, so it sees refusals first, and may report or answer them as "
                 "errors.",
-                hint=f"Put it before {MIDDLEWARE!r}.",
+                hint=f"List {MIDDLEWARE!r} once more, after it, or put it before ours.",
                 obj="MIDDLEWARE",
                 id="fluxgate.W003",
             )
@@ -62,6 +93,25 @@ def _imported(path: str) -> Any:
         return import_string(path)
     except Exception:  # a module may raise anything
         return None
+
+
+def _handles(made: Any) -> bool:
+    """Whether it is asked about the exceptions of views."""
+    return hasattr(made, "process_exception")
+
+
+def _asks(made: Any) -> bool:
+    """Whether it is one of Django's middleware that ask a database or a cache, as it is set up."""
+    if not isinstance(made, type):
+        return False
+    names = {f"{each.__module__}.{each.__qualname__}" for each in made.__mro__}
+    if names & _ASKING:
+        return True
+    if "signed_cookies" in str(settings.SESSION_ENGINE):
+        return False
+    if "django.middleware.csrf.CsrfViewMiddleware" in names:
+        return bool(settings.CSRF_USE_SESSIONS)
+    return bool(names & _ASKING_BY_SESSION)
 
 
 def _is_ours(path: str, made: Any) -> bool:

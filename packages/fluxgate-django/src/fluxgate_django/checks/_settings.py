@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterable
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from django.conf import settings
 from django.core.cache import caches
@@ -21,7 +24,10 @@ from fluxgate import ConfigError
 from fluxgate.config import KEYS, Mistake, SettingError
 from fluxgate.integration import nearest
 from fluxgate_django import _guard, conf
+from fluxgate_django._async import is_async
 from fluxgate_django._guard import Use
+from fluxgate_django.registry import breakers
+from fluxgate_django.responses import TEMPLATE
 
 TAG: Final = "fluxgate"
 """`manage.py check --tag fluxgate` runs these alone."""
@@ -82,20 +88,27 @@ def check_response(**_: Any) -> list[CheckMessage]:
     except ConfigError:
         return []  # check_settings tells
     found: list[CheckMessage] = []
-    if response.template is not None:
-        try:
-            get_template(response.template)
-        except TemplateDoesNotExist:
-            found.append(_no_template(response.template, "there is no such template"))
-        except Exception as error:
-            found.append(_no_template(response.template, f"it can't be read: {error}"))
-    if isinstance(response.exception_handler, str):
-        try:
-            import_string(response.exception_handler)
-        except Exception as error:  # a module may raise anything
-            problem = f"{response.exception_handler!r} can't be imported: {error}"
-            path = "FLUXGATE: RESPONSE.EXCEPTION_HANDLER"
-            found.append(_error(SettingError(problem, path, Mistake.IMPORT)))
+    template = response.template or TEMPLATE
+    try:
+        get_template(template)
+    except TemplateDoesNotExist:
+        if response.template is not None:
+            found.append(_no_template(template, "there is no such template"))
+    except Exception as error:
+        found.append(_no_template(template, f"it can't be read: {error}"))
+    functions = {"HOOK": response.hook, "EXCEPTION_HANDLER": response.exception_handler}
+    for key, function in functions.items():
+        path = f"FLUXGATE: RESPONSE.{key}"
+        if isinstance(function, str):
+            try:
+                function = import_string(function)
+            except Exception as error:  # a module may raise anything
+                problem = f"{function!r} can't be imported: {error}"
+                found.append(_error(SettingError(problem, path, Mistake.IMPORT)))
+                continue
+            if not callable(function) or is_async(function):
+                problem = f"{function!r} is no function, or async: give one that is not"
+                found.append(_error(SettingError(problem, path)))
     return found
 
 
@@ -119,7 +132,8 @@ def check_uses(**_: Any) -> list[CheckMessage]:
         with suppress(Exception):  # Django's own checks tell
             list(get_resolver().url_patterns)  # imports the views
     found: list[CheckMessage] = []
-    for use, on_open in [*_named(), *((use, None) for use in _wrapped())]:
+    others = [*_wrapped(), *sorted(set(_subscripts()))]
+    for use, on_open in [*_named(), *((use, None) for use in others)]:
         if not kept.registry.knows(use.name):
             found += _unknown(use, kept.config.names, strict=kept.registry.strict)
         if isinstance(on_open, str):
@@ -155,6 +169,28 @@ def _wrapped() -> list[Use]:
     return found
 
 
+def _subscripts() -> Iterator[Use]:
+    """The circuits that modules name as `breakers["payments"]`, as far as modules are imported."""
+    for module in list(sys.modules.values()):
+        space = getattr(module, "__dict__", {})
+        names = {name for name, value in list(space.items()) if value is breakers}
+        path = space.get("__file__")
+        if not names or not isinstance(path, str) or module.__name__.startswith("fluxgate_django"):
+            continue
+        with suppress(OSError, SyntaxError, ValueError):
+            with tokenize.open(path) as file:
+                tree = ast.parse(file.read())
+            for node in ast.walk(tree):
+                if not (isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant)):
+                    continue
+                owner = node.value
+                if isinstance(owner, ast.Attribute) and owner.attr == "asynchronous":
+                    owner = owner.value
+                name = node.slice.value
+                if isinstance(owner, ast.Name) and owner.id in names and isinstance(name, str):
+                    yield Use(name, f"{module.__name__}, line {node.lineno}")
+
+
 def _unknown(use: Use, names: Iterable[str], *, strict: bool) -> list[CheckMessage]:
     near = nearest(use.name, names, cutoff=0.8)
     hint = f"Did you mean {near!r}?" if near else "Add it to BREAKERS; {} has the defaults."
@@ -170,3 +206,35 @@ def _unknown(use: Use, names: Iterable[str], *, strict: bool) -> list[CheckMessa
 
 def _at(use: Use) -> str:
     return f"circuit({use.name!r}) on {use.where}"
+
+
+@register(TAG)
+def check_caches(**_: Any) -> list[CheckMessage]:
+    """Whether a wrapped cache hides its errors, so that its circuit would never open."""
+    found: list[CheckMessage] = []
+    for alias in caches:
+        with suppress(Exception):  # Django's own checks tell
+            wrapped: Any = getattr(caches[alias], "wrapped", None)
+            hidden = _hidden_by(wrapped)
+            if hidden is not None:
+                found.append(
+                    Caution(
+                        f"{hidden} answers an outage with None, as for a key that is missing: the "
+                        "circuit hears of no error and never opens, and each call waits for its "
+                        "time limit.",
+                        hint='Drop it: "ON_ERROR": "miss", the default, makes a miss of an error.',
+                        obj=f'CACHES["{alias}"]',
+                        id="fluxgate.W102",
+                    )
+                )
+    return found
+
+
+def _hidden_by(backend: Any) -> str | None:
+    """The option by which a backend swallows the errors of its server; None if it raises them."""
+    if getattr(backend, "_ignore_exceptions", False):  # django-redis, django-valkey
+        return "IGNORE_EXCEPTIONS"
+    options = getattr(backend, "_options", None)  # Django's memcached backends
+    if isinstance(options, dict) and cast("dict[str, Any]", options).get("ignore_exc"):
+        return "ignore_exc"
+    return None

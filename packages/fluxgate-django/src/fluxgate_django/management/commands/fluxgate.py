@@ -103,7 +103,7 @@ class Command(BaseCommand):
         if infos:
             for line in _table([_HEADINGS, *(_row(info) for info in infos)]):
                 self.stdout.write(line)
-        else:
+        elif not patterns:
             self.stdout.write('No circuit is configured: FLUXGATE["BREAKERS"] is empty.')
         for pattern in patterns:
             self.stdout.write(f"{pattern}  (a pattern: circuits are made when asked for)")
