@@ -34,6 +34,8 @@ def main(name: str) -> None:
     for public in module.__all__:
         check(hasattr(module, public), f"__all__ names {public}, which isn't there")
 
+    if name == "fluxgate-django":
+        check((folder / "locale/ko/LC_MESSAGES/django.mo").is_file(), "no Korean texts")
     if name == "fluxgate-core":
         required = [line for line in distribution.requires or [] if "extra ==" not in line]
         check(not required, f"the core depends on {required}")

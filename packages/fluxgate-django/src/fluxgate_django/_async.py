@@ -1,4 +1,4 @@
-"""What is async as Django sees it: coroutine functions, and callables that are marked as such."""
+"""Async functions as Django sees them: coroutine functions, and callables marked as such."""
 
 from __future__ import annotations
 

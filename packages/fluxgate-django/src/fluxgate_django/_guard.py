@@ -1,4 +1,4 @@
-"""One function behind a circuit: what `circuit` and `CircuitMixin` are made of."""
+"""Guard of one function by a circuit: the common part of `circuit` and `CircuitMixin`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from fluxgate.integration import Ticket, attempt_of, describe, enter, leave
 from fluxgate_django import conf
 from fluxgate_django._async import is_async
 from fluxgate_django._outcome import known, settle_raised, settle_returned
-from fluxgate_django.signals import tell_rejected
+from fluxgate_django.signals import send_rejected
 
 Fallback = Callable[[Exception], Any]
 """Called with any `Exception` that comes out, refusals included; its result takes the place."""
 
 COROUTINE: Final[Any] = CoroutineType
-"""What an async function gives."""
+"""The type of what an async function returns."""
 
 
 class Use(NamedTuple):
@@ -41,7 +41,7 @@ class Use(NamedTuple):
 
 
 _uses: Final[WeakKeyDictionary[Any, Use]] = WeakKeyDictionary()
-"""By what would go with it: a decorator, or a class."""
+"""By their holder, a decorator or a class; an entry goes with it."""
 
 
 def note(holder: object, use: Use) -> None:
@@ -81,9 +81,9 @@ class Guard:
         self.statuses = statuses
 
     def call(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What `fn(*args, **kwargs)` gives, or what answers in its place.
+        """The result of `fn(*args, **kwargs)`, or of the fallback or view that stands in for it.
 
-        Of what gives a coroutine, it is a coroutine: whoever calls something async awaits this.
+        It is a coroutine if `fn` returns one: whoever calls something async awaits this.
 
         Raises:
             CallNotPermittedError: the circuit refused the call, and nothing answers for it.
@@ -97,7 +97,7 @@ class Guard:
             try:
                 attempt = breaker.attempt()
             except CallNotPermittedError as refusal:
-                tell_rejected(refusal, request_in(args))
+                send_rejected(refusal, request_in(args))
                 if self.on_open is not None:
                     return self._opened(fn, refusal, args, kwargs)
                 if self.fallback is None:
@@ -126,7 +126,7 @@ class Guard:
     async def _finish(
         self, attempt: Attempt, awaitable: Awaitable[Any], args: tuple[Any, ...]
     ) -> Any:
-        """The rest of a call of something async."""
+        """The second half of an async call: await it, and settle."""
         try:
             result = await awaitable
         except BaseException as error:
@@ -154,7 +154,7 @@ class Guard:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """What the view for an open circuit answers. It runs as Django runs views."""
+        """The response of the view for an open circuit, which runs as Django runs views."""
         view = self.view_on_open()
         awaited = is_awaited(fn, args)
         at = _place_of_request(args)

@@ -1,4 +1,4 @@
-"""What a view's end says about it: by status, or by exception."""
+"""Outcome of a view: success or failure, by status or by exception."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _ninja_status(result: object) -> int | None:
 
 
 def _invalid() -> tuple[type, ...]:
-    """What says that a request's data is not valid."""
+    """Exceptions that say that the data of a request is not valid."""
     return (
         *known(_REST_FRAMEWORK, "ParseError"),
         *known(_REST_FRAMEWORK, "ValidationError"),
@@ -126,6 +126,6 @@ def _invalid() -> tuple[type, ...]:
 
 
 def known(module: str, name: str) -> tuple[type, ...]:
-    """A class of a package that may not be there; where nobody imported it, nothing is one."""
+    """A class of an optional package, as a tuple; empty while nobody has imported it."""
     found = getattr(sys.modules.get(module), name, None)
     return (found,) if isinstance(found, type) else ()

@@ -1,4 +1,4 @@
-"""`FLUXGATE`, Django's setting of ours, read when it is first needed and again when it changes.
+"""Settings: `FLUXGATE`, read when it is first needed and again when it changes.
 
 FLUXGATE = {
     "DEFAULTS": {"RETRY": "Cooldown(30)"},             # a breaker's parameters, for every circuit
@@ -105,7 +105,7 @@ def _read_or_raise() -> Conf:
 
 
 def _read(written: object) -> tuple[Conf, list[SettingError]]:
-    """What can be used of the settings, and what can't."""
+    """The usable part of the settings, and the errors of the rest."""
     found: list[SettingError] = []
     top = _Section(written, f"{NAME}: ", KEYS, found)
     response = _Section(top.table.get("RESPONSE", {}), f"{NAME}: RESPONSE.", RESPONSE_KEYS, found)
@@ -135,7 +135,7 @@ class _Section:
     """A mapping with known keys, read in upper case.
 
     Args:
-        given: what stands in the settings.
+        given: the value in the settings.
         path: where, up to the key.
         known: its keys.
         found: where complaints go.
@@ -164,7 +164,7 @@ class _Section:
                 self.table[key] = value
 
     def complain(self, key: str, problem: str) -> None:
-        """Say what is wrong with the value of a key."""
+        """Note an error of the value of a key."""
         self._found.append(SettingError(problem, f"{self._path}{key}"))
 
     def flag(self, key: str) -> bool:

@@ -1,4 +1,4 @@
-"""Refusals in Django REST framework.
+"""Exception handler for refusals in Django REST framework.
 
     REST_FRAMEWORK = {"EXCEPTION_HANDLER": "fluxgate_django.drf.exception_handler"}
 

@@ -79,15 +79,15 @@ class Circuits(HealthCheck):  # type: ignore[misc]
             raise ServiceReturnedUnexpectedResult(str(error)) from error
         refusing = [info for info in vital.values() if _refuses(info)]
         if refusing:
-            raise ServiceUnavailable(_told(refusing))
+            raise ServiceUnavailable(_sentences(refusing))
         impaired = self._impaired()
         if self.warn and impaired:
-            raise ServiceWarning(_told(impaired))
+            raise ServiceWarning(_sentences(impaired))
 
     def pretty_status(self) -> str:
         """`OK`, or which circuits are degraded."""
         impaired = self._impaired()
-        return f"degraded: {_told(impaired)}" if impaired else "OK"
+        return f"degraded: {_sentences(impaired)}" if impaired else "OK"
 
     def _impaired(self) -> list[Info]:
         infos = [breaker.info() for breaker in breakers.registry.values()]
@@ -102,7 +102,7 @@ def _refuses(info: Info) -> bool:
     return info.state is State.FORCED_OPEN or (info.state is State.OPEN and info.retry_after != 0)
 
 
-def _told(infos: list[Info]) -> str:
+def _sentences(infos: list[Info]) -> str:
     return "; ".join(_sentence(info) for info in infos)
 
 

@@ -1,4 +1,4 @@
-"""Refusals in Django Ninja.
+"""Exception handlers for refusals in Django Ninja.
 
     api = NinjaAPI()
     install(api)

@@ -21,7 +21,7 @@ from fluxgate import CallNotPermittedError, State
 from fluxgate.integration import describe, log_others
 from fluxgate.problem import MEDIA_TYPE, Problem, refusal_in
 from fluxgate_django import conf
-from fluxgate_django.signals import tell_rejected
+from fluxgate_django.signals import send_rejected
 
 __all__ = [
     "TEMPLATE",
@@ -127,7 +127,7 @@ def problem_of(request: object, error: BaseException) -> Problem:
     response = conf.settings().response
     problem = Problem.of(error, show_name=response.show_name, type=response.type)
     refusal = cast("CallNotPermittedError", refusal_in(error))
-    tell_rejected(refusal, request)
+    send_rejected(refusal, request)
     log_others(error)
     if response.show_name:
         return problem  # for those who run the service: in English, as reasons are

@@ -1,4 +1,4 @@
-"""Django's signals for what circuits do.
+"""Django signals of transitions and refusals.
 
     @receiver(circuit_opened)
     def page_somebody(sender, *, name, transition, **kwargs): ...
@@ -80,9 +80,9 @@ def announce(signal: Signal) -> None:
         sent.send_robust(CircuitBreaker, name=signal.circuit_name, transition=signal)
 
 
-def tell_rejected(error: CallNotPermittedError, request: object | None) -> None:
+def send_rejected(error: CallNotPermittedError, request: object | None) -> None:
     """Send `circuit_rejected`, once for one refusal, whoever meets it first."""
-    if getattr(error, "_told", False):
+    if getattr(error, "_announced", False):
         return
-    error._told = True  # type: ignore[attr-defined]
+    error._announced = True  # type: ignore[attr-defined]
     circuit_rejected.send_robust(CircuitBreaker, name=error.name, error=error, request=request)

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT
 
-from fluxgate_django.cache._guard import Guarded
+from fluxgate_django.cache._guard import GuardedCache
 
-_OWN: Final = frozenset(Guarded.__annotations__)
+_OWN: Final = frozenset(GuardedCache.__annotations__)
 """The attributes of the wrapper itself; all others are the wrapped backend's."""
 
 
-class CircuitBreakerCache(Guarded):
+class CircuitBreakerCache(GuardedCache):
     """A cache backend around another, which is asked if the circuit permits it.
 
     Keys, versions, time-outs, prefixes and values are the other's, which gets every call as it

@@ -1,4 +1,4 @@
-"""What an entry of `CACHES` says: the keys that are ours, and the wrapped backend's."""
+"""Entry of `CACHES`: the keys that are ours, and the wrapped backend made of the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OURS: Final = ("WRAPS", "CIRCUIT", "ON_OPEN", "ON_ERROR")
 
 
 class Outage(StrEnum):
-    """What a caller gets when the cache can't answer."""
+    """The result of a call when the cache can't answer."""
 
     MISS = "miss"
     """What an empty cache would say; what is written is lost."""

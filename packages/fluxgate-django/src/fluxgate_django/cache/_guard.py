@@ -1,4 +1,4 @@
-"""A call of the wrapped backend, through the circuit: one logic in two shells."""
+"""Calls of the wrapped backend through the circuit, sync and async."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ _ANSWERS: Final = {
 _log = logging.getLogger("fluxgate.django.cache")
 
 
-class Guarded(BaseCache):
-    """What `CircuitBreakerCache` does with every call."""
+class GuardedCache(BaseCache):
+    """The circuit around each call of `CircuitBreakerCache`."""
 
     wrapped: BaseCache
     """The backend that does the work."""

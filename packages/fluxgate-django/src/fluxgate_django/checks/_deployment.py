@@ -1,4 +1,4 @@
-"""What `manage.py check --deploy` says besides."""
+"""Deployment checks: `manage.py check --deploy`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of `FLUXGATE` itself, and of what the code says about circuits."""
+"""Checks of `FLUXGATE`, of the circuits that code names, and of wrapped caches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A check of `manage.py check --database` and `migrate`: is there an end to connecting?"""
+"""Check of time limits for connecting, by `manage.py check --database` and `migrate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`manage.py fluxgate`: the circuits that the settings make, and whether the settings are right.
+"""Command `manage.py fluxgate`: the circuits that the settings make, and checks of the settings.
 
 Circuits live in the memory of each process. So what this shows is the settings as they come out,
 and circuits that nobody has used yet; how the web workers' circuits are, their health check, their
