@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Final, Self
+from typing import Final, Self, cast
 
 from fastapi.requests import Request
 from fastapi.websockets import WebSocket
@@ -65,7 +65,7 @@ class CircuitBreakerMiddleware:
             await self.app(scope, receive, send)
             return
         accepted = answered = False
-        instead: BaseException | None = None
+        instead = cast("BaseException | None", None)
         """The refusal that was answered in place of a 500."""
 
         async def watched(message: Message) -> None:
