@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +19,7 @@ from fluxgate import (
     State,
 )
 from fluxgate.fleet import Fleet, FleetStatus
+from fluxgate.fleet.memory import MemoryStore
 from fluxgate.permits import All
 from fluxgate.registry import Registry
 from fluxgate.retries import Cooldown, Never
@@ -544,6 +547,67 @@ def test_no_password_is_shown() -> None:
     eventually(lambda: fleet.status().last_error is not None)
     assert "hunter2" not in f"{fleet!r} {fleet.status()!r} {one.info()!r}"
     fleet.close()
+
+
+def test_no_call_touches_the_store(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any state, whatever is asked of a breaker."""
+    threads: list[str] = []
+    real = MemoryStore._reach
+
+    def reach(self: MemoryStore) -> None:
+        threads.append(threading.current_thread().name)
+        real(self)
+
+    monkeypatch.setattr(MemoryStore, "_reach", reach)
+    fleet = fleets.make()
+    one = breaker(fleet, tripper=MinRequests(5) & FailureRate(0.5), retry=Cooldown(0.0))
+    asynchronous = one.to_async()
+    other = breaker(fleets.make())
+
+    def everything() -> None:
+        for _ in range(300):
+            for failing in (False, True):
+                with contextlib.suppress(CallNotPermittedError, ZeroDivisionError):
+                    one.call(lambda: 1 // (not failing))  # noqa: B023
+            with contextlib.suppress(CallNotPermittedError):
+                one.attempt().ignore()
+        one.info()
+        asyncio.run(one_more())
+
+    async def one_more() -> None:
+        with contextlib.suppress(CallNotPermittedError):
+            async with asynchronous:
+                pass
+
+    everything()
+    for control in ("force_open", "disable", "metrics_only", "reset"):
+        getattr(one, control)(fleet=True)
+        everything()
+        other.call(lambda: None) if other.state is State.CLOSED else other.info()
+    one.open_for(0.001, fleet=True)
+    eventually(lambda: other.state is not State.CLOSED)
+    everything()
+    fleet.status()
+    assert set(threads) <= {"fluxgate-fleet-flusher", "fluxgate-fleet-listener"}
+    assert threads
+
+
+def test_a_touch_follows_a_quiet_time(fleets: Fleets) -> None:
+    """A circuit that was quiet for long, and then opens alone, is reported."""
+    fleet = fleets.make()
+    one = breaker(fleet, tripper=FailureStreak(3))
+    succeed(one)
+    assert fleet.flush(PATIENCE)
+    member = one._circuit.fleet
+    assert member is not None
+    eventually(lambda: member.quiet)
+    fail(one, times=3)
+    reader = MemoryStore(fleets.space)
+    eventually(lambda: reader.reports("x"))
+    (report,) = reader.reports("x")
+    assert report.text == "open 3/4 FailureStreak(3)"
+    one.reset()
+    eventually(lambda: not reader.reports("x"))
 
 
 def test_threads(fleets: Fleets) -> None:

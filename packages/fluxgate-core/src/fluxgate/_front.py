@@ -55,7 +55,7 @@ def _roll() -> float:
     return random.random()
 
 
-def _real_clock() -> Callable[[], float]:
+def real_clock() -> Callable[[], float]:
     """`time.perf_counter`, also where a library that freezes time has put another in its place.
 
     Whoever imports us inside `freeze_time` (freezegun) would otherwise get a clock that is frozen
@@ -115,7 +115,7 @@ class Front(ABC):
         *,
         listeners: Iterable[Listener] = (),
         initial_state: State | str = State.CLOSED,
-        clock: Callable[[], float] = _real_clock(),  # noqa: B008 - freezegun finds names
+        clock: Callable[[], float] = real_clock(),  # noqa: B008 - freezegun finds names
         dice: Callable[[], float] = _roll,
         fleet: Fleet | str | None = None,
         **settings: Unpack[Settings],

@@ -131,6 +131,7 @@ class Fleet:
             witnesses=self.witnesses,
             advisory=self.advisory,
             wake=flusher.wake,
+            clock=flusher.clock,
         )
         flusher.add(circuit.fleet)
 

@@ -10,14 +10,15 @@ flusher tries again with each tick.
 
 from __future__ import annotations
 
+import logging  # its fork hooks have to run before ours, which start threads that may log
 import random
 import threading
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
 from fluxgate._engine.circuit import Circuit
+from fluxgate._front import real_clock
 from fluxgate.fleet._member import Member
 from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreError, View
 
@@ -27,8 +28,12 @@ HURRY: Final = (0.03, 0.06)
 """The same while this process has probes: no more of them than there are slots do so at once."""
 HEARTBEAT: Final = 5.0
 """Seconds after which an idle process asks whether the store is still there."""
+SETTLE: Final = 0.05
+"""Seconds before the listener begins; the flusher begins with its first tick."""
 LISTEN: Final = 5.0
 """Seconds of one wait for pushes."""
+MAX_HINTS: Final = 10_000
+"""Pushes that wait for the flusher, at most; who missed one finds out when it hands in."""
 ROUNDS: Final = 4
 """How often one flush goes on with what its own answers have asked for."""
 PATIENCE: Final = 1.0
@@ -53,6 +58,7 @@ class Flusher:
 
     def __init__(self, store: Store, label: str) -> None:
         self.store = store
+        self.clock = real_clock()
         self._label = label
         self._members: dict[int, Member] = {}
         self._number = 0
@@ -70,7 +76,6 @@ class Flusher:
         self._flushing: threading.Thread | None = None
         self._listening: threading.Thread | None = None
         self._stopping = threading.Event()
-        self._quiet = threading.Lock()  # held while the store is in use: a fork waits for it
         self._warned = False
         self._busy_since: float | None = None
         self._asked_at = 0.0
@@ -114,17 +119,13 @@ class Flusher:
         self._wanted.set()
         return request.done.wait(timeout) and request.well
 
-    def members(self) -> list[tuple[Member, Circuit]]:
+    def members(self) -> list[Member]:
         """The members whose circuits live."""
-        pairs: list[tuple[Member, Circuit]] = []
         for number, member in list(self._members.items()):
-            circuit = member.circuit
-            if circuit is None:
+            if member.circuit is None:
                 self._members.pop(number, None)
                 self._dropped += member.dropped
-            else:
-                pairs.append((member, circuit))
-        return pairs
+        return list(self._members.values())
 
     @property
     def dropped(self) -> int:
@@ -133,8 +134,8 @@ class Flusher:
 
     def close(self, timeout: float) -> None:
         """Flush once more, stop the threads, give the circuits back to themselves."""
-        deadline = time.monotonic() + timeout
-        if self._flushing is not None and self.attached:
+        deadline = self.clock() + timeout
+        if self._flushing is not None and (self.attached or self.last_error is None):
             self.flush(timeout)
         self.closed = True
         self._stopping.set()
@@ -143,8 +144,8 @@ class Flusher:
             self.store.wake()
         for thread in (self._flushing, self._listening):
             if thread is not None and thread is not threading.current_thread():
-                thread.join(max(deadline - time.monotonic(), 0.05))
-        for member, _ in self.members():
+                thread.join(max(deadline - self.clock(), 0.05))
+        for member in self.members():
             member.detach()
         self.attached = False
         if self._flushing is None or not self._flushing.is_alive():
@@ -154,14 +155,12 @@ class Flusher:
     # -- fork
 
     def before_fork(self) -> None:
-        """Wait until the store is not in use, and let go of what must not be inherited."""
-        self._quiet.acquire(timeout=3.0)
+        """Let go of what must not be inherited."""
         self.store.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self.store.after_fork_in_parent()
-        self._quiet.release()
 
     def after_fork_in_child(self) -> None:
         """Begin anew, with threads, connections and counts of this process's own."""
@@ -169,7 +168,7 @@ class Flusher:
         self.store.after_fork_in_child()
         self._begin()
         self.attached, self.last_error, self._dropped = False, None, 0
-        for member, _ in self.members():
+        for member in self.members():
             member.restart()
         if running:
             self.start()
@@ -178,6 +177,7 @@ class Flusher:
 
     def _listen_on(self) -> None:
         stopping = self._stopping
+        stopping.wait(SETTLE)  # in a forked child: until everybody's fork hooks have run
         while not stopping.is_set():
             try:
                 hints = self.store.wait(LISTEN)
@@ -191,7 +191,7 @@ class Flusher:
                 stopping.wait(1.0)
                 continue
             if hints:
-                self._hints += hints
+                self._hints = [*self._hints, *hints][-MAX_HINTS:]
                 self._wanted.set()
 
     # -- the flusher
@@ -204,70 +204,90 @@ class Flusher:
                 break
             wanted.clear()
             try:
-                with self._quiet:
-                    self._tick()
+                self._tick()
             except Exception as error:  # never the end of it
                 self._trouble(error)
 
     def _tick(self) -> None:
         requests, self._requests = self._requests, []
         hints, self._hints = self._hints, []
-        members = self.members()
         try:
-            self._take(hints, members)
-            self._flush(members, everything=bool(requests))
-            well = self.attached or not members
+            self._take(hints)
+            due = self._due(everything=bool(requests))
+            if due:
+                self._flush(due)
+            well = self.attached or not self._members
         except StoreBusy as error:
-            well = False
-            self._busy(error, members)
+            due, well = [], False
+            self._busy(error)
         except StoreError as error:
-            well = False
-            self._detach(error, members)
-        self._hurried = self.attached and any(each.probing(circuit) for each, circuit in members)
+            due, well = [], False
+            self._detach(error)
+        self._hurried = any(member.probing(circuit) for member, circuit in due)
         for request in requests:
             request.well = well
             request.done.set()
 
-    def _take(self, hints: Iterable[Hint], members: list[tuple[Member, Circuit]]) -> None:
+    def _take(self, hints: Iterable[Hint]) -> None:
         """Mark whom the pushes are about."""
         newest: dict[str, int] = {}
         for hint in hints:
             if not hint.key:
-                for member, _ in members:
-                    member.stale = True
+                self._mark_all()
                 return
             if hint.author != self.store.process:
                 newest[hint.key] = max(hint.epoch, newest.get(hint.key, 0))
         if newest:
-            for member, _ in members:
+            for member in self.members():
                 if newest.get(member.key, 0) > member.epoch:
-                    member.stale = True
+                    member.mark()
 
-    def _flush(self, members: list[tuple[Member, Circuit]], *, everything: bool) -> None:
-        now = time.monotonic()
-        due = [
-            (member, circuit)
-            for member, circuit in members
-            if everything or not self.attached or member.due(circuit, now)
-        ]
-        if not due and members and now >= self._asked_at + HEARTBEAT:
-            members[0][0].stale = True  # is it there at all?
-            due = members[:1]
-        if not due:
-            return
-        self._asked_at = now
-        stale = [pair for pair in due if pair[0].stale or not self.attached]
+    def _mark_all(self) -> None:
+        for member in self.members():
+            member.mark()
+
+    def _due(self, *, everything: bool) -> list[tuple[Member, Circuit]]:
+        """Those of whom there is anything to hand in or to ask, with their circuits."""
+        now = self.clock()
+        if everything or not self.attached:
+            self._mark_all()
+        due: list[tuple[Member, Circuit]] = []
+        for number, member in list(self._members.items()):
+            circuit = member.circuit
+            if circuit is None:
+                self._members.pop(number, None)
+                self._dropped += member.dropped
+            elif member.quiet and circuit.looks_idle(member.phase, member.settled):
+                continue  # nearly always
+            elif member.due(circuit, now):
+                due.append((member, circuit))
+            else:
+                member.quieten(circuit)
+        if not due and self._members and now >= self._asked_at + HEARTBEAT:
+            member = next(iter(self._members.values()))  # is the store there at all?
+            circuit = member.circuit
+            if circuit is not None:
+                member.mark()
+                due.append((member, circuit))
+        return due
+
+    def _flush(self, due: list[tuple[Member, Circuit]]) -> None:
+        now = self._asked_at = self.clock()
         moves: list[tuple[Member, Move]] = []
+        stale = [pair for pair in due if pair[0].stale]
         if stale:
             views = self.store.read([member.name for member, _ in stale])
             for (member, _), view in zip(stale, views, strict=True):
                 self._add(moves, member, member.read(view))
         self._attach()
+        # Those of whom there was nothing but to read them are done, unless they are to be moved.
+        moving = {id(member) for member, _ in moves}
+        due = [pair for pair in due if id(pair[0]) in moving or pair[0].due(pair[1], now)]
         for _ in range(ROUNDS):
             moves += [(member, move) for member, _ in due if (move := member.wanted()) is not None]
             for member, move in moves:
                 member.moved(move, self.store.move(move))
-            moves = self._exchange(due)
+            moves = self._exchange(due) if due else []
             if not moves:
                 return
             again = {id(member) for member, _ in moves}
@@ -277,7 +297,7 @@ class Flusher:
 
     def _exchange(self, due: list[tuple[Member, Circuit]]) -> list[tuple[Member, Move]]:
         """Hand in for all of them; the moves that the answers ask for."""
-        now = time.monotonic()
+        now = self.clock()
         handed: list[tuple[Member, Exchange]] = []
         for member, circuit in due:
             handed.append((member, member.request(circuit, now)))
@@ -312,15 +332,15 @@ class Flusher:
             self._warned = False
             _log(f"fleet {self._label}: the store is back; circuits are shared again")
 
-    def _busy(self, error: StoreBusy, members: list[tuple[Member, Circuit]]) -> None:
+    def _busy(self, error: StoreBusy) -> None:
         """Somebody else has the store: nothing is lost yet."""
-        now = time.monotonic()
+        now = self.clock()
         if self._busy_since is None:
             self._busy_since = now
         if now - self._busy_since >= PATIENCE:
-            self._detach(error, members)
+            self._detach(error)
 
-    def _detach(self, error: StoreError, members: list[tuple[Member, Circuit]]) -> None:
+    def _detach(self, error: StoreError) -> None:
         self.last_error = str(error)
         self._busy_since = None
         if self.attached or not self._warned:
@@ -330,16 +350,14 @@ class Flusher:
                 "by itself until it can"
             )
         self.attached = False
-        for member, _ in members:
+        for member in self.members():
             member.detach()
 
     def _trouble(self, error: Exception) -> None:
         """An error that nobody foresaw: logged once a detachment, and never the end."""
-        self._detach(StoreError(f"{type(error).__name__}: {error}"), self.members())
+        self._detach(StoreError(f"{type(error).__name__}: {error}"))
 
 
 def _log(sentence: str) -> None:
-    import logging
-
     with suppress(Exception):  # nowhere left to tell it
         logging.getLogger("fluxgate").warning("%s", sentence)

@@ -11,7 +11,6 @@ to the flusher.
 from __future__ import annotations
 
 import math
-import time
 import weakref
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -63,11 +62,18 @@ class Taken(NamedTuple):
 class Member:
     """A circuit in a fleet.
 
+    Attributes:
+        stale: whether it must be read before anything is handed in.
+        quiet: whether nothing but its circuit's counts can make it due.
+        phase: the circuit's phase when it was last looked at.
+        settled: successes and failures that had settled then.
+
     Args:
         circuit: the circuit; it holds the member, not the reverse.
         witnesses: how many processes must have seen bad news before the fleet opens.
         advisory: whether the fleet only lowers this circuit's threshold.
         wake: has the flusher look at its members now.
+        clock: seconds, real ones, whatever clock the circuit has.
     """
 
     def __init__(
@@ -77,6 +83,7 @@ class Member:
         witnesses: int,
         advisory: bool,
         wake: Callable[[], None],
+        clock: Callable[[], float],
     ) -> None:
         self._circuit = weakref.ref(circuit)
         self.name = circuit.name
@@ -85,6 +92,7 @@ class Member:
         self._witnesses = witnesses
         self._advisory = advisory
         self._wake = wake
+        self._clock = clock
         self._began_at(circuit)
         self._lost = False  # whether the store could not be reached when it was last tried
         self.attached = False
@@ -96,7 +104,7 @@ class Member:
         self.state = CLOSED  # the fleet's, as it is believed to be
         self._reopens = 0
         self._reason = ""
-        self._until = math.inf  # monotonic time of the end of an opening
+        self._until = math.inf  # when an opening ends
         self._view: View | None = None
         self._viewed_at = 0.0
         self._phase: Phase | None = None  # which this process has begun for the fleet
@@ -115,7 +123,8 @@ class Member:
             totals.nanoseconds,
             dict(totals.slow_counts),
         )
-        self._looked: tuple[Phase, int] | None = None
+        self.phase, self.settled = circuit._machine.phase, self._seen[0] + self._seen[1]
+        self.quiet = False
 
     # -- anywhere
 
@@ -130,7 +139,7 @@ class Member:
         circuit, view = self._circuit(), self._view
         policy = None if circuit is None else circuit.policy
         shape = None if policy is None else shape_of(policy)
-        left = self._until - time.monotonic()
+        left = self._until - self._clock()
         return FleetView(
             state=self.state,
             epoch=self.epoch,
@@ -165,6 +174,7 @@ class Member:
         move = Move(self.name, None, self.epoch, state, remaining, 0, write_reason(reason))
         self._wanted = move._replace(ttl=_ttl(state, circuit.policy))
         self._phase = circuit._machine.phase
+        self.quiet = False
         self._wake()
 
     # -- what there is to do
@@ -178,12 +188,27 @@ class Member:
         """Whether there is anything to hand in or to ask; read without the circuit's lock."""
         return (
             self.stale
-            or self._looked is None
             or self._wanted is not None
             or now >= self._recheck_at
             or (self._busy(circuit) and now >= self._touched_at + TOUCH)
-            or not circuit.looks_idle(*self._looked)
+            or not circuit.looks_idle(self.phase, self.settled)
         )
+
+    def mark(self) -> None:
+        """Have it read before anything is handed in: the store may know better."""
+        self.stale = True
+        self.quiet = False
+
+    def quieten(self, circuit: Circuit) -> None:
+        """See whether its circuit's counts alone can make it due; `quiet` is cleared by others."""
+        self.quiet = True  # first: who clears it meanwhile is heard
+        if (
+            self.stale
+            or self._wanted is not None
+            or self._recheck_at < math.inf
+            or self._busy(circuit)
+        ):
+            self.quiet = False
 
     def probing(self, circuit: Circuit) -> bool:
         """Whether this process has leases, or outcomes of probes that others wait for."""
@@ -200,7 +225,7 @@ class Member:
         policy = circuit.policy
         shape = shape_of(policy) or Shape(1, 1, 0, ())
         taken = circuit.step(lambda machine, at: self._take(machine, at, shape))
-        self._touched_at, self._recheck_at = now, math.inf
+        self._touched_at, self._recheck_at, self.quiet = now, math.inf, False
         self._sent_at = circuit.clock()
         self._sent = taken
         report = self._report(circuit) if self._busy(circuit) or self._reported else None
@@ -230,7 +255,7 @@ class Member:
             totals.nanoseconds,
             dict(totals.slow_counts),
         )
-        self._looked = (phase, totals.successes + totals.failures)
+        self.phase, self.settled = phase, totals.successes + totals.failures
         delta = Counts()
         unsent, self._unsent = self._unsent, Counts()
         if self.state in COUNTING and shape.keep > 1:
@@ -304,6 +329,7 @@ class Member:
     def moved(self, move: Move, view: View) -> Move | None:
         """Learn how a move went; the next one to make, if any."""
         circuit = self._circuit()
+        self._recheck_at = math.inf
         if self._wanted is move:
             self._wanted = None
         if circuit is None:
@@ -324,7 +350,7 @@ class Member:
         if move is None:
             return None
         if move.state is OPEN and self.state is OPEN:
-            left = self._until - time.monotonic()
+            left = self._until - self._clock()
             if move.remaining is not None and left * 1000 >= move.remaining:
                 self._wanted = None  # `open_for` never shortens an opening
                 return None
@@ -339,7 +365,7 @@ class Member:
         self.epoch, self.state = view.epoch, view.state
         self._reopens, self._reason = view.reopens, view.reason
         left = math.inf if view.remaining is None else view.remaining / 1000
-        self._until = time.monotonic() + left
+        self._until = self._clock() + left
         self._let_go = False
 
     def _compare(self, view: View) -> Move | None:
@@ -362,7 +388,7 @@ class Member:
         return None
 
     def _reassertion(self, circuit: Circuit, view: View) -> Move:
-        left = self._until - time.monotonic()
+        left = self._until - self._clock()
         return Move(
             self.name,
             expected=view.epoch,
@@ -383,7 +409,9 @@ class Member:
             self._follow(circuit, view, Origin.PEER)  # nor here: it is the fleet's again
             return None
         if self.state in (OPEN, HALF_OPEN) and not view.remaining:
-            if circuit.state is CLOSED:  # recovered on its own
+            why = circuit._machine.phase.reason
+            recovered = why is not None and why.clause.startswith("probe")  # not by hand
+            if circuit.state is CLOSED and recovered:
                 return self._move(circuit, CLOSED, None, Reason("probes succeeded"))
             self._let_go = circuit.state in (OPEN, HALF_OPEN)  # look again when it has
         return None
@@ -397,12 +425,13 @@ class Member:
         reason = read_reason(view.reason)
         if move is not None and move.reassert:
             origin = Origin.PEER
-        if self._advisory and view.state in (OPEN, HALF_OPEN, CLOSED):
-            advised = reason if view.state is not CLOSED else None
-            circuit.step(lambda machine, _: setattr(machine, "advised", advised))
+        advisory = self._advisory and view.state not in BY_HAND
+        # What was set by hand here stays until a hand changes it.
+        stays = circuit.state in BY_HAND and not mine and view.state not in BY_HAND
+        if advisory or stays:
+            advised = reason if advisory and view.state is not CLOSED else None
+            circuit.step(lambda machine, _: self._advise(machine, advised, before))
             return
-        if circuit.state in BY_HAND and not mine and view.state not in BY_HAND:
-            return  # what was set by hand here stays until a hand changes it
         left = math.inf if view.remaining is None else view.remaining / 1000
 
         def follow(machine: Machine, now: float) -> Phase:
@@ -417,6 +446,10 @@ class Member:
             return phase
 
         self._phase = circuit.step(follow)
+
+    def _advise(self, machine: Machine, reason: Reason | None, state: State) -> None:
+        machine.advised = reason
+        self.dropped += self._pass_over(machine, state)
 
     def _pass_over(self, machine: Machine, state: State) -> int:
         """Leave what was counted in an older epoch behind; how many calls that were."""
@@ -475,7 +508,8 @@ class Member:
         metrics = merged(view, shape, circuit.policy.thresholds)
         verdict = of_window(circuit.policy, metrics, view, self._witnesses)
         if verdict.wait:
-            self._recheck_at = time.monotonic() + verdict.wait
+            self._recheck_at = self._clock() + verdict.wait
+            self.quiet = False
         return self._carry_out(circuit, verdict)
 
     def _carry_out(self, circuit: Circuit, verdict: Verdict) -> Move | None:
@@ -498,6 +532,8 @@ class Member:
         if reopens is None:
             reopens = 0 if state is CLOSED else self._reopens
         endless = seconds is None or seconds == math.inf
+        self._recheck_at = self._clock()  # until it is made
+        self.quiet = False
         return Move(
             self.name,
             expected=self.epoch,
@@ -514,7 +550,7 @@ class Member:
     def detach(self) -> None:
         """The store can't be reached: the circuit owns itself again."""
         self.attached, self._lost = False, True
-        self.stale = True
+        self.mark()
         circuit = self._circuit()
         phase = self._phase
         if circuit is not None and phase is not None and self.owns():

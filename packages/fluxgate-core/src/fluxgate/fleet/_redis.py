@@ -71,6 +71,7 @@ class RedisStore:
         self._pipelined = pipelined
         self._secrets = tuple(secret for secret in secrets if secret)
         self._lock = threading.Lock()
+        self._forking = False
         self._begin()
 
     def _begin(self) -> None:
@@ -160,13 +161,16 @@ class RedisStore:
         self._woken = self._waiting
 
     def before_fork(self) -> None:
-        self._lock.acquire()
+        # A thread that is gone in the child must not leave a lock of redis-py's or of a module
+        # that it was importing held there.
+        self._forking = self._lock.acquire(timeout=TIMEOUT + 0.5)
 
     def after_fork_in_parent(self) -> None:
-        self._lock.release()
+        if self._forking:
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """A connection of redis-py closes only its own descriptor in a child: no farewell."""
+        # A connection of redis-py closes nothing but its own descriptor in a child.
         self._lock = threading.Lock()
         self._begin()
         self.process = new_name()
@@ -255,10 +259,11 @@ class RedisStore:
                 connection.disconnect()
 
     def _subscribe(self) -> None:
-        self._listening = self._connect()
-        pubsub = self._listening.pubsub(ignore_subscribe_messages=True)
-        pubsub.subscribe(CHANNEL)
-        self._pubsub = pubsub
+        with self._lock:
+            self._listening = self._connect()
+            pubsub = self._listening.pubsub(ignore_subscribe_messages=True)
+            pubsub.subscribe(CHANNEL)
+            self._pubsub = pubsub
 
     def _unsubscribe(self) -> None:
         self._dropped = False
