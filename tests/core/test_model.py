@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -610,15 +611,16 @@ class Breakers(RuleBasedStateMachine):
         async def body() -> None:
             await Pause()
 
+        task = Context()  # as event loops give to each: calls in it would be nested in this one
         running = self.asynchronous(body)()
-        running.send(None)
+        task.run(running.send, None)
 
         def end(outcome: str, _elapsed: float) -> None:
             try:
                 if outcome == "successes":
-                    running.send(None)
+                    task.run(running.send, None)
                 else:
-                    running.throw(ERRORS[outcome]())
+                    task.run(running.throw, ERRORS[outcome]())
             except StopIteration:
                 ended = "successes"
             except (ConnectionError, ValueError, asyncio.CancelledError) as error:

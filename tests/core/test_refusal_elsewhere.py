@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ def test_half_open_through_json() -> None:
     tripped(breaker)
     clock.advance(60)
     with breaker.attempt(), pytest.raises(CallNotPermittedError) as caught:
-        breaker.call(int)
+        Context().run(breaker.call, int)  # another caller's: ours would be a part of the probe
     again = WAYS["repr"](caught.value)
     assert str(again) == str(caught.value)
     assert "try again shortly" in Problem.of(again, show_name=True).detail

@@ -97,11 +97,11 @@ def enter(front: Front) -> Attempt:
     ):
         attempt = Attempt(circuit, circuit.admit())
         _by_hand.set((*(each for each in _by_hand.get() if not each.settled), attempt))
-        return attempt
+        return attempt.__enter__()
     block._awaited_by = None
     lane = circuit.lane
     Attempt.__init__(block, circuit, circuit.admit() if lane is None else lane)
-    return block
+    return block if lane is not None else block.__enter__()
 
 
 def _end_by_hand(front: Any, error: BaseException | None) -> None:

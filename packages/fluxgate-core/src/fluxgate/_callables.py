@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from enum import Enum, auto
 from typing import Any, TypeVar, cast
 
+from fluxgate._engine import nested
 from fluxgate._engine.circuit import Circuit
 from fluxgate._naming import safe_repr
 from fluxgate.attempt import Attempt
@@ -66,9 +67,14 @@ class _FirstItem(Generator[Any, Any, Any]):
         self.elapsed: float | None = None
 
     def send(self, value: Any) -> Any:
+        attempt = self._attempt
+        if attempt.probe:
+            nested.begin(attempt._admission)
         try:
             return self._inner.send(value)
         finally:
+            if attempt.probe:  # what is suspended has no calls inside it
+                nested.end(attempt._admission)
             if self.elapsed is None:
                 self.elapsed = self._clock() - self._started
 
@@ -111,11 +117,13 @@ def protect_async_generator(circuit: Circuit, fn: Fn) -> Fn:
         try:
             step = anext(items)
             while True:
+                nested.begin(attempt._admission)
                 try:
                     item = await step
                 except StopAsyncIteration:
                     break
                 finally:
+                    nested.end(attempt._admission)  # what is suspended has no calls inside it
                     if elapsed is None:
                         elapsed = circuit.clock() - started
                 try:

@@ -6,6 +6,7 @@ import math
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from fluxgate._engine import nested
 from fluxgate._engine.transitions import Outcome
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class Attempt:
         return True
 
     def __enter__(self) -> Attempt:
+        nested.begin(self._admission)
         return self
 
     def __exit__(
@@ -156,6 +158,7 @@ class Attempt:
         self._end(error)
 
     async def __aenter__(self) -> Attempt:
+        nested.begin(self._admission)
         return self
 
     async def __aexit__(

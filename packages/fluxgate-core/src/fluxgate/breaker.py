@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
 
 from fluxgate._blocks import AsyncBlock, Exit, SyncBlock, enter
 from fluxgate._callables import Kind, is_awaitable
-from fluxgate._engine import living
+from fluxgate._engine import living, nested
 from fluxgate._engine.lane import Lane
 from fluxgate._engine.phase import Admission
 from fluxgate._front import Front
@@ -174,6 +174,7 @@ class CircuitBreaker(Front):
     ) -> R:
         """The call where there was no lane."""
         attempt = Attempt(self._circuit, admission)
+        nested.begin(admission)
         try:
             result = fn(*args, **kwargs)
             if type(result) not in MADE:
@@ -350,6 +351,7 @@ class AsyncCircuitBreaker(Front):
     ) -> R:
         """The call where there was no lane."""
         attempt = Attempt(self._circuit, admission)
+        nested.begin(admission)
         try:
             awaitable = fn(*args, **kwargs)
             self._check_awaitable(fn, awaitable)

@@ -1,11 +1,15 @@
-"""One circuit: the lock around a machine, and all that a breaker asks of it.
+"""Circuit: the lock around a machine, and all that a breaker asks of it.
 
 The lock serves threads, any number of event loops and trio alike: what it guards never waits,
-never logs, and calls no user code but the strategies. Garbage collection and signal handlers can
-run *inside* it on the same thread, and what they call may want this lock, or one that a thread
-waiting for this one holds. So whoever finds a lock busy looks whether its own thread is already
-inside a circuit. If so it doesn't wait: a settlement goes to the inbox, which the holder empties
-before it leaves and looks at again afterwards.
+never logs, and calls no user code but the strategies. Two things can run inside it on the same
+thread all the same: garbage collection and signal handlers. What they call may want this lock, or
+one whose holder waits for this one. So whoever finds a lock busy looks whether its own thread is
+already inside a circuit. If so it doesn't wait: a settlement goes to the inbox, which the holder
+empties before it leaves and looks at again afterwards.
+
+A signal handler may also raise, between any two steps. Hence what one step takes out of a queue is
+in no local variable before it is done, what has to be given back is given back by `with`, and a
+step that was broken off is put right at once, or, were that broken off as well, by the next one.
 """
 
 from __future__ import annotations
@@ -14,12 +18,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import starmap
 from math import inf
+from operator import call
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from fluxgate import _log
-from fluxgate._engine import living
+from fluxgate._engine import living, nested
 from fluxgate._engine.dispatch import Dispatch, hook_of
 from fluxgate._engine.lane import BATCH, Lane
 from fluxgate._engine.machine import Machine
@@ -30,7 +37,7 @@ from fluxgate._naming import safe_str
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
-from fluxgate.signals import Listener, Origin, Reason, Signal
+from fluxgate.signals import Listener, Origin, Reason
 from fluxgate.state import State
 
 if TYPE_CHECKING:
@@ -38,13 +45,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DISABLED = State.DISABLED
+DISABLED, HALF_OPEN = State.DISABLED, State.HALF_OPEN
+SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
 
 Step = Callable[..., Any]
 
 
 class _Deferred:
-    """The answer of a lock that was not waited for."""
+    """The answer where the lock was busy and waiting for it could deadlock."""
 
 
 DEFERRED: Final = _Deferred()
@@ -64,10 +72,12 @@ class Circuit:
         "__weakref__",
         "_busy",
         "_dispatch",
+        "_faults",
         "_inbox",
         "_info",
         "_lock",
         "_machine",
+        "_outbox",
         "_rejections",
         "clock",
         "fleet",
@@ -88,9 +98,11 @@ class Circuit:
         self.name = name
         self.clock = clock
         self._machine = Machine(policy, initial_state, clock(), dice)
-        self._dispatch = Dispatch(listeners)
-        self._inbox: list[tuple[Step, tuple[Any, ...]]] = []
-        self._rejections: list[None] = []
+        self._outbox = self._machine.outbox
+        self._faults = self._machine.verdicts.faults
+        self._dispatch = Dispatch(name, listeners, self._outbox)
+        self._inbox: list[tuple[Any, ...]] = []  # steps that wait for the lock: (step, *args)
+        self._rejections = [0]  # their sum is the count; append(1) is atomic, unlike += 1
         self._lock = threading.RLock()
         self._busy = False
         self._info: Info | None = None
@@ -127,25 +139,27 @@ class Circuit:
         assert isinstance(admission, Phase)
         if not deferred:
             self._afterwards()
-        half_open = admission.state is State.HALF_OPEN
-        reason = self._machine.last_trip if half_open else admission.reason
+        reason = admission.last_trip if admission.state is HALF_OPEN else admission.reason
         raise self._refusal(admission, reason, _left(admission, now))
 
     def _acquire(self, now: float) -> Admission | Phase:
         """An admission, or the phase that refuses it."""
+        phase = self._machine.phase
+        if phase.state is HALF_OPEN and nested.inside_probe_of(phase):
+            return Admission(phase)  # a part of that probe: it needs no slot of its own
         return self._machine.acquire(now) or self._machine.phase
 
     def _refusal(
         self, phase: Phase, reason: Reason | None, retry_after: float | None
     ) -> CallNotPermittedError:
         rejections = self._rejections
-        rejections.append(None)  # atomic, unlike += 1
+        rejections.append(1)
         if len(rejections) > BATCH:
-            self._perform(nothing)
+            self._perform(self._count_rejections)
         # Without __init__, which only names these arguments: refusing has to be cheap.
         error = _new_refusal(CallNotPermittedError, self.name, phase.state, retry_after, reason)
         if self._dispatch.hooks:
-            self._tell_refused(error)
+            self._report_refused(error)
         return error
 
     # -- settlement
@@ -158,7 +172,10 @@ class Circuit:
         if phase.state is DISABLED:
             return
         outcome, cause = outcome_of(error, phase.policy, self.name)
-        self._perform(self._machine.settle, admission, outcome, elapsed, end, cause)
+        if outcome is FAILURE or outcome is SUCCESS:
+            self._perform(self._machine.settle, admission, outcome, elapsed, end, cause)
+        else:  # it moves nothing; a GeneratorExit may come from a finaliser, which must not wait
+            self._leave(self._machine.settle, admission, outcome, elapsed, end)
 
     def failed(
         self,
@@ -167,20 +184,20 @@ class Circuit:
         elapsed: float,
         end: float,
     ) -> None:
-        """End a call that failed, whatever a tracker would say."""
+        """End a call that failed, without asking the tracker."""
         cause: Cause | None = None
         if isinstance(error, BaseException):
-            told = admission.phase.policy.error_messages
-            cause = cause_of(error) if told else type(error)
+            quoted = admission.phase.policy.error_messages
+            cause = cause_of(error) if quoted else type(error)
         elif error is not None:
             cause = safe_str(error) or None
-        self.settle(admission, Outcome.FAILURE, elapsed, end, cause)
+        self.settle(admission, FAILURE, elapsed, end, cause)
 
     def returned(
         self, admission: Lane | Admission, result: object, elapsed: float, end: float
     ) -> None:
         """End a call that returned `result` at `end`, by way of the result tracker."""
-        phase, outcome, cause = admission.phase, Outcome.SUCCESS, None
+        phase, outcome, cause = admission.phase, SUCCESS, None
         if phase.policy.result_tracker is not None and phase.state is not DISABLED:
             outcome = outcome_of_result(result, phase.policy, self.name)
             cause = "result_tracker"
@@ -194,10 +211,10 @@ class Circuit:
         end: float,
         cause: Cause | None = None,
     ) -> None:
-        """End a call whose outcome is known, and, if it failed, of what."""
+        """End a call whose outcome is known, and, if it failed, its cause."""
         lane, phase = self.lane, admission.phase
         if (
-            outcome is Outcome.SUCCESS
+            outcome is SUCCESS
             and lane is not None
             and lane.phase is phase
             and elapsed < lane.fast_below
@@ -210,16 +227,21 @@ class Circuit:
             self._perform(self._machine.settle, admission, outcome, elapsed, end, cause)
 
     def abandon(self, admission: Lane | Admission) -> None:
-        """End a call that says nothing about the dependency.
+        """End a call that says nothing about the dependency; finalisers may do that."""
+        # Its time doesn't matter: it is ignored, overdue or not.
+        self._leave(self._machine.settle, admission, IGNORED, 0.0, -inf)
 
-        It only leaves a note, which whoever asks next reads first: finalisers must not wait.
+    def _leave(self, *note: Any) -> None:
+        """Leave a step that moves nothing for whoever has the lock next: finalisers must not wait.
+
+        A long inbox is emptied if nobody is at it, so it can't grow.
         """
-        self._inbox.append((self._machine.settle, (admission, Outcome.IGNORED, 0.0, 0.0)))
+        self._inbox.append(note)
         if len(self._inbox) > BATCH and not self._busy:
             self._locked(nothing, ())
 
     def drain(self, lane: Lane) -> None:
-        """Count what lies in a lane's journal."""
+        """Count the successes in a lane's journal."""
         self._perform(self._absorb, lane)
 
     # -- controls and reading
@@ -237,7 +259,7 @@ class Circuit:
         self._perform(self._machine.hand_over)
 
     def listen(self, listener: Listener) -> None:
-        """Tell one more."""
+        """Add a listener."""
         self._perform(self._dispatch.add, listener, hook_of(listener))
 
     def update(self, changes: dict[str, Any]) -> None:
@@ -270,7 +292,7 @@ class Circuit:
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        """Whom it tells."""
+        """The listeners, in the order in which they are called."""
         return self._dispatch.listeners
 
     def _look(self) -> Info:
@@ -281,17 +303,18 @@ class Circuit:
 
     def _picture(self, now: float) -> Info:
         machine, phase = self._machine, self._machine.phase
+        machine.totals.rejected = sum(self._rejections)
         return Info(
             name=self.name,
             state=phase.state,
             since=time.time() - (now - phase.began),
             retry_after=_left(phase, now),
             open_for=phase.retry_at - phase.began if _left(phase, now) is not None else None,
-            reopens=machine.reopens,
+            reopens=phase.reopens,
             probes=len(phase.probes),
             metrics=phase.tally.snapshot(),
             totals=machine.totals.snapshot(),
-            last_trip=machine.last_trip,
+            last_trip=phase.last_trip,
             would_open=machine.verdicts.would_open(phase),
             shadow=machine.verdicts.shadow(phase),
             fleet=None if self.fleet is None else self.fleet.shown(),
@@ -327,12 +350,12 @@ class Circuit:
     def _perform(self, step: Step, *args: Any) -> None:
         """Do `step` under the lock: now, or, where this thread must not wait, soon."""
         if self._busy and inside_a_circuit():
-            self._inbox.append((step, args))
+            self._inbox.append((step, *args))
             if self._busy:
                 return  # its holder looks again before it is done
             step, args = nothing, ()
         self._locked(step, args)
-        if self._inbox or self._machine.verdicts.faults or self._dispatch.queue or _untold:
+        if self._inbox or self._outbox or self._faults or _pending:
             self._afterwards()
 
     def _exclusively(self, step: Step, *args: Any) -> Any:
@@ -342,35 +365,48 @@ class Circuit:
         return self._locked(step, args)
 
     def _locked(self, step: Step, args: tuple[Any, ...]) -> Any:
+        # An RLock, since a signal handler can come before `_busy` is set; nothing has been touched
+        # then. Its `with` is C code: no exception can leave it taken.
         with self._lock:
-            # An RLock, since a signal handler can come between these two lines; nothing has been
-            # touched then.
+            if self._busy:  # nobody is in here: putting a step right was broken off
+                self._put_right()
             self._busy = True
             try:
                 lane = self.lane
                 if lane:  # there is one, and it isn't empty
                     self._absorb(lane)
-                if self._rejections or self._inbox:
+                if self._inbox:
                     self._catch_up()
-                return step(*args)
-            except BaseException:  # a signal handler raised in the middle of a step
-                self._machine.recover()
-                raise
-            finally:
-                machine = self._machine
-                if machine.lane is not self.lane or machine.outbox:
+                result = step(*args)
+                if self._outbox or self._machine.lane is not self.lane:
                     self._publish()
-                self._busy = False
+            except BaseException:  # a signal handler raised in the middle of it
+                self._put_right()
+                raise
+            self._busy = False
+            return result
+
+    def _put_right(self) -> None:
+        """Complete a step that was broken off. To do it twice does no harm."""
+        self._machine.recover()
+        self._publish()
+        self._busy = False
 
     def _catch_up(self) -> None:
-        """Count the rejections, and do what others left in the inbox."""
-        rejections, inbox = self._rejections, self._inbox
+        """Do the steps that others left in the inbox."""
+        inbox = self._inbox
+        try:
+            # Taking one out and beginning it are one step, so that no exception can lose it.
+            for _ in starmap(call, iter(partial(inbox.pop, 0), None)):
+                pass
+        except IndexError:
+            if inbox:  # it isn't pop's, which ends the loop
+                raise
+
+    def _count_rejections(self) -> None:
+        rejections = self._rejections
         count = len(rejections)
-        del rejections[:count]
-        self._machine.totals.rejected += count
-        while inbox:
-            step, args = inbox.pop(0)
-            step(*args)
+        rejections[:count] = [sum(rejections[:count])]  # one step, beside which others append
 
     def _absorb(self, lane: Lane) -> None:
         batch = lane.take()
@@ -381,57 +417,46 @@ class Circuit:
                 self._machine.absorb_late(lane, batch, self.clock())
 
     def _publish(self) -> None:
-        """Put the machine's lane up for all to see, and fetch what it has to tell."""
+        """Put the machine's lane up for all to see, and date the notices for the listeners."""
         machine = self._machine
         while (lane := machine.lane) is not self.lane:
-            retired, self.lane = self.lane, lane
-            if retired is not None:
+            if (retired := self.lane) is not None:
                 retired.retire()  # who appends from now on drains it, what came before is here
-                self._absorb(retired)
-        if machine.outbox:
-            wall = time.time()
-            for notice in machine.outbox:
-                old, new, generation, reason, kind, shadow, origin = notice
-                self._dispatch.post(
-                    Signal(self.name, old, new, wall, generation, reason, kind, shadow, origin)
-                )
-            machine.outbox.clear()
+                self._absorb(retired)  # may choose yet another lane
+            self.lane = lane
+        if self._outbox:
+            self._dispatch.date(time.time())
 
     def _afterwards(self) -> None:
-        """Now that the lock is free: the inbox again, the faults, the listeners."""
+        """Now that the lock is free: the inbox again, the log, the listeners."""
         while self._inbox and not self._busy:
             self._locked(nothing, ())
-        pending = self._machine.verdicts.faults or self._dispatch.queue
-        if (pending or _untold) and inside_a_circuit():  # its holder tells when it is out
+        pending = self._faults or self._outbox
+        if (pending or _pending) and inside_a_circuit():  # that one's holder does it when it is out
             if pending:
-                _untold.append(self)
+                _pending.append(_Pending(self))
             return
         if pending:
-            self._tell()
-        while _untold:
-            try:
-                _untold.pop(0)._tell()
-            except IndexError:  # another thread was quicker
-                return
+            self._report()
+        while first := _pending[:1]:
+            first[0].circuit._report()  # before it is removed: an interrupt must not lose it
+            _forget(first[0])
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
+        """Log what raised, and call the listeners."""
         for what, error in self._machine.verdicts.take_faults():
             if error is None:
                 _log.warn(self.name, what)
             else:
                 _log.fault(self.name, what, error)
         self._dispatch.deliver()
-        while self._dispatch.refused:
-            try:
-                self._dispatch.tell_refused(self._dispatch.refused.pop(0))
-            except IndexError:  # another thread was quicker
-                return
+        self._dispatch.deliver_refused()
 
-    def _tell_refused(self, error: CallNotPermittedError) -> None:
+    def _report_refused(self, error: CallNotPermittedError) -> None:
         """Call what listeners have for refusals: here, or, inside another circuit, later."""
         if inside_a_circuit():
-            self._dispatch.refused.append(error)
-            _untold.append(self)
+            self._dispatch.postpone_refused(error)
+            _pending.append(_Pending(self))
         else:
             self._dispatch.tell_refused(error)
 
@@ -442,13 +467,13 @@ class Circuit:
         self._info = None
         self._lock = threading.RLock()
         self._busy = False
-        self._inbox = []
-        self._rejections = []
+        self._inbox.clear()
+        self._rejections = [0]
         if self.lane is not None:  # a call that forked may be on its way through it
             self.lane.retire()
             self.lane.take()
-        self._machine.restart()
         self._dispatch.restart()
+        self._machine.restart()
         self.lane = self._machine.lane
 
 
@@ -462,8 +487,24 @@ def _left(phase: Phase, now: float) -> float | None:
     return max(phase.retry_at - now, 0.0) if -inf < phase.retry_at < inf else None
 
 
-_untold: list[Circuit] = []
-"""Circuits with something to tell that was caused inside another circuit's lock."""
+class _Pending:
+    """A circuit that has something to report, which was caused inside another circuit's lock."""
+
+    __slots__ = ("circuit",)
+
+    def __init__(self, circuit: Circuit) -> None:
+        self.circuit = circuit
+
+
+_pending: list[_Pending] = []
+
+
+def _forget(pending: _Pending) -> None:
+    try:
+        _pending.remove(pending)
+    except ValueError:  # another thread was quicker
+        return
+
 
 _CRITICAL: Final[CodeType] = Circuit._locked.__code__
 

@@ -1,7 +1,7 @@
-"""The lane: how a healthy call is counted without a lock.
+"""Lane: how a healthy call is counted without a lock.
 
 A circuit opens on bad news: a failure, a slow call, or the success that completes a minimum. Any
-other fast success can't change a decision, so its shell only appends the duration to the journal
+other fast success can't change a decision, so its front only appends the duration to the journal
 of the current lane (`list.append` is atomic, on free-threaded builds, too). The journal is
 drained into window and totals when it holds a batch, and before anything is recorded or read.
 """
@@ -17,11 +17,11 @@ BATCH = 255
 """A journal longer than this is drained. The fronts have it as a literal."""
 
 _FULL: Final = (None,) * (BATCH + 1)
-"""What a retired lane begins with."""
+"""The beginning of a retired lane; a duration is never None."""
 
 
 class Lane(list[Any]):
-    """What the way in and out of a healthy call reads, and the journal that it appends to.
+    """The way in and out of a healthy call, and the journal that it appends to.
 
     It is its own journal (durations in seconds of fast successes that are yet to be counted),
     since each attribute that need not be read makes the call some hundredths cheaper.
@@ -35,9 +35,9 @@ class Lane(list[Any]):
         at: clock time when it was made, inside that bucket.
     """
 
-    __slots__ = ("_skipped", "at", "fast_below", "phase", "until")
+    __slots__ = ("at", "fast_below", "phase", "until")
 
-    probe = None  # what goes through a lane holds no probe slot
+    probe = None  # a call that goes through a lane holds no probe slot
 
     def __init__(self, phase: Phase, fast_below: float, until: float, at: float) -> None:
         super().__init__()
@@ -45,16 +45,21 @@ class Lane(list[Any]):
         self.fast_below = fast_below
         self.until = until
         self.at = at
-        self._skipped = 0
 
     def retire(self) -> None:
-        """Make it full for good: who appends from now on drains it, and nothing is left behind."""
-        self._skipped = len(_FULL)
-        self[:0] = _FULL
+        """Close this lane: late appends find it full and drain it themselves."""
+        if not self._retired():
+            self[:0] = _FULL  # one step: it is retired or it is not, whatever interrupts us
 
     def take(self) -> list[float]:
-        """Take out what has been appended; never a new journal: a front may hold this one."""
-        skipped = self._skipped
-        batch: list[float] = self[skipped:]
-        del self[skipped : skipped + len(batch)]
+        """Remove what has been appended and return it.
+
+        The list stays the same, never a new one in its place: a front may hold it.
+        """
+        begin = len(_FULL) if self._retired() else 0
+        batch: list[float] = self[begin:]
+        del self[begin : begin + len(batch)]
         return batch
+
+    def _retired(self) -> bool:
+        return bool(self) and self[0] is None

@@ -5,12 +5,12 @@ The rules:
 1. A call is admitted (`acquire`) and settles exactly once (`settle`), as a success, a failure, or
    as ignored. Ignored moves nothing; a cancelled call is ignored under another name.
 2. CLOSED admits everything. The tripper is asked on bad news (a failure, a slow call) and when a
-   minimum is completed. It fires: OPEN.
+   minimum is completed. If it fires: OPEN.
 3. OPEN refuses until `retry_at`. The next call after that finds it HALF_OPEN.
 4. HALF_OPEN admits probes, as many as there are slots, and of those the share that the permit
    allows. A slot is a lease: after `probe_timeout` it is given to another.
-5. A tripper that is silent in HALF_OPEN (`Closed() & ...`) means the classic rule: a failed probe
-   re-opens, a successful one closes. Any other judges once it has its evidence: fires: OPEN,
+5. A tripper that can't fire in HALF_OPEN (`Closed() & ...`) means the classic rule: a failed probe
+   re-opens, a successful one closes. Any other decides once it has its evidence: OPEN if it fires,
    else CLOSED.
 6. METRICS_ONLY is CLOSED whose verdicts are reported and never carried out. DISABLED admits and
    counts nothing. FORCED_OPEN refuses. They are set by hand and left by hand.
@@ -21,9 +21,14 @@ The rules:
    `release` gives it back, and a control ends it.
 9. Each move begins a new phase with a new generation. What was admitted in an older one is
    counted as stale and moves nothing.
+10. A call of the same circuit inside a probe is a part of that probe: it needs no slot of its own,
+    is ignored, and leaves the outcome to the probe.
 
 This module has no lock, no clock, no dice, no I/O and no logging: `now` is an argument, the dice
-are handed in, and what there is to tell lies in `outbox` and `verdicts.faults` for the owner.
+are handed in, and the owner finds what is to be reported in `outbox` and `verdicts.faults`.
+
+An exception that a signal handler raises may break off any method between any two steps. Hence a
+move is prepared first and made by one assignment, and `recover` completes the rest.
 """
 
 from __future__ import annotations
@@ -63,11 +68,9 @@ class Machine:
         "_next_probe",
         "advised",
         "lane",
-        "last_trip",
         "outbox",
         "phase",
         "policy",
-        "reopens",
         "totals",
         "verdicts",
     )
@@ -76,8 +79,6 @@ class Machine:
         self.policy = policy
         self.outbox: list[Notice] = []
         self.verdicts = Verdicts(dice, self.outbox)
-        self.reopens = 0
-        self.last_trip: Reason | None = None
         self.advised: Reason | None = None  # peers see an outage: one failure is enough to open
         self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
@@ -119,13 +120,15 @@ class Machine:
         """
         phase, probe = admission.phase, admission.probe
         if probe is not None:
-            claimed = self._claim(phase, probe, outcome, elapsed, now)
+            claimed = self._claim(phase, probe, outcome, now)
             if claimed is None:
                 return  # its slot was reclaimed: the call was counted then, as ignored
             outcome = claimed
             if phase.leases is not None:
                 reached = phase.policy.thresholds_reached(elapsed)
                 phase.leases.end(probe, outcome, elapsed, reached)
+        elif phase.state is HALF_OPEN:
+            outcome = IGNORED  # a part of a probe, which has an outcome of its own
         if phase.state is DISABLED:
             return  # a disabled circuit counts nothing
         if phase is not self.phase:
@@ -139,23 +142,23 @@ class Machine:
             return
         self._count_and_decide(phase, outcome is FAILURE, elapsed, now, cause)
 
-    def _claim(
-        self, phase: Phase, probe: int, outcome: Outcome, elapsed: float, now: float
-    ) -> Outcome | None:
+    def _claim(self, phase: Phase, probe: int, outcome: Outcome, now: float) -> Outcome | None:
         """Give a probe's slot back; the outcome that counts, or None if the slot was reclaimed."""
         deadline = phase.probes.pop(probe, None)
-        if deadline is not None and now < deadline:
+        if deadline is None:
+            return None
+        if now < deadline:
             return outcome
-        self.verdicts.warn_of_overdue(phase, elapsed)
-        return None if deadline is None else IGNORED  # overdue, whether or not its slot was wanted
+        self.verdicts.warn_of_overdue(phase, deadline, now)
+        return IGNORED  # overdue, whether or not its slot was wanted
 
     def _count_and_decide(
         self, phase: Phase, failed: bool, elapsed: float, now: float, cause: Cause | None
     ) -> None:
         """Count a call of the current phase, and ask the trippers if it may change their answer."""
-        verdicts, tally = self.verdicts, phase.tally
-        reached = phase.policy.thresholds_reached(elapsed)
+        verdicts, tally, policy = self.verdicts, phase.tally, phase.policy
         nanoseconds = round(elapsed * 1e9)
+        reached = policy.thresholds_reached(elapsed) if elapsed >= policy.least_threshold else ()
         if failed:
             phase.note(cause)
         self.totals.add(failed, reached, elapsed, nanoseconds)
@@ -197,11 +200,11 @@ class Machine:
             self.verdicts.of_shadow(phase)
 
     def absorb_late(self, lane: Lane, batch: list[float], now: float) -> None:
-        """Count what came through a lane that is the current one no longer."""
+        """Count successes that came through a lane which is no longer the current one."""
         if lane.phase is not self.phase:
             self.totals.stale += len(batch)
             return
-        # They were let in under other circumstances, and may be news by now.
+        # They were let in when fast successes could not matter; by now they may.
         for elapsed in batch:
             self.settle(lane, SUCCESS, elapsed, now)
 
@@ -213,10 +216,7 @@ class Machine:
         Setting the state that there is changes nothing, but `RESET` always starts afresh: window,
         streak, reopens.
         """
-        if event is Event.RESET:
-            self.reopens = 0
-            self.phase.tally.failure_streak = 0
-        elif self.phase.state is CONTROLS[event]:
+        if event is not Event.RESET and self.phase.state is CONTROLS[event]:
             return
         self._move(event, now, Reason(f"{event}()"), origin=origin)
 
@@ -265,12 +265,18 @@ class Machine:
             origin: who decided that.
         """
         old = self.phase
-        self.reopens = reopens
-        if state is OPEN and old.state is not OPEN:
-            self.last_trip = reason
-            self.totals.trip(reason.clause)
-        leases = Leases() if state is OPEN or state is HALF_OPEN else None
-        return self._enter(state, now, reason, retry_at, origin, leases)
+        opens = state is OPEN and old.state is not OPEN
+        return self._enter(
+            state,
+            now,
+            reason,
+            retry_at,
+            origin,
+            reopens=reopens,
+            last_trip=reason if opens else old.last_trip,
+            streak=old.tally.failure_streak,
+            leases=Leases() if state is OPEN or state is HALF_OPEN else None,
+        )
 
     def hand_over(self) -> None:
         """Give an open or half-open phase to the fleet."""
@@ -295,17 +301,19 @@ class Machine:
             now=old.began,
             generation=old.generation + 1,
             streak=old.tally.failure_streak,
+            reopens=old.reopens,
             retry_at=old.retry_at,
             reason=old.reason,
+            last_trip=old.last_trip,
         )
-        self.outbox.clear()
         self.verdicts.faults.clear()
         self.totals = Counters(old.policy.buckets)
         self._begin(phase, old.began)
 
     def recover(self) -> None:
-        """Put the window's numbers right after a step that an interrupt has broken off."""
+        """Complete what an interrupt has broken off: the window's numbers, a move's report."""
         self.phase.tally.recount()
+        self._report()
 
     # -- reading
 
@@ -324,19 +332,29 @@ class Machine:
         retry_at: float | None = None,
         origin: Origin = Origin.LOCAL,
     ) -> Phase:
+        """Begin the phase that `event` leads to."""
         old = self.phase
         state = TRANSITIONS[old.state][event]
+        reopens, last_trip = old.reopens, old.last_trip
         if state is OPEN:
-            self.reopens += old.state is HALF_OPEN
-            self.last_trip = reason
-            self.totals.trip(reason.clause)
+            reopens += old.state is HALF_OPEN
+            last_trip = reason
             if retry_at is None:
-                retry_at = now + self.verdicts.delay(self.policy, self.reopens)
+                retry_at = now + self.verdicts.delay(self.policy, reopens)
         elif state is FORCED_OPEN:
             retry_at = math.inf
         elif state is CLOSED:
-            self.reopens = 0
-        return self._enter(state, now, reason, -math.inf if retry_at is None else retry_at, origin)
+            reopens = 0
+        return self._enter(
+            state,
+            now,
+            reason,
+            -math.inf if retry_at is None else retry_at,
+            origin,
+            reopens=reopens,
+            last_trip=last_trip,
+            streak=0 if event is Event.RESET else old.tally.failure_streak,
+        )
 
     def _enter(
         self,
@@ -345,32 +363,51 @@ class Machine:
         reason: Reason,
         retry_at: float,
         origin: Origin,
+        *,
+        reopens: int,
+        last_trip: Reason | None,
+        streak: int,
         leases: Leases | None = None,
     ) -> Phase:
-        old = self.phase
+        """Begin a phase; where the state changes, with a notice of the transition."""
+        old, generation = self.phase, self.phase.generation + 1
+        # A reset of a closed circuit begins a phase, and is no transition.
+        changed = state is not old.state
+        notice = Notice(old.state, state, generation, reason, origin=origin) if changed else None
         phase = Phase(
             state,
             self.policy,
             now=now,
-            generation=old.generation + 1,
-            streak=old.tally.failure_streak,
+            generation=generation,
+            streak=streak,
+            reopens=reopens,
             retry_at=retry_at,
             reason=reason,
             leases=leases,
+            last_trip=last_trip,
+            notice=notice,
         )
-        if state is old.state:
+        if not changed:
             self.verdicts.withdraw(old, reason)
-        else:
-            self.totals.enter(state)
-            notice = Notice(old.state, state, phase.generation, reason, origin=origin)
-            self.outbox.append(notice)
         self._begin(phase, now)
         return phase
 
     def _begin(self, phase: Phase, now: float) -> None:
         self.lane = None  # first: were this broken off here, everybody would ask the circuit
-        self.phase = phase
+        self.phase = phase  # the move, in one step
+        self._report()
         self._choose_lane(phase, now)
+
+    def _report(self) -> None:
+        """Count the move that began this phase and put its notice into the outbox; only once."""
+        phase = self.phase
+        notice = phase.notice
+        if notice is None or notice.telling is not None or notice in self.outbox:
+            return
+        self.outbox.append(notice)
+        self.totals.enter(phase.state)
+        if phase.state is OPEN:
+            self.totals.trip(notice.reason.clause)
 
     def _acquire_probe(self, phase: Phase, now: float) -> Admission | None:
         self._reclaim(phase, now)
@@ -380,8 +417,10 @@ class Machine:
         if not self.verdicts.admits(policy, now - phase.began):
             return None
         self._next_probe += 1
+        # The admission first: whatever happens after the slot is taken, it gives the slot back.
+        admission = Admission(phase, self._next_probe)
         phase.probes[self._next_probe] = now + policy.probe_timeout
-        return Admission(phase, self._next_probe)
+        return admission
 
     def _acquire_leased(self, phase: Phase, leases: Leases, now: float) -> Admission | None:
         """Admit a call by a lease of the fleet's, or note that it would have probed."""
@@ -403,11 +442,12 @@ class Machine:
             if probes.pop(phase.dropped.pop(), None) is not None:
                 self.totals.ignored += 1
         while probes:
-            probe = next(iter(probes))
-            if now < probes[probe]:
+            probe, deadline = next(iter(probes.items()))
+            if now < deadline:
                 return
             del probes[probe]
             self.totals.ignored += 1
+            self.verdicts.warn_of_overdue(phase, deadline, now)
 
     def _decide_on_probes(self, phase: Phase, failed: bool, now: float) -> None:
         verdict = self.verdicts.of_probes(phase, failed)

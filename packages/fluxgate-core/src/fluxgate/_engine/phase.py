@@ -1,10 +1,14 @@
-"""What one stay in one state is made of."""
+"""Phase: all that belongs to one stay of a circuit in one state; and what it hands out.
+
+A phase is made whole and published by one assignment, so nobody ever sees the window of one state
+with the deadline of another. A call keeps the phase that admitted it: that is its generation.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fluxgate._engine.leases import Leases
 from fluxgate._tally import Tally
@@ -13,15 +17,18 @@ from fluxgate.signals import Origin, Reason, SignalKind
 from fluxgate.state import State
 from fluxgate.trippers import Tripper
 
+if TYPE_CHECKING:
+    from fluxgate._engine.dispatch import Telling
+
 RECORDING = frozenset({State.CLOSED, State.METRICS_ONLY})
 """The states whose calls go through a lane."""
-
 
 LAST_ERRORS = 100
 """How many failures a phase remembers the errors of."""
 
 Cause: TypeAlias = type[BaseException] | str
-"""What a call failed with: a type of error, or a few words."""
+"""The cause of a failure: a type of error, or a few words. Never the error itself, whose traceback
+would keep the frames of the failed call alive."""
 
 
 def label_of(kind: type[BaseException]) -> str:
@@ -34,19 +41,35 @@ def label_of(kind: type[BaseException]) -> str:
 
 
 class Phase:
-    """All that belongs to one stay in one state, made together and published by one assignment."""
+    """One stay in one state.
+
+    Args:
+        state: the state.
+        policy: the settings.
+        now: clock time of its beginning.
+        generation: its number; a circuit's phases count up.
+        streak: failures in a row so far, which outlive a window.
+        reopens: how often probing has failed since the circuit was last closed.
+        retry_at: clock time before which every call is refused without a look at anything else.
+        reason: why it began.
+        last_trip: why the circuit last opened.
+        notice: the transition that it began with, for the listeners.
+    """
 
     __slots__ = (
         "began",
         "dropped",
         "errors",
         "generation",
+        "last_trip",
         "leases",
         "minimum",
+        "notice",
         "overdue_seen",
         "policy",
         "probes",
         "reason",
+        "reopens",
         "retry_at",
         "shadow",
         "shadow_open",
@@ -65,23 +88,29 @@ class Phase:
         now: float,
         generation: int = 0,
         streak: int = 0,
+        reopens: int = 0,
         retry_at: float = -math.inf,
         reason: Reason | None = None,
         leases: Leases | None = None,
+        last_trip: Reason | None = None,
+        notice: Notice | None = None,
     ) -> None:
         self.state = state
         self.generation = generation
         self.began = now
         self.shadow: Tripper | None = None
+        # Probes have no verdict until they are judged; a window that is empty would not open.
         self.shadow_open: bool | None = None if state is State.HALF_OPEN else False
         self.take(policy)
         window = policy.probe_window if state is State.HALF_OPEN else policy.window
         self.tally: Tally = window.tally(policy.thresholds, streak)
-        # Before this clock time every call is refused without a look at anything else.
+        self.reopens = reopens
         self.retry_at = retry_at
         self.reason = reason
         # Where there are some, the fleet owns the phase: it decides, this process only probes.
         self.leases = leases
+        self.last_trip = last_trip
+        self.notice = notice
         self.probes: dict[int, float] = {}  # token -> deadline, the earliest first
         self.dropped: list[int] = []  # tokens whose admissions are gone, unsettled
         self.errors: deque[Cause | None] | None = None  # most phases never see one
@@ -89,12 +118,12 @@ class Phase:
         self.overdue_seen = False
 
     def take(self, policy: Policy) -> None:
-        """Go by `policy`."""
+        """Adopt the settings that can change while a phase lasts."""
         self.policy = policy
         half_open = self.state is State.HALF_OPEN
         self.tripper: Tripper = policy.half_open if half_open else policy.closed
         shadow = policy.shadow_half_open if half_open else policy.shadow_closed
-        if shadow != self.shadow:  # another one has yet to say something; of probes, anything
+        if shadow != self.shadow:  # the verdict was another shadow's
             self.shadow_open = None if half_open else False
         self.shadow = shadow
         # Both are asked where either may have something new to say.
@@ -102,7 +131,7 @@ class Phase:
         self.minimum = max(self.watched.minimums, default=0)
 
     def note(self, cause: Cause | None) -> None:
-        """Remember what a call failed with."""
+        """Remember the cause of a failure; None where nobody knows it."""
         if self.errors is None:
             if cause is None:
                 return
@@ -110,11 +139,11 @@ class Phase:
         self.errors.append(cause)
 
     def last_errors(self) -> tuple[tuple[str, int], ...]:
-        """What the last failures in the window were, the most frequent first."""
+        """Causes of the last failures in the window with their counts, the most frequent first."""
         errors, failures = self.errors or (), self.tally.failure_count
         counts: dict[str, int] = {}
         for cause in list(errors)[-failures:] if failures else ():
-            if cause is None:  # nobody said; it has its place, lest an older one be told for it
+            if cause is None:  # unknown; without its place here, an older one would count for it
                 continue
             label = cause if isinstance(cause, str) else label_of(cause)
             counts[label] = counts.get(label, 0) + 1
@@ -136,13 +165,41 @@ class Admission(NamedTuple):
             self.phase.dropped.append(self.probe)  # a finaliser only leaves a note
 
 
-class Notice(NamedTuple):
-    """Something that listeners should hear."""
+class Notice:
+    """A change that listeners are to hear of.
 
-    old_state: State
-    new_state: State
-    generation: int
-    reason: Reason
-    kind: SignalKind = SignalKind.TRANSITION
-    shadow: bool = False
-    origin: Origin = Origin.LOCAL
+    Attributes:
+        telling: hands it to the listeners, one with each step; None until the owner of the machine
+            has put a date on it. It remembers who has heard, so that an interrupt between two
+            listeners neither skips nor repeats one.
+    """
+
+    __slots__ = (
+        "generation",
+        "kind",
+        "new_state",
+        "old_state",
+        "origin",
+        "reason",
+        "shadow",
+        "telling",
+    )
+
+    def __init__(
+        self,
+        old_state: State,
+        new_state: State,
+        generation: int,
+        reason: Reason,
+        kind: SignalKind = SignalKind.TRANSITION,
+        shadow: bool = False,
+        origin: Origin = Origin.LOCAL,
+    ) -> None:
+        self.old_state = old_state
+        self.new_state = new_state
+        self.generation = generation
+        self.reason = reason
+        self.kind = kind
+        self.shadow = shadow
+        self.origin = origin
+        self.telling: Telling | None = None
