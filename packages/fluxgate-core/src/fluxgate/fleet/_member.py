@@ -116,13 +116,7 @@ class Member:
         self._recheck_at = math.inf
         self._touched_at = 0.0
         self._reported = ""
-        totals = circuit._machine.totals
-        self._seen = (
-            totals.successes,
-            totals.failures,
-            totals.nanoseconds,
-            dict(totals.slow_counts),
-        )
+        self._seen = _read(circuit._machine)
         self.phase, self.settled = circuit._machine.phase, self._seen[0] + self._seen[1]
         self.quiet = False
 
@@ -249,12 +243,7 @@ class Member:
         """Take what has been counted, and what the leases have to say; under the lock."""
         totals, phase = machine.totals, machine.phase
         successes, failures, nanoseconds, slow = self._seen
-        self._seen = (
-            totals.successes,
-            totals.failures,
-            totals.nanoseconds,
-            dict(totals.slow_counts),
-        )
+        self._seen = _read(machine)
         self.phase, self.settled = phase, totals.successes + totals.failures
         delta = Counts()
         unsent, self._unsent = self._unsent, Counts()
@@ -456,12 +445,7 @@ class Member:
         unsent, self._unsent = self._unsent, Counts()
         totals = machine.totals
         successes, failures, *_ = self._seen
-        self._seen = (
-            totals.successes,
-            totals.failures,
-            totals.nanoseconds,
-            dict(totals.slow_counts),
-        )
+        self._seen = _read(machine)
         if state not in COUNTING:
             return 0
         return totals.successes + totals.failures - successes - failures + unsent.calls

@@ -274,8 +274,8 @@ class RedisStore:
                 with suppress(Exception):
                     each.close()
 
-    def _hints(self, message: Any) -> list[Hint]:
-        if not isinstance(message, dict) or message.get("type") != "message":
+    def _hints(self, message: dict[str, Any] | None) -> list[Hint]:
+        if message is None or message.get("type") != "message":
             return []
         data = message.get("data")
         hint = read_hint(data) if isinstance(data, bytes) else None
@@ -312,12 +312,12 @@ def _is(error: object, kind: str) -> bool:
 def _check_version(client: Any) -> None:
     """Raise where the server is too old; one that doesn't say is taken as it is."""
     try:
-        said = client.info("server")
+        said: dict[str, Any] = client.info("server")
     except Exception as error:
         if _is(error, "NoPermissionError"):
             return
         raise
-    version = str(said.get("redis_version", "")) if isinstance(said, dict) else ""
+    version = str(said.get("redis_version", ""))
     parts = version.split(".")
     readable = len(parts) >= 2 and all(part.isdecimal() for part in parts[:2])
     if readable and tuple(int(part) for part in parts[:2]) < OLDEST:

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -298,7 +298,7 @@ class SqliteStore:
         return inode
 
     @contextmanager
-    def _opened(self) -> Iterator[sqlite3.Connection]:
+    def _opened(self) -> Generator[sqlite3.Connection, None, None]:
         """The database, ours alone while the block runs; every error becomes a `StoreError`."""
         with self._lock:
             self._written = False
@@ -392,7 +392,7 @@ class SqliteStore:
                     os.unlink(f"{new}{suffix}")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> Generator[None, None, None]:
         """While the block runs, no other process makes the file."""
         folder = Path(f"{self.path}.d")
         folder.mkdir(exist_ok=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -107,8 +108,6 @@ def _sqlite(parts: _Parts) -> Store:
             "sqlite:///run/shop/fluxgate.db"
         )
     try:
-        import sqlite3  # noqa: F401
-
         from fluxgate.fleet._sqlite import SqliteStore
     except ImportError as error:
         raise ConfigError(
@@ -121,20 +120,20 @@ def _sqlite(parts: _Parts) -> Store:
 
 
 def _redis(url: str, parts: _Parts) -> RedisStore:
-    redis = _client_library()
+    redis = _library()
     from fluxgate.fleet._redis import RedisStore
 
     shown = redacted(url)
     kind = parts.scheme.partition("+")[2]
     hosts = [] if parts.scheme == "unix" else _hosts(parts, shown)
     secrets = tuple(secret for secret in (parts.password,) if secret)
-    options = _options(redis)
+    options = _options()
     make: Callable[[], Any]
     try:
         if kind == "sentinel":
-            make = _sentinel(redis, parts, hosts, options, shown)
+            make = _sentinel(parts, hosts, options, shown)
         elif kind == "cluster":
-            make = _cluster(redis, parts, hosts, options)
+            make = _cluster(parts, hosts, options)
         else:
             # What redis-py reads from a URL (db, TLS, client certificates), it reads here, too.
             lowered = parts.scheme + url[len(parts.scheme) :]
@@ -152,25 +151,24 @@ def _redis(url: str, parts: _Parts) -> RedisStore:
     return RedisStore(make, pipelined=kind != "cluster", secrets=secrets)
 
 
-def _client_library() -> Any:
+def _library(name: str = "redis") -> Any:
+    """A module of redis-py, whose types differ from one version to the next."""
     try:
-        import redis
-        import redis.backoff
-        import redis.retry
+        return import_module(name)
     except ImportError as error:
         raise ConfigError(
             "fleet: redis:// needs redis-py, which isn't installed: "
             'pip install "fluxgate-core[redis]"'
         ) from error
-    return redis
 
 
-def _options(redis: Any) -> dict[str, Any]:
+def _options() -> dict[str, Any]:
     """Our own retry, which is none, and time-outs; the rest is the user's."""
     from fluxgate.fleet._redis import TIMEOUT
 
+    never = _library("redis.retry").Retry(_library("redis.backoff").NoBackoff(), 0)
     return {
-        "retry": redis.retry.Retry(redis.backoff.NoBackoff(), 0),
+        "retry": never,
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": TIMEOUT,
         "socket_keepalive": True,
@@ -180,10 +178,8 @@ def _options(redis: Any) -> dict[str, Any]:
 
 
 def _sentinel(
-    redis: Any, parts: _Parts, hosts: list[tuple[str, int]], options: dict[str, Any], shown: str
+    parts: _Parts, hosts: list[tuple[str, int]], options: dict[str, Any], shown: str
 ) -> Callable[[], Any]:
-    import redis.sentinel
-
     service = unquote(parts.path.strip("/"))
     if not service or "/" in service:
         raise ConfigError(
@@ -206,24 +202,23 @@ def _sentinel(
         more["ssl"] = own["ssl"] = True
 
     def make() -> Any:
-        sentinel = redis.sentinel.Sentinel(hosts, sentinel_kwargs=own)
+        sentinel = _library("redis.sentinel").Sentinel(hosts, sentinel_kwargs=own)
         return sentinel.master_for(service, **more)
 
     return make
 
 
 def _cluster(
-    redis: Any, parts: _Parts, hosts: list[tuple[str, int]], options: dict[str, Any]
+    parts: _Parts, hosts: list[tuple[str, int]], options: dict[str, Any]
 ) -> Callable[[], Any]:
-    import redis.cluster
-
     more = {**options, "username": parts.user, "password": parts.password}
     if parts.scheme.startswith("rediss"):
         more["ssl"] = True
 
     def make() -> Any:
-        nodes = [redis.cluster.ClusterNode(host, port) for host, port in hosts]
-        return redis.cluster.RedisCluster(startup_nodes=nodes, **more)
+        cluster = _library("redis.cluster")
+        nodes = [cluster.ClusterNode(host, port) for host, port in hosts]
+        return cluster.RedisCluster(startup_nodes=nodes, **more)
 
     return make
 
@@ -246,13 +241,13 @@ def _hosts(parts: _Parts, shown: str) -> list[tuple[str, int]]:
 def _of_client(client: object) -> RedisStore:
     """A store with the settings of a client of redis-py, and connections of its own."""
     pool = getattr(client, "connection_pool", None)
-    settings = getattr(pool, "connection_kwargs", None)
+    settings: dict[str, Any] | None = getattr(pool, "connection_kwargs", None)
     if pool is None or not isinstance(settings, dict):
         raise ConfigError(
             f"fleet: {type(client).__name__!r} is neither a URL nor a client of redis-py: write "
             "Fleet('redis://host:6379/0')"
         )
-    redis = _client_library()
+    redis = _library()
     from fluxgate.fleet._redis import RedisStore
 
     kept = {
@@ -260,7 +255,7 @@ def _of_client(client: object) -> RedisStore:
         for key, value in settings.items()
         if key not in ("retry_on_error", "retry_on_timeout", "maint_notifications_config")
     }
-    options = {**kept, **_options(redis)}
+    options = {**kept, **_options()}
     if "path" in kept:  # a Unix socket
         del options["socket_keepalive"]
     kind = pool.connection_class
