@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +16,9 @@ from typing import Any
 import pytest
 import redis
 
-from fluxgate import State
+from fluxgate import CircuitBreaker, State
+from fluxgate.fleet import Fleet
+from fluxgate.fleet.store import Exchange
 from fluxgate.retries import Cooldown
 from fluxgate.trippers import Closed, FailureRate, MinRequests
 
@@ -244,6 +248,36 @@ def test_the_end_of_a_process(workers: Make) -> None:
     one.tell_close()
     assert two.flush()
     assert two.info().fleet.metrics.total_count == 123
+
+
+def test_a_lock_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The file can be read all the time, which is not enough to be attached."""
+    fleet = Fleet(f"sqlite://{tmp_path}/fleet.db")
+    breaker = CircuitBreaker("x", fleet=fleet)
+    assert fleet.flush(PATIENCE)
+    store = fleet._flusher.store
+    tries, exchange = [0], store.exchange
+
+    def counted(requests: list[Exchange]) -> Any:
+        tries[0] += 1
+        return exchange(requests)
+
+    store.exchange = counted  # type: ignore[method-assign]
+    lock = sqlite3.connect(tmp_path / "fleet.db", isolation_level=None)
+    with fleet, contextlib.closing(lock), caplog.at_level(logging.WARNING, "fluxgate"):
+        lock.execute("BEGIN IMMEDIATE")
+        breaker.call(int)
+        eventually(lambda: not fleet.status().attached)
+        enough = tries[0] + 5
+        eventually(lambda: tries[0] >= enough)
+        assert not fleet.status().attached
+        assert ["can't be used" in record.message for record in caplog.records] == [True]
+        lock.execute("ROLLBACK")
+        assert fleet.flush(PATIENCE)
+        assert fleet.status().dropped == 0
+        view = breaker.info().fleet
+        assert view is not None
+        assert view.metrics.total_count == 1
 
 
 def test_a_server_that_hangs(tmp_path: Path) -> None:

@@ -279,15 +279,17 @@ class Flusher:
             views = self.store.read([member.name for member, _ in stale])
             for (member, _), view in zip(stale, views, strict=True):
                 self._add(moves, member, member.read(view))
-        self._attach()
         # Those of whom there was nothing but to read them are done, unless they are to be moved.
         moving = {id(member) for member, _ in moves}
         due = [pair for pair in due if id(pair[0]) in moving or pair[0].due(pair[1], now)]
+        if not self.attached:
+            due = due or stale[:1]  # it has to be written to: a locked file can still be read
         for _ in range(ROUNDS):
             moves += [(member, move) for member, _ in due if (move := member.wanted()) is not None]
             for member, move in moves:
                 member.moved(move, self.store.move(move))
             moves = self._exchange(due) if due else []
+            self._attach()
             if not moves:
                 return
             again = {id(member) for member, _ in moves}
