@@ -257,6 +257,18 @@ def compositions(session: nox.Session) -> None:
     )
 
 
+@nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Break the fleet's stores in every way under 8 and 32 calling processes; print a table."""
+    install(session, *packages(), *group("test"))
+    files = ["tests/core/fleet/test_chaos.py"]
+    session.run(
+        *("python", "-m", "pytest", "-s", "-q", *files),
+        *session.posargs,
+        env={"FLUXGATE_CHAOS": "1"},
+    )
+
+
 @nox.session
 def schema(session: nox.Session) -> None:
     """Hold the FastAPI example's answers against its OpenAPI document, with schemathesis."""

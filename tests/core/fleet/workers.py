@@ -160,8 +160,8 @@ class Served:
         return own, bool(well), total
 
 
-def serve(connection: Connection, url: str, settings: dict[str, Any]) -> None:
-    served = Served(url, settings)
+def serve(connection: Connection, kind: type[Served], url: str, settings: dict[str, Any]) -> None:
+    served = kind(url, settings)
     connection.send(None)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
@@ -180,10 +180,14 @@ def serve(connection: Connection, url: str, settings: dict[str, Any]) -> None:
 class Worker:
     """A process, as its test sees it. What it is told is answered before the call returns."""
 
+    kind: type[Served] = Served
+
     def __init__(self, url: str, **settings: Any) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._near, far = spawn.Pipe()
-        self.process = spawn.Process(target=serve, args=(far, url, settings), daemon=True)
+        self.process = spawn.Process(
+            target=serve, args=(far, self.kind, url, settings), daemon=True
+        )
         self.process.start()
         far.close()
         self._ready = False
