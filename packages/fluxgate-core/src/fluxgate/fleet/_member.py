@@ -112,6 +112,7 @@ class Member:
         self._sent_at = 0.0  # clock time
         self._let_go = False  # whether it was released while the fleet owned it
         self._unsent = Counts()  # taken, and certainly not counted
+        self._unsaid: tuple[Probe, ...] = ()  # the same of probes
         self._wanted: Move | None = None  # by hand
         self._recheck_at = math.inf
         self._touched_at = 0.0
@@ -183,6 +184,7 @@ class Member:
         return (
             self.stale
             or self._wanted is not None
+            or self._unsent.calls > 0
             or now >= self._recheck_at
             or (self._busy(circuit) and now >= self._touched_at + TOUCH)
             or not circuit.looks_idle(self.phase, self.settled)
@@ -199,6 +201,7 @@ class Member:
         if (
             self.stale
             or self._wanted is not None
+            or self._unsent.calls > 0
             or self._recheck_at < math.inf
             or self._busy(circuit)
         ):
@@ -257,6 +260,7 @@ class Member:
                 tuple(totals.slow_counts.get(each, 0) - slow.get(each, 0) for each in thresholds),
             )
             delta = added((taken, unsent), len(thresholds))
+        unsaid, self._unsaid = self._unsaid, ()
         leases = phase.leases if phase is self._phase else None
         if leases is None:
             return Taken(delta, (), 0)
@@ -264,7 +268,7 @@ class Member:
         ended, leases.ended = leases.ended, []
         wants, leases.wanted = leases.wanted, 0
         most = machine.policy.max_half_open_calls - len(leases.granted)
-        probes = tuple(_probe(each, machine.policy) for each in ended)
+        probes = (*unsaid, *(_probe(each, machine.policy) for each in ended))
         return Taken(delta, probes, max(min(wants, most), 0))
 
     def _report(self, circuit: Circuit) -> str:
@@ -313,7 +317,7 @@ class Member:
         if counted:
             self.dropped += sent.delta.calls
         else:
-            self._unsent = sent.delta
+            self._unsent, self._unsaid = sent.delta, sent.probes
 
     def moved(self, move: Move, view: View) -> Move | None:
         """Learn how a move went; the next one to make, if any."""
