@@ -84,6 +84,7 @@ class Policy(Strategy):
         "shadow_half_open",
         "thresholds",
         "tracker",
+        "tracks_all",
         "tripper",
         "window",
     )
@@ -138,6 +139,8 @@ class Policy(Strategy):
         self.window = window
         self.tracker = tracker
         self.healthy = healthy
+        # Whether an error's type alone says that it is a failure.
+        self.tracks_all = type(tracker) is All and healthy is None
         self.result_tracker = result_tracker
         self.tripper = tripper
         self.retry = retry

@@ -48,7 +48,7 @@ class Lane(list[Any]):
 
     def retire(self) -> None:
         """Close this lane: late appends find it full and drain it themselves."""
-        if not self._retired():
+        if not self or self[0] is not None:
             self[:0] = _FULL  # one step: it is retired or it is not, whatever interrupts us
 
     def take(self) -> list[float]:
@@ -56,10 +56,7 @@ class Lane(list[Any]):
 
         The list stays the same, never a new one in its place: a front may hold it.
         """
-        begin = len(_FULL) if self._retired() else 0
+        begin = len(_FULL) if self and self[0] is None else 0
         batch: list[float] = self[begin:]
         del self[begin : begin + len(batch)]
         return batch
-
-    def _retired(self) -> bool:
-        return bool(self) and self[0] is None

@@ -160,7 +160,10 @@ class Machine:
         nanoseconds = round(elapsed * 1e9)
         reached = policy.thresholds_reached(elapsed) if elapsed >= policy.least_threshold else ()
         if failed:
-            phase.note(cause)
+            if phase.errors is None:
+                phase.begin_errors(cause)
+            else:
+                phase.errors.append(cause)
         self.totals.add(failed, reached, elapsed, nanoseconds)
         cleared = False
         if phase.would_open or phase.shadow_open:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from contextlib import suppress
+from typing import Any, Final
 
 from fluxgate import _log
 from fluxgate._engine.phase import Cause, label_of
@@ -18,6 +19,10 @@ _SUCCESS = (Outcome.SUCCESS, None)
 _IGNORED = (Outcome.IGNORED, None)
 _CANCELLED = (Outcome.CANCELLED, None)
 
+_plain: set[type[BaseException]] = set()
+"""Types of errors that are failures wherever all are: during an outage, the same few each time."""
+_MOST_PLAIN: Final = 256
+
 
 def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outcome, Cause | None]:
     """What an exception that left a protected call counts as, and, of a failure, the cause.
@@ -25,6 +30,11 @@ def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outc
     Our own errors, another circuit's refusal among them, say nothing about the dependency. The end
     of an iteration is an answer, as a returned value is.
     """
+    try:
+        if policy.tracks_all and type(error) in _plain:
+            return FAILURE, cause_of(error) if policy.error_messages else type(error)
+    except Exception:  # somebody else's metaclass can't be hashed
+        pass
     if not isinstance(error, Exception):
         return _CANCELLED
     if isinstance(error, (StopIteration, StopAsyncIteration)):
@@ -46,7 +56,11 @@ def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outc
     except Exception as fault:
         _log.fault(circuit, f"tracker {safe_repr(policy.tracker)}", fault)
         return _IGNORED
-    return FAILURE, cause_of(error) if policy.error_messages else type(error)
+    kind = type(error)
+    if policy.tracks_all and len(_plain) < _MOST_PLAIN and not isinstance(error, ExceptionGroup):
+        with suppress(Exception):  # as above
+            _plain.add(kind)
+    return FAILURE, cause_of(error) if policy.error_messages else kind
 
 
 def _unhealthy(

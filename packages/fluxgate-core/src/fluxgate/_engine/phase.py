@@ -130,13 +130,10 @@ class Phase:
         self.watched = self.tripper if self.shadow is None else self.tripper | self.shadow
         self.minimum = max(self.watched.minimums, default=0)
 
-    def note(self, cause: Cause | None) -> None:
-        """Remember the cause of a failure; None where nobody knows it."""
-        if self.errors is None:
-            if cause is None:
-                return
-            self.errors = deque(maxlen=LAST_ERRORS)
-        self.errors.append(cause)
+    def begin_errors(self, cause: Cause | None) -> None:
+        """Remember the causes of failures from this one on, the first that anybody knows."""
+        if cause is not None:
+            self.errors = deque((cause,), LAST_ERRORS)
 
     def last_errors(self) -> tuple[tuple[str, int], ...]:
         """Causes of the last failures in the window with their counts, the most frequent first."""
