@@ -261,7 +261,7 @@ def compositions(session: nox.Session) -> None:
 def chaos(session: nox.Session) -> None:
     """Break the fleet's stores in every way under 8 and 32 calling processes; print a table."""
     install(session, *packages(), *group("test"))
-    files = ["tests/core/fleet/test_chaos.py"]
+    files = ["tests/core/fleet/test_chaos.py", "tests/core/fleet/test_invariants.py"]
     session.run(
         *("python", "-m", "pytest", "-s", "-q", *files),
         *session.posargs,
