@@ -70,6 +70,23 @@ def test_integrations_use_public_names(name: str) -> None:
     assert not private
 
 
+def test_the_design_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    table = page[page.index("## 1. ") : page.index("### States")]
+    named = re.findall(r"`([\w/]+\.py)`", table)
+    assert len(named) > 10
+    assert [name for name in named if not (CORE / name).is_file()] == []
+    tree = page[page.index("```text\nfluxgate/") : page.index("fluxgate_httpx/")]
+    words = set(re.findall(r"(?<![\w.])_?[a-z]\w+", tree)) | {"_engine", "_settings"}
+    missing = {
+        name.removeprefix("fluxgate.")
+        for name in MODULES
+        if re.fullmatch(r"fluxgate\.(_engine\.|_settings\.)?\w+", name)
+        and name.rpartition(".")[2] not in {*words, "pytest_plugin", "__main__"}
+    }
+    assert not missing
+
+
 def test_the_map_names_what_there_is() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     start = page.index("## Where everything is")
