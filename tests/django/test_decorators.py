@@ -530,3 +530,35 @@ def test_the_refusal_has_a_type(fluxgate: Any) -> None:
 
     breakers["typed"].force_open()
     assert view(request).content == b"typed"
+
+
+# -- calls of the same circuit inside
+
+
+@pytest.mark.parametrize("style", ["sync", "async"])
+def test_calls_inside_join_the_probe(clock: ManualClock, style: str) -> None:
+    """With one slot, a view that calls what it is guarded by could never close its circuit."""
+    breakers["search"].update(max_half_open_calls=1)
+    tripped(breakers["search"])
+    clock.advance(10_000)
+
+    def found() -> HttpResponse:
+        return breakers["search"].call(lambda: HttpResponse("found"))
+
+    if style == "sync":
+
+        @circuit("search")
+        def view(request: HttpRequest) -> HttpResponse:
+            return found()
+
+        answer = view(GET)
+    else:
+
+        @circuit("search")
+        async def async_view(request: HttpRequest) -> HttpResponse:
+            return found()
+
+        answer = asyncio.run(async_view(GET))
+    assert answer.content == b"found"
+    assert breakers["search"].info().totals.rejected == 0
+    assert breakers["search"].info().totals.ignored == 1

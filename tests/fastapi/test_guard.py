@@ -25,7 +25,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from fluxgate import CircuitBreaker, ConfigError, State, Totals
 from fluxgate.registry import Registry
-from fluxgate.testing import ManualClock
+from fluxgate.testing import ManualClock, tripped
 from fluxgate_fastapi import Breaker, BreakerRoute, guard, install
 
 Opened = Callable[[str], CircuitBreaker]
@@ -598,3 +598,36 @@ def test_a_cancelled_probe_gives_its_slot_back(
     assert asyncio.run(main()) == 200
     totals = registry["search"].info().totals
     assert (totals.successes, totals.failures, totals.cancelled) == (1, 2, 1)
+
+
+# -- calls of the same circuit inside
+
+
+@pytest.mark.parametrize("style", ["async", "sync"])
+@pytest.mark.parametrize("how", ["guard", "route"])
+def test_calls_inside_join_the_probe(
+    over_test_client: Any, registry: Registry, clock: ManualClock, how: str, style: str
+) -> None:
+    """With one slot, an endpoint that calls what it is guarded by could never close its circuit."""
+    tripped(registry["search"])
+    clock.advance(30)
+    app = FastAPI()
+    install(app, registry=registry)
+    if how == "guard":
+        router = APIRouter(dependencies=[guard("search")])
+    else:
+        router = APIRouter(route_class=BreakerRoute.named("search"))
+
+    def find() -> str:
+        return registry["search"].call(lambda: "found")
+
+    async def find_async() -> str:
+        return find()
+
+    router.get("/")(find if style == "sync" else find_async)
+    app.include_router(router)
+    client = over_test_client(app)
+    assert [client.get("/").json() for _ in range(2)] == ["found", "found"]  # two probes decide
+    totals = registry["search"].info().totals
+    assert registry["search"].state is State.CLOSED
+    assert (totals.successes, totals.rejected) == (2, 0)

@@ -95,7 +95,8 @@ class Guard:
         if ticket is None:  # no lane: it may refuse
             breaker = registry[self.name]
             try:
-                attempt = breaker.attempt()
+                # As a block: calls of this circuit inside are parts of the probe that this may be.
+                attempt = breaker.attempt().__enter__()
             except CallNotPermittedError as refusal:
                 send_rejected(refusal, request_in(args))
                 if self.on_open is not None:

@@ -40,13 +40,12 @@ class Guard(Declaration):
         registry = state_of(connection.scope.get("app")).registry
         if self.settings and not self.is_declared(registry):
             self.declare(registry)
-        attempt = registry[self.name].attempt()
-        try:
-            yield
-        except BaseException as error:
-            settle_raised(attempt, error, self.statuses)
-            raise
-        attempt.succeed()
+        with registry[self.name].attempt() as attempt:  # which succeeds where nothing is raised
+            try:
+                yield
+            except BaseException as error:
+                settle_raised(attempt, error, self.statuses)
+                raise
 
     def _same(self, other: Declaration) -> bool:
         return (

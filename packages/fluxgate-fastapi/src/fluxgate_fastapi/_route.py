@@ -71,17 +71,17 @@ class BreakerRoute(APIRoute):
             registry = state_of(request.scope.get("app")).registry
             if declared.settings and not declared.is_declared(registry):
                 declared.declare(registry)
-            attempt = registry[declared.name].attempt()
-            try:
-                response = await handle(request)
-            except BaseException as error:
-                settle_raised(attempt, error, statuses)
-                raise
-            if response.status_code in statuses:
-                attempt.fail()
-            else:
-                attempt.returned(response)
-            return response
+            with registry[declared.name].attempt() as attempt:
+                try:
+                    response = await handle(request)
+                except BaseException as error:
+                    settle_raised(attempt, error, statuses)
+                    raise
+                if response.status_code in statuses:
+                    attempt.fail()
+                else:
+                    attempt.returned(response)
+                return response
 
         return protected
 
