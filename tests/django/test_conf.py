@@ -69,12 +69,12 @@ def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.Monk
         (
             {"BRAKERS": {}},
             "FLUXGATE: BRAKERS: unknown setting; known are DEFAULTS, BREAKERS, STRICT, "
-            "MAX_CIRCUITS, RESPONSE; did you mean 'BREAKERS'?",
+            "MAX_CIRCUITS, FLEET, RESPONSE; did you mean 'BREAKERS'?",
         ),
         (
             {"payments": {"RETRY": "Cooldown(30)"}},
             "FLUXGATE: payments: unknown setting; known are DEFAULTS, BREAKERS, STRICT, "
-            "MAX_CIRCUITS, RESPONSE; a circuit's settings stand under its name in BREAKERS",
+            "MAX_CIRCUITS, FLEET, RESPONSE; a circuit's settings stand under its name in BREAKERS",
         ),
         (
             {"RESPONSE": {"TEMPLAT": "503.html"}},
@@ -84,7 +84,7 @@ def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.Monk
         (
             ["payments"],
             "FLUXGATE: ['payments'] is not a dict; it has the keys DEFAULTS, BREAKERS, STRICT, "
-            "MAX_CIRCUITS, RESPONSE",
+            "MAX_CIRCUITS, FLEET, RESPONSE",
         ),
         (
             {"RESPONSE": "503.html"},

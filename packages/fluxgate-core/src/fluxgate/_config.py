@@ -9,6 +9,7 @@ from fluxgate._hosts import parse_host, wider
 from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import SettingError, raise_all
 from fluxgate._settings.resolve import Breaker, Called, Factory, maker_of, resolve
+from fluxgate.errors import ConfigError
 
 
 class Config:
@@ -19,9 +20,11 @@ class Config:
             (as for `build`), or a factory that is called with the name, or its dotted path.
         defaults: settings for what `breakers` says nothing about.
         source: where it was read from, for messages.
+        fleet: what shares the circuits with other processes: a `fluxgate.fleet.Fleet`, a URL, or a
+            table with `url`, `witnesses` and `advisory`.
     """
 
-    __slots__ = ("_hosts", "_makers", "breakers", "defaults", "source")
+    __slots__ = ("_hosts", "_makers", "breakers", "defaults", "fleet", "source")
 
     def __init__(
         self,
@@ -29,8 +32,10 @@ class Config:
         defaults: Mapping[str, Any] | None = None,
         *,
         source: str = "",
+        fleet: object = None,
     ) -> None:
         self.source = source
+        self.fleet = fleet
         self.breakers = _table(breakers, self._at("breakers"))
         self.defaults = _table(defaults, self._at("defaults"))
         self._makers: dict[str | None, Factory] = {}
@@ -99,6 +104,7 @@ class Config:
         """
         problems: list[SettingError] = []
         defaults = self._defaults(problems)
+        problems += self.fleet_problems()
         sound = not problems
         entries: list[str | None] = [*self.breakers, None]
         for entry in entries:
@@ -111,11 +117,24 @@ class Config:
                     problems.append(error)
         return problems
 
+    def fleet_problems(self) -> list[SettingError]:
+        """What is wrong with the fleet's settings, if anything; its store is not connected."""
+        if self.fleet is None:
+            return []
+        from fluxgate.fleet._fleet import fleet_of  # not at import: most users have none
+
+        try:
+            fleet_of(self.fleet)
+        except ConfigError as error:
+            said = str(error).removeprefix("fleet: ").removeprefix("fleet ")
+            return [SettingError(said, self._at("fleet"))]
+        return []
+
     def under(self, defaults: Mapping[str, Any]) -> Config:
         """A copy with further defaults; the ones set here take precedence."""
         known = {key.lower(): value for key, value in defaults.items()}
         own = {key.lower(): value for key, value in self.defaults.items()}
-        return Config(self.breakers, {**known, **own}, source=self.source)
+        return Config(self.breakers, {**known, **own}, source=self.source, fleet=self.fleet)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what was written; the rest is made of it again."""

@@ -72,7 +72,7 @@ def real_clock() -> Callable[[], float]:
     return clock
 
 
-def fleet_of(fleet: Fleet | str) -> Fleet:
+def fleet_of(fleet: object) -> Fleet:
     """The fleet that an argument means."""
     from fluxgate.fleet import _fleet  # not at import: most users have none
 

@@ -18,6 +18,10 @@ A file for `load`, which also shows the shape of the mapping for `read`:
     [breakers."*.internal"]                 # every name that fits; the first pattern to fit wins
     initial_state = "metrics_only"
 
+    [fleet]                                 # shared with other processes
+    url = "redis://redis.internal:6379/0"   # or sqlite:///path, for those of one host
+    witnesses = 2                           # this and `advisory` may be left out
+
     [breakers]
     search = "shop.breakers.make_search"    # called with the name, returns a breaker
 
@@ -122,7 +126,7 @@ def build(name: str, settings: Mapping[str, Any], *, asynchronous: bool = False)
 
 
 def read(settings: Mapping[str, Any], *, source: str = "") -> Config:
-    """The settings of many circuits, from a mapping with `defaults` and `breakers`.
+    """The settings of many circuits, from a mapping with `defaults`, `breakers` and `fleet`.
 
     Nothing is imported or built yet; `Config.problems()` does so and returns the errors.
 
@@ -140,18 +144,23 @@ def read(settings: Mapping[str, Any], *, source: str = "") -> Config:
             source,
         )
     for written, table in settings.items():
-        known = ("defaults", "breakers")
+        known = ("defaults", "breakers", "fleet")
         if str(written).lower() not in known or str(written).lower() in tables:
             hint = did_you_mean(str(written), known)
             if not hint and isinstance(table, Mapping):
                 hint = "; a circuit's settings stand under its name in breakers"
             raise SettingError(
-                f"unknown, or given twice; known are defaults and breakers{hint}",
+                f"unknown, or given twice; known are defaults, breakers and fleet{hint}",
                 f"{source}: {written}" if source else str(written),
                 Mistake.UNKNOWN,
             )
         tables[str(written).lower()] = table
-    return Config(tables.get("breakers"), tables.get("defaults"), source=source)
+    return Config(
+        tables.get("breakers"),
+        tables.get("defaults"),
+        source=source,
+        fleet=tables.get("fleet"),
+    )
 
 
 def load(path: str | os.PathLike[str]) -> Config:

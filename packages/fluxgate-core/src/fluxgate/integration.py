@@ -149,8 +149,8 @@ def as_config(source: ConfigSource, name: str = "config") -> Config:
 
     Args:
         source: a `Config`; the path of a TOML file; a mapping as for `fluxgate.config.read`, or
-            with the circuits' names at the top beside `defaults`; an object whose attribute
-            `fluxgate` is such a mapping (a pydantic `BaseSettings`).
+            with the circuits' names at the top beside `defaults` and `fleet`; an object whose
+            attribute `fluxgate` is such a mapping (a pydantic `BaseSettings`).
         name: the parameter's name, for the message.
 
     Raises:
@@ -199,9 +199,18 @@ def _of_mapping(mapping: Mapping[str, Any], source: str) -> Config:
     lowered = [str(key).lower() for key in mapping]
     if "breakers" in lowered:
         return read(mapping, source=source)
-    defaults = {key: mapping[key] for key in mapping if str(key).lower() == "defaults"}
-    circuits = {key: mapping[key] for key in mapping if key not in defaults}
-    return read({**defaults, "breakers": circuits}, source=source)
+    ours = {key: value for key, value in mapping.items() if _is_ours(str(key).lower(), value)}
+    circuits = {key: mapping[key] for key in mapping if key not in ours}
+    return read({**ours, "breakers": circuits}, source=source)
+
+
+def _is_ours(key: str, value: object) -> bool:
+    """Whether an entry is no circuit's; one may be called "fleet", but has no URL."""
+    if key != "fleet":
+        return key == "defaults"
+    if isinstance(value, Mapping):
+        return any(str(each).lower() == "url" for each in cast("Mapping[str, Any]", value))
+    return "://" in value if isinstance(value, str) else type(value).__name__ == "Fleet"
 
 
 # -- refusals

@@ -145,7 +145,8 @@ class Registry(_Circuits[CircuitBreaker]):
         config = settings if isinstance(settings, Config) else Config(settings)
         self.config = config.under(defaults) if defaults else config
         self.strict = strict
-        self.fleet = None if fleet is None else fleet_of(fleet)
+        shared = self.config.fleet if fleet is None else fleet
+        self.fleet = None if shared is None else fleet_of(shared)
         self._factory = None if factory is None else Called(factory, "factory")
         self._declared: dict[str, dict[str, Any]] = {}
         self.asynchronous = AsyncCircuits(self)

@@ -30,7 +30,7 @@ from fluxgate_django.signals import announce
 __all__ = ["KEYS", "RESPONSE_KEYS", "Conf", "ResponseSettings", "problems", "settings"]
 
 NAME: Final = "FLUXGATE"
-KEYS: Final = ("DEFAULTS", "BREAKERS", "STRICT", "MAX_CIRCUITS", "RESPONSE")
+KEYS: Final = ("DEFAULTS", "BREAKERS", "STRICT", "MAX_CIRCUITS", "FLEET", "RESPONSE")
 """The keys of `FLUXGATE`."""
 RESPONSE_KEYS: Final = ("TEMPLATE", "SHOW_NAME", "TYPE", "HOOK", "EXCEPTION_HANDLER")
 """The keys of `FLUXGATE["RESPONSE"]`."""
@@ -115,6 +115,10 @@ def _read(written: object) -> tuple[Conf, list[SettingError]]:
         found.append(error)
         config = _Announced(source=NAME)
     strict = top.flag("STRICT")
+    config.fleet = top.table.get("FLEET")
+    if wrong := config.fleet_problems():
+        found += [error.at(f"{NAME}: FLEET") for error in wrong]
+        config.fleet = None
     try:
         bound = top.table.get("MAX_CIRCUITS", 1024)
         registry = Registry(config, strict=strict, max_circuits=bound)

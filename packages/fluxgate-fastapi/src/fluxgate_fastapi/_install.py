@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,6 +19,9 @@ from fluxgate_fastapi._lifespan import with_checks
 from fluxgate_fastapi._middleware import CircuitBreakerMiddleware
 from fluxgate_fastapi._registry import ATTRIBUTE, AppState
 
+if TYPE_CHECKING:
+    from fluxgate.fleet import Fleet
+
 
 @dataclass(frozen=True)
 class _Arguments:
@@ -27,6 +30,7 @@ class _Arguments:
     registry: Registry | None
     config: Any
     strict: bool
+    fleet: Any
     handler: CircuitOpenHandler
 
 
@@ -36,6 +40,7 @@ def install(
     registry: Registry | None = None,
     config: ConfigSource | None = None,
     strict: bool = False,
+    fleet: Fleet | str | None = None,
     problem_json: bool = True,
     show_name: bool = False,
     hook: Hook | None = None,
@@ -56,6 +61,8 @@ def install(
         config: the circuits' settings, if they are not in the registry: a mapping, the path of a
             TOML file, or pydantic settings. Checked when the application starts.
         strict: whether a circuit that `config` doesn't name is an error.
+        fleet: what shares the circuits with other processes: a `fluxgate.fleet.Fleet`, or a URL;
+            by default what `config` says.
         problem_json: whether the body is RFC 9457 problem+json, or else `{"detail": ...}`.
         show_name: whether it names the circuit, and says why it opened.
         hook: called with the request and the refusal; the `Response` that it returns is sent,
@@ -76,7 +83,7 @@ def install(
             "CircuitBreakerMiddleware wraps any ASGI application"
         )
     handler = CircuitOpenHandler(problem_json, show_name, hook, type)
-    arguments = _Arguments(registry, config, strict, handler)
+    arguments = _Arguments(registry, config, strict, fleet, handler)
     state: AppState | None = getattr(app, ATTRIBUTE, None)
     if state is not None and state.arguments is not None:
         if state.arguments == arguments:
@@ -85,8 +92,9 @@ def install(
             f"install() was called for this application before, with other arguments: "
             f"{state.arguments}, and now {arguments}; call it once"
         )
-    if registry is not None and (config is not None or strict):
-        other = "config=" if config is not None else "strict=True"
+    if registry is not None and (config is not None or strict or fleet is not None):
+        other = "strict=True" if strict else "fleet="
+        other = "config=" if config is not None else other
         raise ConfigError(f"registry= and {other} contradict each other: give it to the Registry")
     if app.middleware_stack is not None:
         raise RuntimeError("install() comes too late: the application has started")
@@ -96,7 +104,8 @@ def install(
             "pass it as hook=, or leave it out"
         )
     if registry is None:
-        registry = Registry(None if config is None else as_config(config), strict=strict)
+        settings = None if config is None else as_config(config)
+        registry = Registry(settings, strict=strict, fleet=fleet)
     state = AppState(registry, arguments)
     app.exception_handlers[CallNotPermittedError] = handler
     _answer_everywhere(app, handler)

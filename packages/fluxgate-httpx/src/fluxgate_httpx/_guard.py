@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, cast
 
 from fluxgate import Attempt, CallNotPermittedError
 from fluxgate.integration import Ticket, attempt_of, enter
@@ -18,6 +18,9 @@ from fluxgate_httpx._blame import causes, is_local, is_violation
 from fluxgate_httpx._key import KeyFunction, bounded, by_host
 from fluxgate_httpx._policy import DEFAULT_POLICY, HTTPPolicy
 from fluxgate_httpx._registry import CircuitSource, registry_for
+
+if TYPE_CHECKING:
+    from fluxgate.fleet import Fleet
 
 Moment: TypeAlias = Literal["body", "headers"]
 """When: at the end of the body, or as soon as the headers are in."""
@@ -63,6 +66,7 @@ class Options(TypedDict, total=False):
     slow: Moment
     on_open: Callable[[Any], Any] | None
     max_hosts: int | None
+    fleet: Fleet | str | None
 
 
 class Guard:
@@ -85,6 +89,7 @@ class Guard:
         slow: Moment = "headers",
         on_open: Callable[[Any], Any] | None = None,
         max_hosts: int | None = None,
+        fleet: Fleet | str | None = None,
     ) -> None:
         if not callable(key):
             raise TypeError(
@@ -106,7 +111,7 @@ class Guard:
         self.errors = errors
         self.key = key
         self.policy = policy
-        self.registry = registry_for(circuits, registry, max_hosts, key)
+        self.registry = registry_for(circuits, registry, max_hosts, key, fleet)
         self.settle: Moment = settle
         self.slow = slow
         self.on_open = on_open

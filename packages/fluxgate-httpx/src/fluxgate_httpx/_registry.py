@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from fluxgate import AsyncCircuitBreaker, CircuitBreaker
 from fluxgate.config import Config, Factory, SettingError
 from fluxgate.integration import ConfigSource, Host, as_config, parse_host, raise_all
 from fluxgate.registry import Registry
 from fluxgate_httpx._key import by_host, by_origin
+
+if TYPE_CHECKING:
+    from fluxgate.fleet import Fleet
 
 CircuitSource: TypeAlias = Factory | ConfigSource
 """Where circuits come from: a function of the key, settings by key, or a TOML file of them."""
@@ -24,6 +27,7 @@ def registry_for(
     registry: Registry | None,
     max_hosts: int | None,
     key: object,
+    fleet: Fleet | str | None = None,
 ) -> Registry:
     """The registry that those arguments of a transport ask for."""
     if registry is not None:
@@ -32,6 +36,10 @@ def registry_for(
             raise TypeError(
                 f"{given} and registry= contradict each other: a registry makes its own circuits, "
                 "and has a bound. Use Registry(settings, factory=..., max_circuits=...) alone"
+            )
+        if fleet is not None:
+            raise TypeError(
+                "fleet= and registry= contradict each other: use Registry(..., fleet=...) alone"
             )
         if not isinstance(registry, Registry):
             raise TypeError(
@@ -46,13 +54,13 @@ def registry_for(
     if max_hosts < 1:
         raise ValueError(f"max_hosts must be at least 1, not {max_hosts}")
     if circuits is None:
-        return Registry(max_circuits=max_hosts)
+        return Registry(max_circuits=max_hosts, fleet=fleet)
     config = _config(circuits)
     if config is None:
-        return Registry(factory=_factory(circuits), max_circuits=max_hosts)
+        return Registry(factory=_factory(circuits), max_circuits=max_hosts, fleet=fleet)
     # now, not when some host is first called
     raise_all([*config.problems(), *_unreachable(config, key)])
-    return Registry(config, max_circuits=max_hosts)
+    return Registry(config, max_circuits=max_hosts, fleet=fleet)
 
 
 def _unreachable(config: Config, key: object) -> Iterator[SettingError]:

@@ -23,6 +23,9 @@ from fluxgate_httpx._library import Library, wrong_kind
 from fluxgate_httpx._policy import DEFAULT_POLICY, HTTPPolicy
 from fluxgate_httpx._registry import CircuitSource
 
+if TYPE_CHECKING:
+    from fluxgate.fleet import Fleet
+
 Wrapped = TypeVar("Wrapped")
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -67,6 +70,7 @@ class TransportBase(Generic[Wrapped]):
         slow: Moment = "headers",
         on_open: Callable[[Any], Any] | None = None,
         max_hosts: int | None = None,
+        fleet: Fleet | str | None = None,
     ) -> None:
         """Wrap a transport.
 
@@ -87,6 +91,8 @@ class TransportBase(Generic[Wrapped]):
                 response each time (an async transport awaits what has to be awaited).
             max_hosts: how many circuits to keep, 1024 by default; idle ones go first, never one
                 that is open or was set by hand.
+            fleet: what shares the circuits with other processes: a `fluxgate.fleet.Fleet`, or a
+                URL.
 
         Raises:
             TypeError: an argument is of the wrong kind; the message says what to use.
@@ -104,6 +110,7 @@ class TransportBase(Generic[Wrapped]):
             slow=slow,
             on_open=on_open,
             max_hosts=max_hosts,
+            fleet=fleet,
         )
         self._set_up(wrapped, guard)
 

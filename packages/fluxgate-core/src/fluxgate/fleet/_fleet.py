@@ -6,10 +6,13 @@ import atexit
 import os
 import threading
 import weakref
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from fluxgate._engine.circuit import Circuit
+from fluxgate._naming import safe_repr
+from fluxgate._settings.errors import did_you_mean
 from fluxgate._values import Record
 from fluxgate.errors import ConfigError
 from fluxgate.fleet._flusher import Flusher
@@ -136,25 +139,54 @@ class Fleet:
         flusher.add(circuit.fleet)
 
 
+OPTIONS: Final = ("url", "witnesses", "advisory")
+
+
 def fleet_of(given: object) -> Fleet:
-    """The fleet that an argument means: a `Fleet`, or that of a URL (one in each process).
+    """The fleet that an argument or a setting means; one in each process for the same settings.
+
+    Args:
+        given: a `Fleet`; a URL; or a table with `url`, `witnesses` and `advisory`, in lower or
+            upper case.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is none of these, or can't be used.
     """
     if isinstance(given, Fleet):
         return given
-    if not isinstance(given, str):
-        raise ConfigError(f"fleet must be a Fleet or a URL, not {type(given).__name__!r}")
+    options = _options(given)
+    key = tuple(sorted(options.items()))
     with _making:
-        fleet = _by_url.get(given)
+        fleet = _made.get(key)
         if fleet is None or fleet._flusher.closed:
-            fleet = _by_url[given] = Fleet(given)
+            fleet = _made[key] = Fleet(options.pop("url"), **options)
         return fleet
 
 
+def _options(given: object) -> dict[str, Any]:
+    if isinstance(given, str):
+        return {"url": given}
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"fleet must be a Fleet or a URL, not {type(given).__name__!r}")
+    options: dict[str, Any] = {}
+    for written, value in cast("Mapping[str, Any]", given).items():
+        name = str(written).lower()
+        if name not in OPTIONS or name in options:
+            raise ConfigError(
+                f"fleet: {safe_repr(written)} is unknown, or given twice; known are "
+                f"{', '.join(OPTIONS)}{did_you_mean(name, OPTIONS)}"
+            )
+        options[name] = value
+    if not isinstance(options.get("url"), str):
+        raise ConfigError('fleet: url is missing: url = "sqlite:///run/shop/fluxgate.db"')
+    for name in options.keys() - {"url"}:
+        if not isinstance(options[name], int):  # a bool is one; anything hashable will do
+            raise ConfigError(f"fleet: {name} can't be {safe_repr(options[name])}")
+    return options
+
+
 _fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
-_by_url: dict[str, Fleet] = {}
+_made: dict[tuple[tuple[str, Any], ...], Fleet] = {}
 _making = threading.RLock()
 _forking: list[Flusher] = []
 

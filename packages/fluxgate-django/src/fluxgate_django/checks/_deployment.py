@@ -27,15 +27,16 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
     """What several workers mean for circuits that each has for itself, and what is not on."""
     workers = os.environ.get("WEB_CONCURRENCY", "")
     several = f"WEB_CONCURRENCY is {workers}, and each" if workers.isdecimal() else "each"
-    found: list[CheckMessage] = [
-        Info(
+    found: list[CheckMessage] = []
+    if not _shared():
+        told_apart = Info(
             f"{several} worker process has circuits of its own: a minimum such as MinRequests(10) "
             "is counted in each of them, and each opens and probes for itself.",
-            hint="Choose minimums for the calls of one worker.",
+            hint="Give FLEET, and they are one; or choose minimums for the calls of one worker.",
             obj=conf.NAME,
             id="fluxgate.I002",
         )
-    ]
+        found.append(told_apart)
     for name, breaker in _configured():
         if isinstance(breaker.policy.retry, Never):
             found.append(
@@ -57,6 +58,14 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
                 )
             )
     return found
+
+
+def _shared() -> bool:
+    """Whether the circuits are those of a fleet."""
+    try:
+        return conf.settings().config.fleet is not None
+    except ConfigError:
+        return False
 
 
 def _configured() -> Iterator[tuple[str, CircuitBreaker | AsyncCircuitBreaker]]:

@@ -1,0 +1,69 @@
+"""Fleets in settings: TOML, mappings, and what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fluxgate import ConfigError, State
+from fluxgate.config import Config, load, read
+from fluxgate.fleet._fleet import fleet_of
+from fluxgate.registry import Registry
+
+from .conftest import Fleets, eventually
+
+
+def test_a_toml_file(tmp_path: Path, fleets: Fleets) -> None:
+    path = tmp_path / "fluxgate.toml"
+    path.write_text(f'[fleet]\nurl = "{fleets.url}"\nwitnesses = 3\nadvisory = true\n')
+    fleet = Registry(load(path)).fleet
+    assert fleet is not None
+    assert (fleet.witnesses, fleet.advisory) == (3, True)
+    assert Registry(load(path), retry="Cooldown(5)").fleet is fleet  # one a process
+    fleet.close()
+
+
+def test_registries_of_one_file_share(fleets: Fleets) -> None:
+    one, two = (Registry(read({"FLEET": {"URL": fleets.url}})) for _ in range(2))
+    peer = Registry(fleet=fleets.make())
+    one["a"].force_open(fleet=True)
+    eventually(lambda: two["a"].state is peer["a"].state is State.FORCED_OPEN)
+    assert one.fleet is two.fleet
+    assert one.fleet is not None
+    one.fleet.close()
+
+
+def test_an_argument_comes_first(fleets: Fleets) -> None:
+    fleet = fleets.make()
+    assert Registry(read({"fleet": "memory://other"}), fleet=fleet).fleet is fleet
+
+
+def test_without_one() -> None:
+    assert Registry(Config()).fleet is None
+    assert Config().fleet_problems() == []
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        (7, "must be a Fleet or a URL, not 'int'"),
+        ({}, "url is missing"),
+        ({"url": 7}, "url is missing"),
+        ({"url": "memory://x", "witness": 2}, "did you mean 'witnesses'"),
+        ({"url": "memory://x", "URL": "memory://y"}, "given twice"),
+        ({"url": "memory://x", "witnesses": []}, "witnesses can't be []"),
+        ({"url": "memory://x", "witnesses": 0}, "witnesses must be from 1"),
+        ({"url": "memory://x", "advisory": 1}, "advisory must be True or False"),
+        ("nowhere://x", "unknown scheme 'nowhere'"),
+        ("redis://:hunter2@h:x", "bad port"),
+    ],
+)
+def test_what_is_wrong(table: Any, said: str) -> None:
+    (problem,) = read({"fleet": table}, source="shop.toml").problems()
+    assert said in str(problem)
+    assert str(problem).startswith("shop.toml: fleet: ")
+    assert "hunter2" not in str(problem)
+    with pytest.raises(ConfigError):
+        fleet_of(table)
