@@ -1,10 +1,9 @@
-"""The page about many processes: its example runs, and the rights that it names suffice."""
+"""The page about many processes: the settings and the rights that it shows are right."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from fluxgate.config import read
 
@@ -17,14 +16,6 @@ def block(kind: str) -> str:
     found = re.search(rf"```{kind}\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None
     return found[1]
-
-
-def test_the_example_runs(tmp_path: Path) -> None:
-    names: dict[str, Any] = {}
-    exec(block("python").replace("/run/shop", str(tmp_path)), names)
-    with names["fleet"]:
-        assert names["fleet"].flush(30.0)
-        assert names["payments"].info().fleet.attached
 
 
 def test_the_settings_are_sound() -> None:
