@@ -210,9 +210,8 @@ class Policy(Strategy):
 def _bounds(buckets: Iterable[float]) -> tuple[float, ...]:
     """The bounds of a histogram; infinity, which ends every one, may be left out."""
     if isinstance(buckets, (str, bytes, Mapping)) or not isinstance(buckets, Iterable):
-        raise TypeError(
-            f"buckets must be a list of seconds, such as (0.1, 0.5, 1.0): {safe_repr(buckets)}"
-        )
+        shown = safe_repr(buckets)  # pyright: ignore[reportUnknownArgumentType]
+        raise TypeError(f"buckets must be a list of seconds, such as (0.1, 0.5, 1.0): {shown}")
     bounds = tuple(buckets)
     if bounds and bounds[-1] == math.inf:
         bounds = bounds[:-1]
@@ -231,9 +230,8 @@ def _check_kind(name: str, value: object, kind: type[Strategy]) -> None:
         hint = "; fluxgate.config reads expression strings"
     elif isinstance(value, type) and issubclass(value, kind):
         hint = f"; did you mean {value.__name__}(...)?"
-    raise TypeError(
-        f"{name} must be a {kind.__name__} from {kind.__module__}, not {safe_repr(value)}{hint}"
-    )
+    shown = safe_repr(value)  # pyright: ignore[reportUnknownArgumentType]
+    raise TypeError(f"{name} must be a {kind.__name__} from {kind.__module__}, not {shown}{hint}")
 
 
 DEFAULT = Policy()

@@ -76,7 +76,8 @@ class TypeOf(Tracker):
             )
             kind = _dotted.load(given, owner) if isinstance(given, str) else given
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TypeError(f"{owner}: {safe_repr(kind)} is not an exception type")
+                shown = safe_repr(kind)  # pyright: ignore[reportUnknownArgumentType]
+                raise TypeError(f"{owner}: {shown} is not an exception type")
             if not issubclass(kind, Exception) and kind is not BaseException:
                 raise ValueError(
                     f"{owner}: only an Exception can be a failure; "
@@ -129,7 +130,7 @@ class CausedBy(TypeOf):
             if each.__cause__ is not None:
                 waiting.append(each.__cause__)
             if isinstance(each, BaseExceptionGroup):
-                waiting += each.exceptions
+                waiting += each.exceptions  # pyright: ignore[reportUnknownMemberType]
         return False
 
     @property

@@ -31,8 +31,9 @@ def causes(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(each))
         yield each
-        members = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
-        found = (each.__cause__, getattr(each, "reason", None), *each.args, *members)
+        found: list[Any] = [each.__cause__, getattr(each, "reason", None), *each.args]
+        if isinstance(each, BaseExceptionGroup):
+            found += each.exceptions  # pyright: ignore[reportUnknownMemberType]
         left += [one for one in found if isinstance(one, BaseException)]
 
 

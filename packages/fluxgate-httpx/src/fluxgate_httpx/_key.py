@@ -50,7 +50,7 @@ def by_host(url: Url | str) -> str | None:
         host, port = parsed.host, parsed.port
         # With an upper-case scheme, httpx keeps its default port.
         default = port is None or port == _DEFAULT_PORTS.get(parsed.scheme.lower())
-        place: Place = host if default else (host, port)
+        place: Any = host if default else (host, port)
     except AttributeError:
         place = _netloc(url) if isinstance(url, str) else url.netloc
     return _seen.get(place) or _noted(place)

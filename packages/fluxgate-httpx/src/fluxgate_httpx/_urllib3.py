@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import urllib3.exceptions
@@ -44,8 +44,9 @@ def watch(raw: object, settlement: Settlement) -> bool:
 
 def _release(raw: Any, base: type) -> None:
     """Make it an ordinary response again, if all calls are settled."""
-    settlements = vars(raw).get(_SETTLEMENTS, ())
-    if all(each.settled for each in settlements) and vars(raw).pop(_SETTLEMENTS, None) is not None:
+    attributes: dict[str, Any] = raw.__dict__
+    settlements: Sequence[Settlement] = attributes.get(_SETTLEMENTS, ())
+    if all(each.settled for each in settlements) and attributes.pop(_SETTLEMENTS, None) is not None:
         raw.__class__ = base
 
 
@@ -102,7 +103,7 @@ def _watched(base: Any) -> Any:
 
         def __copy__(self) -> Any:
             clone = base.__new__(base)
-            vars(clone).update(vars(self))
+            clone.__dict__.update(self.__dict__)
             clone.__class__ = type(self)
             return clone
 
@@ -110,7 +111,9 @@ def _watched(base: Any) -> Any:
             """Pickle it as what it is without us."""
             _, _, *state = base.__reduce_ex__(self, protocol)
             if state and isinstance(state[0], dict):
-                state[0] = {key: each for key, each in state[0].items() if key != _SETTLEMENTS}
+                attributes: dict[str, Any] = dict(state[0])  # pyright: ignore[reportUnknownArgumentType]
+                attributes.pop(_SETTLEMENTS, None)
+                state[0] = attributes
             return _new, (base,), *state
 
     for method in (
@@ -132,7 +135,7 @@ def _new(kind: Any) -> Any:
 
 def _observed(raw: Any, base: type, read: Callable[[], bytes], amount: int | None) -> bytes:
     """Read, and settle by what came of it."""
-    settlements: list[Settlement] = vars(raw).get(_SETTLEMENTS, [])
+    settlements: list[Settlement] = raw.__dict__.get(_SETTLEMENTS, [])
     try:
         data = read()
     except BaseException as error:

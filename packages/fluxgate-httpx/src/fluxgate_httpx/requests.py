@@ -204,7 +204,7 @@ class CircuitBreakerAdapter(BaseAdapter):
         if call is None:
             return send(request, **options)
         body: Any = request.body
-        upload = upload_of(body)
+        upload: Any = upload_of(body)
         if upload is not None:
             request.body = upload
         try:

@@ -52,7 +52,7 @@ class Telling:
         self._left = iter(listeners)
         # One step of this takes a listener out and calls it, in C: an interrupt can come before
         # or after, never in between.
-        self._calls = map(call, self._left, repeat(about))
+        self._calls = map(call, self._left, repeat(about))  # pyright: ignore[reportArgumentType]
 
     def finish(self, circuit: str) -> BaseException | None:
         """Call those who have yet to hear it; the first interrupt of theirs is returned.

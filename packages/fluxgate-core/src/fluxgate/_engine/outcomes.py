@@ -60,7 +60,8 @@ def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outc
     if policy.tracks_all and len(_plain) < _MOST_PLAIN and not isinstance(error, ExceptionGroup):
         with suppress(Exception):  # as above
             _plain.add(kind)
-    return FAILURE, cause_of(error) if policy.error_messages else kind
+    cause = cause_of(error) if policy.error_messages else kind  # pyright: ignore[reportUnknownArgumentType]
+    return FAILURE, cause
 
 
 def _unhealthy(
