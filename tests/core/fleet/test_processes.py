@@ -118,7 +118,8 @@ def test_an_outage_opens_all(workers: Make) -> None:
     heard = [worker.signals() for worker in four]
     openings = [moves[0] for moves in heard]
     assert sorted(origin for _, _, origin in openings) == ["fleet", "peer", "peer", "peer"]
-    assert len({tuple((old, new) for old, new, _ in moves) for moves in heard}) == 1
+    for moves in heard:  # one that was slow may not have seen it half-open
+        assert (moves[0][:2], moves[-1][1]) == (("closed", "open"), "closed")
 
 
 def test_counts_are_exact(workers: Make) -> None:

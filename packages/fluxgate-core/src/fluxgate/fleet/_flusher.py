@@ -24,9 +24,11 @@ from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreEr
 
 TICK: Final = (0.1, 0.25)
 """Seconds between two flushes, drawn anew each time so that processes don't keep step."""
+IDLE: Final = (0.2, 0.25)
+"""The same while nobody has anything to hand in."""
 HURRY: Final = (0.03, 0.06)
 """The same while this process has probes: no more of them than there are slots do so at once."""
-HEARTBEAT: Final = 5.0
+HEARTBEAT: Final = 10.0
 """Seconds after which an idle process asks whether the store is still there."""
 SETTLE: Final = 0.05
 """Seconds before the listener begins; the flusher begins with its first tick."""
@@ -79,7 +81,8 @@ class Flusher:
         self._warned = False
         self._busy_since: float | None = None
         self._asked_at = 0.0
-        self._hurried = False
+        self._pace = TICK
+        self._probing = False
 
     # -- from anywhere
 
@@ -113,11 +116,19 @@ class Flusher:
         """Wait until all that was recorded is in the store, and all views are fresh."""
         if self.closed or not self._members:
             return self.attached
-        request = Request()
-        self._requests.append(request)
-        self.start()
-        self._wanted.set()
-        return request.done.wait(timeout) and request.well
+        deadline = self.clock() + timeout
+        while not self.closed:
+            request = Request()
+            self._requests.append(request)
+            self.start()
+            self._wanted.set()
+            left = deadline - self.clock()
+            if request.done.wait(max(left, 0.0)) and request.well:
+                return True
+            # Somebody else had the store, or it went away: once more, as long as there is time.
+            if self.clock() >= deadline or self._stopping.wait(0.02):
+                return False
+        return False
 
     def members(self) -> list[Member]:
         """The members whose circuits live."""
@@ -199,7 +210,7 @@ class Flusher:
     def _flush_on(self) -> None:
         stopping, wanted = self._stopping, self._wanted
         while not stopping.is_set():
-            wanted.wait(random.uniform(*(HURRY if self._hurried else TICK)))
+            wanted.wait(random.uniform(*self._pace))
             if stopping.is_set():
                 break
             wanted.clear()
@@ -223,7 +234,7 @@ class Flusher:
         except StoreError as error:
             due, well = [], False
             self._detach(error)
-        self._hurried = any(member.probing(circuit) for member, circuit in due)
+        self._pace = HURRY if self._probing else TICK if due else IDLE
         for request in requests:
             request.well = well
             request.done.set()
@@ -252,14 +263,17 @@ class Flusher:
         if everything or not self.attached:
             self._mark_all()
         due: list[tuple[Member, Circuit]] = []
+        self._probing = False
         for number, member in list(self._members.items()):
             circuit = member.circuit
             if circuit is None:
                 self._members.pop(number, None)
                 self._dropped += member.dropped
-            elif member.quiet and circuit.looks_idle(member.phase, member.settled):
+                continue
+            if member.quiet and circuit.looks_idle(member.phase, member.settled):
                 continue  # nearly always
-            elif member.due(circuit, now):
+            self._probing = self._probing or member.probing(circuit)
+            if member.due(circuit, now):
                 due.append((member, circuit))
             else:
                 member.quieten(circuit)
