@@ -1,12 +1,22 @@
-"""What holds for every test: ids that are the same in each process, and a log of its own."""
+"""What holds for every test: interrupts, ids the same in each process, a log of its own."""
 
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 
 from fluxgate import _log
+
+
+def pytest_configure() -> None:
+    """Let an interrupt arrive, in the processes that tests start too.
+
+    A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
