@@ -110,8 +110,17 @@ def main() -> int:
         metavar="N",
         help="how long it takes (default %(default)s): the same script, stretched or shortened",
     )
+    parser.add_argument(
+        "--fleet",
+        action="store_true",
+        help="four processes with one circuit instead, and the store taken away in the middle",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE, too")
     options = parser.parse_args()
+    if options.fleet:
+        import fleet  # its processes import it anew
+
+        return fleet.main()
     pace = options.seconds / SCRIPT_SECONDS
     try:
         with ExitStack() as processes:

@@ -214,9 +214,8 @@ class OnServer(Place):
     @contextmanager
     def paused(self) -> Iterator[None]:
         with self.client() as client:
-            client.execute_command("CLIENT", "PAUSE", 60_000, "ALL")
+            client.execute_command("CLIENT", "PAUSE", 5_000, "ALL")
             yield
-            client.execute_command("CLIENT", "UNPAUSE")
 
     @contextmanager
     def asleep(self) -> Iterator[None]:
