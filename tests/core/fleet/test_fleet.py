@@ -651,3 +651,35 @@ def test_a_listener_that_raises(fleets: Fleets) -> None:
     eventually(lambda: two.state is State.FORCED_OPEN)
     one.reset(fleet=True)
     eventually(lambda: two.state is State.CLOSED)
+
+
+def test_what_opened_again_alone_is_shared(fleets: Fleets) -> None:
+    """The store was away, and the probes of each have failed: back, they probe by lease again."""
+    one, two = opened(fleets, tripper=MinRequests(1) & FailureRate(0.5), retry=Cooldown(0.05))
+    fleets.space.down = True
+    eventually(lambda: not any(fleet.status().attached for fleet in fleets.made))
+    for each in (one, two):
+
+        def failed(each: CircuitBreaker = each) -> bool:
+            fail_if_admitted(each)
+            return each.info().reopens > 0
+
+        eventually(failed)
+    assert states(one, two) <= {State.OPEN, State.HALF_OPEN}
+    fleets.space.down = False
+    eventually(lambda: all(fleet.status().attached for fleet in fleets.made))
+    held = probe(one)
+    fleets.flush()
+    for _ in range(20):
+        with pytest.raises(CallNotPermittedError):
+            two.call(int)
+    held.succeed()
+    eventually(lambda: states(one, two) == {State.CLOSED})
+
+
+def fail_if_admitted(each: CircuitBreaker) -> None:
+    try:
+        attempt = each.attempt()
+    except CallNotPermittedError:
+        return
+    attempt.fail()

@@ -401,6 +401,9 @@ class Member:
         if phase is circuit._machine.phase and self.state in (OPEN, HALF_OPEN):
             self._follow(circuit, view, Origin.PEER)  # nor here: it is the fleet's again
             return None
+        if self.state in (OPEN, HALF_OPEN) and circuit.state is OPEN:
+            self._follow(circuit, view, Origin.PEER)  # it has opened again by itself meanwhile
+            return None
         if self.state in (OPEN, HALF_OPEN) and not view.remaining:
             why = circuit._machine.phase.reason
             recovered = why is not None and why.clause.startswith("probe")  # not by hand
