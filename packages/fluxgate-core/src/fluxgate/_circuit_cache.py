@@ -14,13 +14,17 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Final
+from operator import call
+from typing import Final, ParamSpec, TypeVar
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
 from fluxgate.state import State
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _PATIENCE: Final = 1.0
 """Seconds to wait for another thread that is making a circuit."""
@@ -122,20 +126,23 @@ class CircuitCache:
 
     def enter(self, key: str, make: Callable[[str], Circuit]) -> Entry:
         """The entry of that name; `make` makes its circuit if there is none."""
-        with self.locked():
-            circuit = self.find(key)
-            if circuit is None:
-                ref, circuit = self._make(key, make)
-            else:
-                ref, circuit = self._note(key, circuit)
-            entry = self.kept.get(key)
-            if entry is not None:
-                return entry
-            evicted = self._make_room()
-            entry = self.kept.setdefault(key, Entry(circuit, ref))
-            self._ring[key] = entry
+        entry, evicted = self.exclusively(self._enter, key, make)
         del evicted  # outside the lock: objects that a circuit holds may have finalisers
         return entry
+
+    def _enter(self, key: str, make: Callable[[str], Circuit]) -> tuple[Entry, list[Entry]]:
+        circuit = self.find(key)
+        if circuit is None:
+            ref, circuit = self._make(key, make)
+        else:
+            ref, circuit = self._note(key, circuit)
+        entry = self.kept.get(key)
+        if entry is not None:
+            return entry, []
+        evicted = self._make_room()
+        entry = self.kept.setdefault(key, Entry(circuit, ref))
+        self._ring[key] = entry
+        return entry, evicted
 
     def _make(self, key: str, make: Callable[[str], Circuit]) -> tuple[Ref, Circuit]:
         try:
@@ -149,26 +156,50 @@ class CircuitCache:
         """Whether a circuit of that name is living or being made."""
         return key in self._making or self.find(key) is not None
 
-    def locked(self) -> _LockWithTimeout:
-        """The lock under which circuits are made and evicted, as a context manager."""
-        return _LockWithTimeout(self._lock)
+    def exclusively(self, step: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call `step` under the lock in which circuits are made and evicted.
+
+        The lock is given up after a while, and the step then runs without it. Otherwise two
+        deadlocks are possible. A finaliser that runs inside the lock may wait for a circuit's lock,
+        whose holder may, in a finaliser of its own, wait for this one. Or a factory imports a
+        module that another thread is importing, and that module looks up a circuit. Each step is
+        correct without the lock, too: the lock only avoids that two threads make the same circuit
+        and one of the two is thrown away.
+        """
+        lock = self._lock  # in a forked child it is another one
+        held: list[bool] = []
+        try:
+            try:
+                # Taking the lock and noting that it is held are one step in C, and so are releasing
+                # it and forgetting that: a signal handler can raise before or after, and the lock
+                # is released exactly as often as it was taken.
+                held.extend(map(lock.acquire, (True,), (_PATIENCE,)))
+                return step(*args, **kwargs)
+            finally:
+                held[:] = filter(None, map(call, [lock.release] * sum(held)))
+        finally:  # once more, for an interrupt in the middle of the above
+            held[:] = filter(None, map(call, [lock.release] * sum(held)))
 
     def forget(self, key: str) -> bool:
         """Remove a circuit and return whether it was there. References to it stay valid."""
-        with self.locked():
-            ref = self.known.pop(key, None)
-            circuit = None if ref is None else ref()  # it dies after the lock is released
-            self._ring.pop(key, None)
-            self._pinned.pop(key, None)
-            self.kept.pop(key, None)
-        return circuit is not None
+        removed = self.exclusively(self._forget, key)  # it dies after the lock is released
+        return removed is not None
+
+    def _forget(self, key: str) -> Circuit | None:
+        ref = self.known.pop(key, None)
+        circuit = None if ref is None else ref()
+        self._ring.pop(key, None)
+        self._pinned.pop(key, None)
+        self.kept.pop(key, None)
+        return circuit
 
     def _note(self, key: str, circuit: Circuit) -> tuple[Ref, Circuit]:
         """Register a circuit and return it, or the one that was registered meanwhile."""
         for _ in range(len(self._dead)):
             dead = _popped(self._dead)
-            if dead is not None and self.known.get(dead.key) is dead:
-                self.known.pop(dead.key, None)
+            key_of_dead = getattr(dead, "key", None)  # missing where its making was interrupted
+            if key_of_dead is not None and self.known.get(key_of_dead) is dead:
+                self.known.pop(key_of_dead, None)
         ref = Ref(circuit, self._dead.append)
         ref.key, ref.state, ref.policy = key, circuit.state, circuit.policy
         there = self.known.setdefault(key, ref)
@@ -192,6 +223,8 @@ class CircuitCache:
         if excess <= 0:
             return evicted
         ring, pinned = self._ring, self._pinned
+        if len(ring) + len(pinned) < len(self.kept):  # an interrupt has lost one
+            self._restore_order()
         for _ in range(min(len(pinned), _LOOKS)):
             key, entry = _first(pinned)
             if entry is not None:
@@ -218,34 +251,13 @@ class CircuitCache:
     def _restart(self) -> None:
         """Reset in a forked child, where the thread that holds the lock does not exist."""
         self._lock = threading.RLock()
-        for key, entry in list(
-            self.kept.items()
-        ):  # the fork may have come just before its insertion there
+        self._restore_order()
+
+    def _restore_order(self) -> None:
+        """Put every entry back into the order of eviction: one may have been on its way there."""
+        for key, entry in list(self.kept.items()):
             if key not in self._pinned:
                 self._ring.setdefault(key, entry)
-
-
-class _LockWithTimeout:
-    """A lock that is given up after a while: the block then runs without it.
-
-    Otherwise two deadlocks are possible. A finaliser that runs inside the lock may wait for a
-    circuit's lock, whose holder may, in a finaliser of its own, wait for this one. Or a factory
-    imports a module that another thread is importing, and that module looks up a circuit. The
-    block is correct without the lock, too: the lock only avoids that two threads make the same
-    circuit and one of the two is thrown away.
-    """
-
-    __slots__ = ("_held", "_lock")
-
-    def __init__(self, lock: threading.RLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> None:
-        self._held = self._lock.acquire(timeout=_PATIENCE)
-
-    def __exit__(self, *error: object) -> None:
-        if self._held:
-            self._lock.release()
 
 
 def _popped(refs: list[Ref]) -> Ref | None:

@@ -189,21 +189,24 @@ class Registry(_Circuits[CircuitBreaker]):
             if key in self.config.breakers:
                 raise SettingError("the configuration has its settings: change them there", key)
             self.config.make(key, own)  # an error is raised here, not at the first use
-        with self._cache.locked():
-            declared = self._declared.get(key)
-            if declared is None:
-                # Written before the check, since the lock may be given up: a first use at the
-                # same time either reads it, or is seen here.
-                declared = self._declared[key] = own
-                if self._cache.is_in_use(key):
-                    del self._declared[key]
-                    raise SettingError("it is in use already: declare it before its first use", key)
+        declared = self._cache.exclusively(self._declare, key, own)
         if declared != own:
             raise SettingError(
                 f"it was declared with {declared or 'no settings'}, and now with "
                 f"{own or 'none'}: declare it once, or the same each time",
                 key,
             )
+
+    def _declare(self, key: str, own: dict[str, Any]) -> dict[str, Any]:
+        declared = self._declared.get(key)
+        if declared is None:
+            # Written before the check, since the lock may be given up: a first use at the same
+            # time either reads it, or is seen here.
+            declared = self._declared[key] = own
+            if self._cache.is_in_use(key):
+                del self._declared[key]
+                raise SettingError("it is in use already: declare it before its first use", key)
+        return declared
 
     def knows(self, key: str) -> bool:
         """Whether an entry, a pattern or a declaration has that name; it makes no circuit."""
