@@ -24,7 +24,7 @@ from fluxgate.permits import All
 from fluxgate.registry import Registry
 from fluxgate.retries import Cooldown, Never
 from fluxgate.trippers import FailureRate, FailureStreak, MinRequests, SlowRate
-from fluxgate.windows import TimeWindow
+from fluxgate.windows import CountWindow, TimeWindow
 
 from .conftest import PATIENCE, Fleets, eventually
 
@@ -127,6 +127,66 @@ def test_one_bad_process_of_four(fleets: Fleets) -> None:
     assert states(*good) == {State.CLOSED}
     assert bad.info().fleet is not None
     assert fleet_epoch(bad) == 0
+
+
+BUSY: dict[str, Any] = {"window": CountWindow(100)}
+"""A window that a busy process fills many times a second."""
+
+
+def test_busy_processes_open_together(fleets: Fleets) -> None:
+    """Each has opened by itself before the merged window, still full of successes, could fire."""
+    many = [breaker(fleets.make(), **BUSY) for _ in range(4)]
+    succeed(*many, times=2_000)
+    fleets.flush()
+    for each in many:
+        while each.state is State.CLOSED:
+            fail(each)
+    eventually(lambda: {fleet_epoch(each) for each in many} - {0})
+    eventually(lambda: len({fleet_epoch(each) for each in many}) == 1)
+    assert states(*many) == {State.OPEN}
+    trip = many[0].info().last_trip
+    assert trip is not None
+    assert trip.clause == "FailureRate(0.5)"
+    many[0].reset(fleet=True)
+    eventually(lambda: states(*many) == {State.CLOSED})
+
+
+@pytest.mark.parametrize("bad", [1, 2])
+def test_few_that_open_open_nobody_else(fleets: Fleets, bad: int) -> None:
+    """Bad nodes: fewer than the witnesses, or no more than half of those that report."""
+    many = [breaker(fleets.make(), **BUSY) for _ in range(4)]
+    succeed(*many, times=500)
+    fleets.flush()
+    for each in many[:bad]:
+        while each.state is State.CLOSED:
+            fail(each)
+    succeed(*many[bad:], times=100)
+    fleets.flush()
+    threading.Event().wait(0.7)  # longer than a verdict would have to wait, twice
+    fleets.flush()
+    assert states(*many[bad:]) == {State.CLOSED}
+    assert {fleet_epoch(each) for each in many} == {0}
+
+
+def test_streaks_give_no_vote(fleets: Fleets) -> None:
+    """What can't be merged opens each process for itself, however many they are."""
+    many = [breaker(fleets.make(), tripper=FailureStreak(3), **BUSY) for _ in range(3)]
+    fail(*many, times=3)
+    fleets.flush()
+    threading.Event().wait(0.7)
+    fleets.flush()
+    assert {fleet_epoch(each) for each in many} == {0}
+
+
+def test_opened_by_hand_gives_no_vote(fleets: Fleets) -> None:
+    many = [breaker(fleets.make(), **BUSY) for _ in range(3)]
+    succeed(*many, times=10)
+    for each in many:
+        each.open_for(60.0)
+    fleets.flush()
+    threading.Event().wait(0.7)
+    fleets.flush()
+    assert {fleet_epoch(each) for each in many} == {0}
 
 
 def test_one_process_alone_needs_no_witness(fleets: Fleets) -> None:

@@ -326,7 +326,10 @@ class Flusher:
             raise
         for (member, _), answer in zip(handed, answers, strict=True):
             if isinstance(answer, View):
-                self._add(moves, member, member.answered(answer))
+                move = member.answered(answer)
+                if move is None and member.asks_for_reports(answer):
+                    move = member.reported(answer, self.store.reports(member.name))
+                self._add(moves, member, move)
             else:
                 member.unanswered(counted=True)
                 self.last_error = str(answer)

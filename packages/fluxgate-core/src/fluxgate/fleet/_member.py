@@ -20,7 +20,14 @@ from fluxgate._engine.leases import Ended, Lease
 from fluxgate._engine.machine import Machine
 from fluxgate._engine.phase import Phase
 from fluxgate._engine.transitions import CONTROLS, Event
-from fluxgate.fleet._verdict import Verdict, of_probes, of_window, read_reason, write_reason
+from fluxgate.fleet._verdict import (
+    Verdict,
+    of_openings,
+    of_probes,
+    of_window,
+    read_reason,
+    write_reason,
+)
 from fluxgate.fleet._window import added, merged, shape_of, snapshot
 from fluxgate.fleet.store import (
     DAY,
@@ -31,6 +38,7 @@ from fluxgate.fleet.store import (
     Exchange,
     Move,
     Probe,
+    Report,
     Shape,
     View,
     key_of,
@@ -279,9 +287,21 @@ class Member:
         else:
             totals, reason = circuit._machine.totals, circuit._machine.phase.reason
             clause = "" if reason is None else reason.clause
-            report = f"{state} {totals.failures}/{totals.successes + totals.failures} {clause}"
+            opened = "" if self._opened_alone(circuit) is None else f" @{self.epoch:x}"
+            count = totals.successes + totals.failures
+            report = f"{state} {totals.failures}/{count}{opened} {clause}"
         self._reported = report
         return report[:MAX_REPORT]
+
+    def _opened_alone(self, circuit: Circuit) -> Reason | None:
+        """Why the circuit has opened here by its tripper, while the fleet is closed; else None."""
+        phase, closed = circuit._machine.phase, circuit.policy.closed
+        if self.state is not CLOSED or phase.leases is not None or self._advisory:
+            return None
+        if phase.state not in (OPEN, HALF_OPEN) or closed.merged() != closed:
+            return None  # what can't be merged is each process's own affair
+        reason = phase.last_trip
+        return None if reason is None or reason.clause == "open_for()" else reason
 
     # -- answers
 
@@ -310,6 +330,30 @@ class Member:
         if view.tokens:
             circuit.step(lambda machine, now: self._grant(machine, view.tokens, now))
         return self._decide(circuit, view)
+
+    def asks_for_reports(self, view: View) -> bool:
+        """Whether the processes' reports may decide, where the merged window didn't."""
+        circuit = self._circuit()
+        return (
+            circuit is not None
+            and view.state is CLOSED
+            and view.epoch == self.epoch
+            and self._opened_alone(circuit) is not None
+        )
+
+    def reported(self, view: View, reports: list[Report]) -> Move | None:
+        """Learn who has opened alone; the move to make, if any."""
+        circuit = self._circuit()
+        reason = None if circuit is None else self._opened_alone(circuit)
+        if circuit is None or reason is None:
+            return None
+        mark = f"@{self.epoch:x}"
+        openings = sum(mark in report.text.split(" ")[2:3] for report in reports)
+        verdict = of_openings(reason, openings, view, self._witnesses)
+        if verdict.wait:
+            self._recheck_at = self._clock() + verdict.wait
+            self.quiet = False
+        return self._carry_out(circuit, verdict)
 
     def unanswered(self, *, counted: bool) -> None:
         """The last request has failed; `counted` if its delta may have been counted."""

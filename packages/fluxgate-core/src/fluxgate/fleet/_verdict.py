@@ -45,6 +45,26 @@ def of_window(policy: Policy, metrics: Metrics, view: View, witnesses: int) -> V
     return Verdict(True, _explained(tripper, metrics, policy))
 
 
+def of_openings(reason: Reason, openings: int, view: View, witnesses: int) -> Verdict:
+    """Whether to open because most processes have opened by themselves.
+
+    Busy processes open within milliseconds, each by its own window, and make no more calls. The
+    merged window of a busy circuit still holds a second of successes then, and would never fire.
+
+    Args:
+        reason: why this process has opened.
+        openings: how many have opened by their own trippers, in the epoch of the view.
+        view: the circuit as the store has it: closed.
+        witnesses: how many it takes, where more than one process has reported calls.
+    """
+    needed = 1 if view.reporters <= 1 else witnesses
+    if openings < needed or 2 * openings <= view.reporters:
+        return Verdict(wait=SETTLING / 1000)  # the others may have yet to report
+    if view.burst is not None and view.burst < SETTLING:
+        return Verdict(wait=(SETTLING - view.burst) / 1000)
+    return Verdict(True, reason)
+
+
 def of_probes(policy: Policy, metrics: Metrics) -> Verdict:
     """Whether to open again or to close, by the outcomes of a half-open circuit's probes."""
     tripper = _mergeable(policy.half_open)
