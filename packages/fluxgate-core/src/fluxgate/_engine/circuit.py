@@ -1,5 +1,8 @@
 """Circuit: the lock around a machine, and all that a breaker asks of it.
 
+Under the lock run the machine, the verdicts (strategies), the tally and the draining of the lane;
+outside it trackers, listeners and logging.
+
 The lock serves threads, any number of event loops and trio alike: what it guards never waits,
 never logs, and calls no user code but the strategies. Two things can run inside it on the same
 thread all the same: garbage collection and signal handlers. What they call may want this lock, or
@@ -232,8 +235,9 @@ class Circuit:
         self._leave(self._machine.settle, admission, IGNORED, 0.0, -inf)
 
     def _leave(self, *note: Any) -> None:
-        """Leave a step that moves nothing for whoever has the lock next: finalisers must not wait.
+        """Queue a step in the inbox without waiting; the next holder of the lock runs it.
 
+        Only for steps that cannot change the state. Finalisers use it, which must not wait.
         A long inbox is emptied if nobody is at it, so it can't grow.
         """
         self._inbox.append(note)
@@ -323,7 +327,7 @@ class Circuit:
     # -- for the fleet, whose threads are inside no circuit
 
     def step(self, step: Callable[[Machine, float], T]) -> T:
-        """Do that to the machine at the clock's time; then tell what came of it."""
+        """Run `step(machine, now)` under the lock, then log faults and call listeners."""
         result: T = self._locked(self._step, (step,))
         self._afterwards()
         return result
@@ -458,7 +462,7 @@ class Circuit:
             self._dispatch.postpone_refused(error)
             _pending.append(_Pending(self))
         else:
-            self._dispatch.tell_refused(error)
+            self._dispatch.report_refused(error)
 
     # -- fork
 

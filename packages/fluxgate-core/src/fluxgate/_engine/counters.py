@@ -10,7 +10,7 @@ from fluxgate.metric import Totals
 from fluxgate.state import State
 
 MAX_CLAUSES: Final = 50
-"""How many clauses trips are told apart by; more, and they count as "other"."""
+"""Number of clauses with a count of trips of their own; further ones count as "other"."""
 
 
 class Histogram:

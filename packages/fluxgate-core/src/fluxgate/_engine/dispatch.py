@@ -37,11 +37,11 @@ def hook_of(listener: object) -> Hook | None:
     return hook if callable(hook) else None
 
 
-class Telling:
-    """One signal, or one refusal, on its way to those who are to hear it.
+class Delivery:
+    """The delivery of one signal or refusal to each listener, exactly once.
 
     Args:
-        listeners: who is to hear it.
+        listeners: who receives it, in this order.
         about: the `Signal`, or the error of a refusal.
     """
 
@@ -79,7 +79,7 @@ class Telling:
             _log.fault(circuit, f"listener {safe_repr(listener)}", error)
 
     def drop(self) -> None:
-        """Let nobody hear it any more."""
+        """Skip the remaining listeners."""
         for _ in self._left:
             pass
 
@@ -94,7 +94,7 @@ class Dispatch:
 
     Attributes:
         hooks: the listeners' methods for refusals.
-        refused: refusals that could not be told where they happened, inside another lock.
+        refused: refusals not yet delivered, since they happened inside another lock.
     """
 
     __slots__ = ("_circuit", "_outbox", "_turn", "hooks", "listeners", "refused")
@@ -106,7 +106,7 @@ class Dispatch:
         self.hooks: tuple[Hook, ...] = ()
         for listener in listeners:
             self.add(listener, hook_of(listener))
-        self.refused: list[Telling] = []
+        self.refused: list[Delivery] = []
         self._turn: dict[str, object] = {}  # who delivers
 
     def add(self, listener: Listener, hook: Hook | None) -> None:
@@ -124,7 +124,7 @@ class Dispatch:
             wall: wall-clock time, seconds since the epoch.
         """
         for notice in self._outbox.copy():  # whoever delivers takes out of it meanwhile
-            if notice.telling is None:
+            if notice.delivery is None:
                 signal = Signal(
                     self._circuit,
                     notice.old_state,
@@ -136,7 +136,7 @@ class Dispatch:
                     notice.shadow,
                     notice.origin,
                 )
-                notice.telling = Telling(self.listeners, signal)
+                notice.delivery = Delivery(self.listeners, signal)
 
     def deliver(self) -> None:
         """Call the listeners with what is in the outbox, unless somebody is at it.
@@ -149,13 +149,13 @@ class Dispatch:
         while self._next() is not None:
             try:
                 try:
-                    # One step, like a lock's acquire(), but the claim can be told from another's
-                    # without a local variable, which an interrupt may leave unset.
+                    # One step, like a lock's acquire(), but it shows whose claim it is without a
+                    # local variable, which an interrupt may leave unset.
                     if turn.setdefault("", me) is not me:
                         break  # whoever it is looks at the outbox again before going
                     while (notice := self._next()) is not None:
-                        assert notice.telling is not None
-                        interrupt = notice.telling.finish(self._circuit) or interrupt
+                        assert notice.delivery is not None
+                        interrupt = notice.delivery.finish(self._circuit) or interrupt
                         if self._outbox and self._outbox[0] is notice:  # not so after a fork
                             del self._outbox[0]
                 finally:
@@ -170,22 +170,22 @@ class Dispatch:
     def _next(self) -> Notice | None:
         """The oldest notice, if it has its date."""
         for notice in self._outbox[:1]:  # one step: another thread may take it out
-            if notice.telling is not None:
+            if notice.delivery is not None:
                 return notice
         return None
 
-    def tell_refused(self, error: CallNotPermittedError) -> None:
+    def report_refused(self, error: CallNotPermittedError) -> None:
         """Call the hooks for refusals: on the path of the call, by several threads at once.
 
         As with signals, an interrupt goes on to the caller once all have heard.
         """
-        interrupt = Telling(self.hooks, error).finish(self._circuit)
+        interrupt = Delivery(self.hooks, error).finish(self._circuit)
         if interrupt is not None:
             raise interrupt
 
     def postpone_refused(self, error: CallNotPermittedError) -> None:
         """Keep a refusal for `deliver_refused`."""
-        self.refused.append(Telling(self.hooks, error))
+        self.refused.append(Delivery(self.hooks, error))
 
     def deliver_refused(self) -> None:
         """Call the hooks with the refusals that were kept."""
@@ -198,10 +198,10 @@ class Dispatch:
             raise interrupt
 
     def restart(self) -> None:
-        """Begin anew in a forked child: what is in the outbox is the parent's to tell."""
+        """Begin anew in a forked child: the parent delivers what is in the outbox."""
         for notice in self._outbox:
-            if notice.telling is not None:
-                notice.telling.drop()
+            if notice.delivery is not None:
+                notice.delivery.drop()
         self._outbox.clear()
         self.refused = []
         self._turn = {}

@@ -1,6 +1,6 @@
 """Lane: how a healthy call is counted without a lock.
 
-A circuit opens on bad news: a failure, a slow call, or the success that completes a minimum. Any
+A circuit opens by a failure, a slow call, or the success that completes a minimum. Any
 other fast success can't change a decision, so its front only appends the duration to the journal
 of the current lane (`list.append` is atomic, on free-threaded builds, too). The journal is
 drained into window and totals when it holds a batch, and before anything is recorded or read.

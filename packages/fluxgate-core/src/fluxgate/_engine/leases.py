@@ -42,7 +42,7 @@ class Leases:
     Attributes:
         granted: those that no call has taken yet, the oldest first.
         wanted: how many calls would have probed since the fleet was last asked.
-        ended: what the fleet has yet to be told.
+        ended: finished leases that are not yet reported to the fleet.
     """
 
     __slots__ = ("ended", "granted", "wanted")

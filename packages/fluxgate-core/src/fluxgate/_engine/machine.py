@@ -1,10 +1,10 @@
-"""The rules that move a circuit through its states (`_transitions.py` has the table).
+"""The rules that move a circuit through its states (`transitions.py` has the table).
 
 The rules:
 
 1. A call is admitted (`acquire`) and settles exactly once (`settle`), as a success, a failure, or
    as ignored. Ignored moves nothing; a cancelled call is ignored under another name.
-2. CLOSED admits everything. The tripper is asked on bad news (a failure, a slow call) and when a
+2. CLOSED admits everything. The tripper is asked after a failure, after a slow call, and when a
    minimum is completed. If it fires: OPEN.
 3. OPEN refuses until `retry_at`. The next call after that finds it HALF_OPEN.
 4. HALF_OPEN admits probes, as many as there are slots, and of those the share that the permit
@@ -167,7 +167,7 @@ class Machine:
         self.totals.add(failed, reached, elapsed, nanoseconds)
         cleared = False
         if phase.would_open or phase.shadow_open:
-            tally.advance(now)  # before there is more bad news: time may have cleared it
+            tally.advance(now)  # before this call is added: time may have cleared it
             cleared = phase.would_open and not verdicts.fires(phase.tripper, tally)
             verdicts.of_shadow(phase)
         before = tally.add(failed, reached, elapsed, nanoseconds, now)
@@ -180,7 +180,8 @@ class Machine:
         ):
             verdicts.of_shadow(phase)  # first: the live tripper may end the phase
         if failed or _may_fire(phase.tripper, phase, reached, before):
-            if cleared:  # by successes, silently: the next time is news again
+            # Successes cleared it without a report, so the next firing is reported again.
+            if cleared:
                 phase.would_open = False
             reason = verdicts.of_calls(phase)
             if reason is None and failed and phase.state is CLOSED:
@@ -405,7 +406,7 @@ class Machine:
         """Count the move that began this phase and put its notice into the outbox; only once."""
         phase = self.phase
         notice = phase.notice
-        if notice is None or notice.telling is not None or notice in self.outbox:
+        if notice is None or notice.delivery is not None or notice in self.outbox:
             return
         self.outbox.append(notice)
         self.totals.enter(phase.state)

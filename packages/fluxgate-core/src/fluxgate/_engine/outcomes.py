@@ -1,4 +1,7 @@
-"""What the end of a call says about the dependency. Asked outside any lock."""
+"""Decides whether an ended call is a success, a failure, ignored or cancelled.
+
+It runs trackers, which are users' code, so never under the lock.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,9 @@ _MOST_PLAIN: Final = 256
 
 
 def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outcome, Cause | None]:
-    """What an exception that left a protected call counts as, and, of a failure, the cause.
+    """The outcome of a call that raised, and the cause if it is a failure.
 
-    Our own errors, another circuit's refusal among them, say nothing about the dependency. The end
+    Our own errors, another circuit's refusal among them, are ignored. The end
     of an iteration is an answer, as a returned value is.
     """
     try:
@@ -89,7 +92,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def outcome_of_result(result: object, policy: Policy, circuit: str) -> Outcome:
-    """What a returned value counts as."""
+    """The outcome of a call that returned `result`."""
     assert policy.result_tracker is not None
     try:
         return Outcome.FAILURE if policy.result_tracker(result) else Outcome.SUCCESS
@@ -99,7 +102,7 @@ def outcome_of_result(result: object, policy: Policy, circuit: str) -> Outcome:
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> Iterator[Exception]:
-    """The exceptions in a group that a tracker may judge."""
+    """The exceptions in a group that a tracker is asked about."""
     errors: tuple[BaseException, ...] = group.exceptions
     for error in errors:
         if isinstance(error, BaseExceptionGroup):

@@ -1,4 +1,6 @@
-"""Phase: all that belongs to one stay of a circuit in one state; and what it hands out.
+"""Phase: one period that a circuit spends in one state, with its window, slots and deadline.
+
+An `Admission` is what a phase gives to each call that it lets in.
 
 A phase is made whole and published by one assignment, so nobody ever sees the window of one state
 with the deadline of another. A call keeps the phase that admitted it: that is its generation.
@@ -18,7 +20,7 @@ from fluxgate.state import State
 from fluxgate.trippers import Tripper
 
 if TYPE_CHECKING:
-    from fluxgate._engine.dispatch import Telling
+    from fluxgate._engine.dispatch import Delivery
 
 RECORDING = frozenset({State.CLOSED, State.METRICS_ONLY})
 """The states whose calls go through a lane."""
@@ -166,12 +168,13 @@ class Notice:
     """A change that listeners are to hear of.
 
     Attributes:
-        telling: hands it to the listeners, one with each step; None until the owner of the machine
+        delivery: hands it to the listeners, one with each step; None until the owner of the machine
             has put a date on it. It remembers who has heard, so that an interrupt between two
             listeners neither skips nor repeats one.
     """
 
     __slots__ = (
+        "delivery",
         "generation",
         "kind",
         "new_state",
@@ -179,7 +182,6 @@ class Notice:
         "origin",
         "reason",
         "shadow",
-        "telling",
     )
 
     def __init__(
@@ -199,4 +201,4 @@ class Notice:
         self.kind = kind
         self.shadow = shadow
         self.origin = origin
-        self.telling: Telling | None = None
+        self.delivery: Delivery | None = None

@@ -20,7 +20,7 @@ class Outcome(StrEnum):
 
 
 class Event(StrEnum):
-    """What moves a circuit. The first three are the breaker's own, the others are its controls."""
+    """Events that move a circuit: the first three are automatic, the others are controls."""
 
     TRIPPED = "tripped"
     COOLED = "cooled"

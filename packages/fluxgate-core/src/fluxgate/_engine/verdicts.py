@@ -45,7 +45,7 @@ class Verdicts:
     # -- verdicts that are carried out
 
     def of_calls(self, phase: Phase) -> Reason | None:
-        """While recording, after bad news: why to open now; None to stay closed."""
+        """Ask the tripper after a failure or slow call: the reason to open, or None."""
         fires = self.fires(phase.tripper, phase.tally)
         if phase.state is METRICS_ONLY:  # report the first time, and open never
             if fires and not phase.would_open:
