@@ -70,6 +70,28 @@ def test_integrations_use_public_names(name: str) -> None:
     assert not private
 
 
+def docstrings(path: Path) -> Iterator[str]:
+    """The docstrings of a module: of itself, its classes and functions, and its attributes."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text))):
+                yield text.strip()
+            case _:
+                pass
+
+
+def test_docstrings_begin_with_a_noun() -> None:
+    found = {name: list(docstrings(path)) for name, path in MODULES.items()}
+    assert sum(map(len, found.values())) > 1000
+    riddles = {
+        f"{name}: {text.splitlines()[0]}"
+        for name, texts in found.items()
+        for text in texts
+        if re.match(r"What('s)?\s", text)
+    }
+    assert not riddles
+
+
 def test_the_design_names_what_there_is() -> None:
     page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     table = page[page.index("## 1. ") : page.index("### States")]

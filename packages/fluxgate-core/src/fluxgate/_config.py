@@ -1,4 +1,7 @@
-"""`Config`: the settings of many circuits, which a registry makes breakers from."""
+"""`Config`: the settings of many circuits, which a registry makes breakers from.
+
+`fluxgate.config` reads them from a mapping or a TOML file.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +121,7 @@ class Config:
         return problems
 
     def fleet_problems(self) -> list[SettingError]:
-        """What is wrong with the fleet's settings, if anything; its store is not connected."""
+        """Mistakes in the fleet's settings; its store is not connected."""
         if self.fleet is None:
             return []
         from fluxgate.fleet._fleet import fleet_of  # not at import: most users have none

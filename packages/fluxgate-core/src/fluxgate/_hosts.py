@@ -81,7 +81,7 @@ def wider(name: str) -> Iterator[str]:
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """What stands before a path, query or fragment, and the rest; a lone `/` is no path."""
+    """Text before a path, query or fragment, and the rest; a lone `/` is no path."""
     end = min((at for at in map(text.find, "/?#") if at >= 0), default=len(text))
     return text[:end], "" if text[end:] == "/" else text[end:]
 

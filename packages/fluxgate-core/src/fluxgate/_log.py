@@ -18,7 +18,7 @@ from fluxgate._naming import LONGEST, printable
 PAUSE: Final = 60.0
 """Seconds between two lines about one fault."""
 MOST_FAULTS: Final = 200
-"""Faults that are told apart; what exceeds them is counted as one."""
+"""Number of faults with a count of their own; further ones are counted as one."""
 
 Key = tuple[str, str, str]
 _OTHERS: Final[Key] = ("", "", "")

@@ -1,6 +1,6 @@
-"""What a window remembers: O(1) per call and per read, whatever the size.
+"""Tallies: running counts of the calls in a window. Adding and reading are O(1).
 
-A window is a recipe (`windows.py`); a tally is what a phase counts with. Tallies are guarded by
+A window is a recipe (`windows.py`); a tally holds the counts of one phase. Tallies are guarded by
 their circuit's lock.
 """
 

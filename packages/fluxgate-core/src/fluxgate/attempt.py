@@ -1,4 +1,4 @@
-"""One admitted call, settled by whoever made it."""
+"""`Attempt`: one admitted call. Its caller reports the result once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Attempt"]
 
 
 class Attempt:
-    """A call that a circuit has let in, and that settles exactly once: the first verdict wins.
+    """A call that a circuit has let in. It settles once: only the first report counts.
 
     Made by `breaker.attempt()`. Say how the call ended with `succeed()`, `fail()` or `ignore()`,
     from any thread; or use it as a (sync or async) context manager, where a block that ends
@@ -66,7 +66,7 @@ class Attempt:
 
         Args:
             exc: what it failed with: an exception, or a few words such as `HTTP 503`. It is not
-                judged again; it is counted among the last errors that explain a trip.
+                passed to the tracker; it is counted among the last errors that explain a trip.
             elapsed: its duration in seconds; by default the time since it was admitted.
         """
         times = self._times(elapsed)

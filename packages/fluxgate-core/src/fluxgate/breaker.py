@@ -40,7 +40,7 @@ class CircuitBreaker(Front):
 
     Args:
         name: what the circuit is called in signals, errors and metrics.
-        window: which calls the tripper judges (the last 100).
+        window: the calls that the tripper looks at (the last 100).
         tracker: which exceptions are failures (all).
         healthy: which exceptions are successes, such as a "not found"; asked before `tracker`
             (none).

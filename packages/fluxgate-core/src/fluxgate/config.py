@@ -1,5 +1,7 @@
 """Breakers from settings: expression strings, dotted paths, TOML files.
 
+The class of what is read is `Config`, in `_config`.
+
 A strategy's repr is the expression that builds it, and `parse` reads it back, so a rule reads the
 same in code, in a file, in a log line and on a page. Expressions are never evaluated. Dotted
 paths (`"shop.rules.TRIPPER"`, `TypeOf("httpx.ConnectError")`) are imported, as in any settings

@@ -1,4 +1,7 @@
-"""The numbers: what trippers judge, and what `info()` shows."""
+"""Records: `Metrics` (the numbers of a window, for trippers), `Info`, `Totals`.
+
+Exported metrics stand in `listeners/_prometheus_families.py` and `listeners/_otel_instruments.py`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ __all__ = ["FleetView", "Info", "Metrics", "Snapshot", "Totals"]
 
 
 class Metrics:
-    """The calls inside a window: what a tripper is given to judge.
+    """The numbers of the calls inside a window, which a tripper decides by.
 
     Attributes:
         total_count: calls that succeeded or failed.

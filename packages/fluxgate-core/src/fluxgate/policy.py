@@ -42,7 +42,7 @@ class Policy(Strategy):
     """Everything that decides what a circuit does. Frozen; many circuits may share one.
 
     Args:
-        window: which calls the tripper judges.
+        window: the calls that the tripper looks at.
         tracker: which exceptions are failures.
         healthy: which exceptions are successes, since they show that the dependency works, such as
             a "not found"; asked before `tracker`. None: no exception is one.

@@ -116,7 +116,7 @@ class Registry(_Circuits[CircuitBreaker]):
     config: Config
     """The settings."""
     fleet: Fleet | None
-    """What shares its circuits with other processes, if anything does."""
+    """The fleet that shares its circuits with other processes; None without one."""
     strict: bool
     """Whether unknown names are errors."""
 

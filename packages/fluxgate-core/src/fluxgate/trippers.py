@@ -38,10 +38,10 @@ class Tripper(Composable, ABC):
         steady: a fast success can't make it fire, once the `minimums` are reached.
         minimums: counts of calls at which it may begin to fire.
         thresholds: durations (seconds) from which a call is slow, as it needs them counted.
-        evidence: how many probes it needs before it can judge in half-open.
+        evidence: how many probes it needs before it can decide in half-open.
         fires_on_success: it fires on fast successes alone.
-        mergeable: it judges the added counts of many processes as well as those of one. What
-            isn't mergeable judges each process's own calls, also in a fleet.
+        mergeable: it can decide by the added counts of many processes. A tripper that isn't
+            mergeable looks at each process's own calls, also in a fleet.
     """
 
     __slots__ = ()
@@ -67,7 +67,7 @@ class Tripper(Composable, ABC):
         return Reason(repr(self), self.measure(metrics), metrics.total_count)
 
     def has_evidence(self, metrics: Metrics) -> bool:
-        """Whether the probes so far suffice to judge in half-open."""
+        """Whether the probes so far suffice to decide in half-open."""
         return metrics.total_count >= self.evidence
 
     def given(self, state: State) -> Tripper:
@@ -75,7 +75,7 @@ class Tripper(Composable, ABC):
         return self
 
     def merged(self) -> Tripper:
-        """The part that can judge the added counts of many processes; `NEVER` if there is none."""
+        """The part that can decide by added counts of many processes; `NEVER` without one."""
         return self if self.mergeable else NEVER
 
     def describe(self) -> str:
@@ -336,8 +336,8 @@ class _And(_Both):
         return self.left.fires(metrics) and self.right.fires(metrics)
 
     def explain(self, metrics: Metrics) -> Reason:
-        telling = self.right if self.left.fires_on_success else self.left
-        return telling.explain(metrics)
+        cause = self.right if self.left.fires_on_success else self.left
+        return cause.explain(metrics)
 
     def given(self, state: State) -> Tripper:
         return _and(self.left.given(state), self.right.given(state))

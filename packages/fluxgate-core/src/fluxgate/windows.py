@@ -1,4 +1,4 @@
-"""Windows: which calls a tripper judges, the last `n` or those of the last `n` seconds.
+"""Windows: the calls that a tripper looks at, the last `n` or those of the last `n` seconds.
 
 A window is a recipe for tallies, which count: one object may serve many breakers.
 """
@@ -38,7 +38,7 @@ class Window(Strategy, ABC):
         """
 
     def describe(self) -> str:
-        """Which calls are judged, as words that can follow "it judges"."""
+        """The calls of the window, as words that can follow "it judges"."""
         return f"the calls that {safe_repr(self)} holds"
 
 

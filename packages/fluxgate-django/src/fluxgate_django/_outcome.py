@@ -1,4 +1,7 @@
-"""Outcome of a view: success or failure, by status or by exception."""
+"""Settles a view's attempt from its response or exception.
+
+The failing statuses are an argument; their default is `fluxgate.integration.FAILING_STATUSES`.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +37,8 @@ def settle_raised(attempt: Attempt, error: BaseException, statuses: frozenset[in
     """Settle the attempt of a view that ended with `error`.
 
     An exception that stands for a response (404, 403, and those of REST framework and Ninja) is
-    an answer, and counts by its status. What the client did wrong, or its going away, says nothing.
-    The tracker judges the rest.
+    an answer, and counts by its status. Errors and disconnects of
+    the client are ignored. The tracker decides about the rest.
     """
     if isinstance(error, (*_OF_THE_CLIENT, *_invalid())):
         attempt.ignore()

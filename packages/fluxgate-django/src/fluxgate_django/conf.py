@@ -38,7 +38,7 @@ RESPONSE_KEYS: Final = ("TEMPLATE", "SHOW_NAME", "TYPE", "HOOK", "EXCEPTION_HAND
 
 @dataclass(frozen=True, slots=True)
 class ResponseSettings:
-    """What a refused request is answered with: `FLUXGATE["RESPONSE"]`.
+    """The response to a refused request: `FLUXGATE["RESPONSE"]`.
 
     Attributes:
         template: rendered for clients that prefer HTML; None for `503.html`, if that is there, else

@@ -132,7 +132,7 @@ def circuit(
     A response with one of `statuses` is a failure. `Http404`, `PermissionDenied`, and the
     exceptions that stand for a response in REST framework and Ninja, count by their status; errors
     of the client's (`BadRequest`, `SuspiciousOperation`, invalid data) are ignored. The circuit's
-    tracker judges other exceptions, its result tracker other results.
+    tracker decides about other exceptions, its result tracker about other results.
 
     Args:
         name: the circuit's name. Without settings of its own it has the `DEFAULTS`.
@@ -176,7 +176,10 @@ def _flags(fn: Any) -> int:
 
 
 def _coroutine_of(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """What is only marked as async may give anything that can be awaited."""
+    """A real coroutine function around `fn`, which is only marked as async.
+
+    Such a function may return any awaitable.
+    """
 
     async def coroutine(*args: Any, **kwargs: Any) -> Any:
         return await fn(*args, **kwargs)

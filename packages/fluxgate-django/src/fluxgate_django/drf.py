@@ -68,7 +68,7 @@ def exception_handler(exc: Exception, context: dict[str, Any]) -> Any:
 
 
 def _next_handler() -> _Handler:
-    """What handles the other exceptions."""
+    """The handler of all other exceptions."""
     handler = conf.settings().response.exception_handler
     if handler is None:
         return cast("_Handler", _views.exception_handler)

@@ -50,7 +50,7 @@ class Circuits(HealthCheck):  # type: ignore[misc]
 
     Args:
         critical: names of circuits without which the service can do nothing. One that has not been
-            used yet is made, so that a name that the settings don't know is told.
+            used yet is made, so that a name that the settings don't know is reported.
         warn: whether an open or half-open circuit that is not critical is reported, too, as a
             warning. django-health-check answers those with a 500, like errors.
 

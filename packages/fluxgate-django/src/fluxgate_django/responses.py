@@ -44,7 +44,7 @@ _BUILT_IN: Final = """<!doctype html>
 </html>
 """
 _OFFERED = (MEDIA_TYPE, "application/json", _HTML)
-"""What there is, the first for those to whom it is all the same."""
+"""The media types offered; the first is for clients without a preference."""
 
 
 def refusal_response(request: HttpRequest, error: BaseException) -> HttpResponse:

@@ -44,7 +44,7 @@ class CircuitSignal(DjangoSignal):
         if is_async(receiver):
             raise TypeError(
                 f"receiver {getattr(receiver, '__qualname__', receiver)} is async, and circuits "
-                "tell their news in the midst of a call: connect a function that is not, which "
+                "are sent in the midst of a call: connect a function that is not, which "
                 "may hand on what is slow"
             )
         super().connect(receiver, sender, weak, dispatch_uid)

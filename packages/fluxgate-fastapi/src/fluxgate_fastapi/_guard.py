@@ -75,7 +75,7 @@ def guard(
         statuses: an `HTTPException` with one of these is a failure, with another a success.
             Where guards of a circuit meet, a router's and an endpoint's, equal ones are one;
             with other statuses, each makes an attempt of its own.
-        settings: the breaker's parameters, as of `Breaker`. The tracker judges the other
+        settings: the breaker's parameters, as of `Breaker`. The tracker decides about other
             exceptions.
 
     Raises:

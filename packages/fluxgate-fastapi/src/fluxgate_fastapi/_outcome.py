@@ -1,4 +1,7 @@
-"""Outcome of an endpoint: success or failure, by status or by exception."""
+"""Settles an endpoint's attempt from its response or exception.
+
+The failing statuses are an argument; their default is `fluxgate.integration.FAILING_STATUSES`.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ _CLOSE_CODES: Final = frozenset({1011, 1012, 1013, 1014})
 def settle_raised(attempt: Attempt, error: BaseException, statuses: frozenset[int]) -> None:
     """Settle the attempt of an endpoint that ended with `error`.
 
-    An `HTTPException` is an answer, and counts by its status. What the client did wrong, or its
-    going away, says nothing. The tracker judges the rest.
+    An `HTTPException` is an answer, and counts by its status. Errors and disconnects
+    of the client are ignored. The tracker decides about the rest.
     """
     if isinstance(error, HTTPException):
         if error.status_code in statuses:

@@ -26,7 +26,7 @@ class BreakerRoute(APIRoute):
     Attributes:
         circuit: the circuit's name; None for the endpoint's.
         statuses: a response, or an `HTTPException`, with one of these is a failure.
-        settings: the breaker's parameters. The tracker judges the other exceptions, and
+        settings: the breaker's parameters. The tracker decides about other exceptions, and
             `result_tracker` the responses whose status is no failure.
     """
 

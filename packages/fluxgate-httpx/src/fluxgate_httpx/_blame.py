@@ -1,4 +1,4 @@
-"""Blame: whose fault an error is, where its type alone doesn't tell.
+"""Blame: whether an error is the host's or this machine's, where its type doesn't show it.
 
 Clients wrap what went wrong in errors of their own, sometimes twice. So it is looked for among the
 causes of an error, which only a failing call pays for.
@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 _OURS: Final = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 )
-"""What this machine has run out of: file descriptors, buffers, memory, ports. No host did that."""
+"""Error numbers of exhausted local resources: file descriptors, buffers, memory, ports."""
 _HTTP2: Final = frozenset({"h2", "hpack", "hyperframe"})
 """The packages that speak HTTP/2 for httpx; they are not imported here, as they may be missing."""
 
@@ -47,7 +47,7 @@ def is_violation(error: BaseException) -> bool:
 
     h2 raises the same classes for what we send and for what we receive, and httpx calls both a
     `LocalProtocolError` while it waits for headers, or lets h2's own through from within a body.
-    Only the traceback tells: what was received went through `receive_data`.
+    Only the traceback shows it: what was received went through `receive_data`.
     """
     return any(
         type(each).__module__.partition(".")[0] in _HTTP2 and _was_received(each)

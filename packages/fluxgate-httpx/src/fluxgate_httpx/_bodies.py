@@ -1,4 +1,4 @@
-"""Streams of bodies: a response's, whose end settles the call, and a request's, with its errors."""
+"""Wrappers of body streams: they report pieces, end, error and close to a `Settlement`."""
 
 from __future__ import annotations
 

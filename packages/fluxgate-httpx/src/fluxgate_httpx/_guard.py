@@ -1,4 +1,4 @@
-"""The one logic behind every transport: choose the circuit, admit, settle.
+"""The decisions behind every transport: choose a circuit, admit, settle by status or error.
 
 Nothing here waits or does I/O, so sync and async transports share it as it is: settling is a
 plain call, which a cancelled scope can't interrupt.
@@ -230,7 +230,7 @@ class Guard:
     def answered(
         self, call: Admitted, method: str, response: Any, *, whole: bool
     ) -> Settlement | None:
-        """Settle a call by its response's headers; or what is to hear of its body's end.
+        """Settle a call by its headers if they decide; else return a `Settlement` for later.
 
         Args:
             call: what `admit` gave.

@@ -1,4 +1,4 @@
-"""Which circuit a URL belongs to.
+"""Key functions: choose a circuit's name from a URL.
 
 A key function takes the URL that is about to be asked (an `httpx.URL`, or a string) and returns
 the circuit's name, or None where nothing should be protected.
@@ -13,7 +13,7 @@ __all__ = ["KeyFunction", "Url", "by_host", "by_origin"]
 
 
 class Url(Protocol):
-    """What an httpx URL tells: both parts are lower case, and the host is IDNA-encoded."""
+    """Parts of an httpx URL that keys use: both are lower case, and the host is IDNA-encoded."""
 
     @property
     def scheme(self) -> str:

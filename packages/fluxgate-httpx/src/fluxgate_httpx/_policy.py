@@ -32,7 +32,7 @@ _LONGEST: Final = 64
 
 
 class HTTPPolicy:
-    """Which answers are failures, and which say nothing. Frozen; many transports may share one.
+    """Which answers are failures, and which are ignored. Frozen; many transports may share one.
 
     What is neither is a success, 404 included: the server is there, and answers. Transport errors
     are failures; a request that was cancelled, or could not be sent as it was written, is neutral.

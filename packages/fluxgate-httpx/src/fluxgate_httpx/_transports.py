@@ -85,7 +85,7 @@ class TransportBase(Generic[Wrapped]):
             registry: the circuits, to share them with other transports; instead of `circuits`.
             settle: when a call is over that answered well: `"body"`, when all of it is there, or
                 `"headers"`. Event streams and upgrades are always settled by their headers.
-            slow: which time tells whether a call was slow: to the `"headers"`, or to the end of
+            slow: the time by which a call is slow: to the `"headers"`, or to the end of
                 the `"body"`.
             on_open: called with the `CircuitOpenError` in place of raising it; returns a new
                 response each time (an async transport awaits what has to be awaited).
@@ -160,7 +160,7 @@ class TransportBase(Generic[Wrapped]):
             response.stream = self._body(response.stream, settlement)
 
     def _substituted(self, refusal: CallNotPermittedError, response: Any) -> Any:
-        """What `on_open` gave, as the response."""
+        """The response that `on_open` returned, checked."""
         expected = self._library.module.Response
         if not isinstance(response, expected):
             raise TypeError(

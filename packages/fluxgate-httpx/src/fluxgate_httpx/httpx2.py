@@ -1,4 +1,4 @@
-"""The same for httpx2: every name that `fluxgate_httpx` has, with httpx2's types.
+"""Fluxgate for httpx2: every name that `fluxgate_httpx` has, with httpx2's types.
 
 client = httpx2.Client(transport=CircuitBreakerTransport(httpx2.HTTPTransport(http2=True)))
 """

@@ -1,4 +1,4 @@
-"""The same for requests: an adapter with one circuit per host.
+"""Fluxgate for requests: an adapter with one circuit per host.
 
     session = protect(requests.Session())
     session.mount("https://api.example.com/", CircuitBreakerAdapter(HTTPAdapter(max_retries=2)))

@@ -8,7 +8,7 @@ the store, and every process follows it.
 The parts, one concept a module:
 
     store      the protocol: what a store keeps of a circuit, and its verbs
-    _window    merged windows: which of a store's buckets a policy judges
+    _window    merged windows: which of a store's buckets are in a policy's window
     memory     a store inside one process: for tests
     _sqlite    a store in a file: the processes of one host
     _redis     a store in Redis or Valkey: any number of hosts

@@ -1,4 +1,4 @@
-"""`Fleet`: what users make, hand to breakers, and ask how it is."""
+"""`Fleet`, the public class: connects breakers to a store and reports its status."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Fleet:
         return self._flusher.flush(timeout)
 
     def status(self) -> FleetStatus:
-        """How it is."""
+        """This process's connection to the store, its number of circuits, and the last error."""
         flusher = self._flusher
         return FleetStatus(
             attached=flusher.attached,

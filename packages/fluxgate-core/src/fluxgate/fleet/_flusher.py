@@ -373,10 +373,10 @@ class Flusher:
             member.detach()
 
     def _trouble(self, error: Exception) -> None:
-        """An error that nobody foresaw: logged once a detachment, and never the end."""
+        """Treat an unexpected error as a lost store: log it once, and keep the thread running."""
         self._detach(StoreError(f"{type(error).__name__}: {error}"))
 
 
 def _log(sentence: str) -> None:
-    with suppress(Exception):  # nowhere left to tell it
+    with suppress(Exception):  # there is nowhere left to report it
         logging.getLogger("fluxgate").warning("%s", sentence)

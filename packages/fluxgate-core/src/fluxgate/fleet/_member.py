@@ -60,7 +60,7 @@ IDLE_LEASE: Final = 2.0
 
 
 class Taken(NamedTuple):
-    """What was taken from a circuit to be handed in."""
+    """Counts and probes taken from a circuit, to be sent to the store."""
 
     delta: Counts
     probes: tuple[Probe, ...]
@@ -78,7 +78,7 @@ class Member:
 
     Args:
         circuit: the circuit; it holds the member, not the reverse.
-        witnesses: how many processes must have seen bad news before the fleet opens.
+        witnesses: how many processes must have seen a failure or slow call before the fleet opens.
         advisory: whether the fleet only lowers this circuit's threshold.
         wake: has the flusher look at its members now.
         clock: seconds, real ones, whatever clock the circuit has.
@@ -226,7 +226,7 @@ class Member:
         return self.state is not CLOSED or circuit.state is not CLOSED
 
     def request(self, circuit: Circuit, now: float) -> Exchange:
-        """What to hand in."""
+        """The exchange to send to the store: the counts and probes since the last one."""
         policy = circuit.policy
         shape = shape_of(policy) or Shape(1, 1, 0, ())
         taken = circuit.step(lambda machine, at: self._take(machine, at, shape))
@@ -518,7 +518,7 @@ class Member:
     # -- decisions
 
     def _decide(self, circuit: Circuit, view: View) -> Move | None:
-        """What the view of our own epoch asks for."""
+        """The move to make when the store is in the same epoch as this process, or None."""
         policy = circuit.policy
         shape = shape_of(policy)
         if self._let_go:

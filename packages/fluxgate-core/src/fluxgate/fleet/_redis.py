@@ -206,7 +206,7 @@ class RedisStore:
     def _scripts(self, client: Any, rows: list[tuple[str, str, list[Any]]]) -> list[Any]:
         answers = self._pipeline(client, rows)
         missing = [n for n, answer in enumerate(answers) if _is(answer, "NoScriptError")]
-        if missing:  # the server has none of ours, or was told to forget them
+        if missing:  # the server has none of ours, or SCRIPT FLUSH removed them
             again = [rows[n] for n in missing]
             for n, answer in zip(missing, self._pipeline(client, again, "EVAL"), strict=True):
                 answers[n] = answer

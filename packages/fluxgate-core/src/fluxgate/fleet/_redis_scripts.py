@@ -1,9 +1,9 @@
 """The Lua of the Redis store: two scripts, with a common beginning and end.
 
 The keys of a circuit are in one hash slot: a hash (the head), two sorted sets (the processes with
-calls and those with bad news, by their last bucket), a sorted set (leases, by deadline) and a hash
+calls and those with bad calls, by their last bucket), a sorted set (leases, by deadline) and a hash
 (reports). A bucket is written as in `_window`, but for its number, which is kept modulo 4096: the
-last of them tells the others.
+last of them notifies the others.
 
 What has the wrong type or no sense is deleted, and the circuit is as good as absent.
 """
@@ -22,7 +22,7 @@ from fluxgate.fleet.store import (
 
 FIELDS: Final = ("e", "s", "u", "r", "y", "a", "q", "h", "t", "f", "b", "n", "w", "p")
 """Of the head: epoch, state, until, reopens, reason, author, reporter, label, time of the last
-delta, beginning of the burst, time of the last bad news, token, window, probes."""
+delta, beginning of the burst, time of the last bad call, token, window, probes."""
 
 _BEGIN: Final = f"""
 local time = redis.call('TIME')

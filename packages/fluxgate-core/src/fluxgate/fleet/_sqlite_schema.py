@@ -57,7 +57,7 @@ _TOKENS: Final = "(SELECT json_extract(value, '$[0]') FROM json_each(NEW.probes)
 
 
 def _of_probes(place: int) -> str:
-    """What the outcomes with live tokens add to one number."""
+    """SQL for the sum that probes with live tokens add to one number."""
     return (
         f"coalesce((SELECT sum(json_extract(value, '$[{place + 1}]')) FROM json_each(NEW.probes) "
         "WHERE json_extract(value, '$[0]') IN (SELECT token FROM lease "

@@ -1,7 +1,7 @@
-"""Verdicts of the fleet: what a policy makes of the calls of all processes.
+"""Verdicts of the fleet: a policy's decisions about the merged calls of all processes.
 
 The same trippers as for one process are asked, without the parts that can't be merged. The window
-must have fired, *and* enough processes must have seen bad news, *and* the others must have had the
+must have fired, *and* enough processes must have seen bad calls, *and* the others must have had the
 time to report: failing processes report first, and a bad node that fails fast would out-shout the
 healthy ones otherwise.
 """
@@ -17,11 +17,11 @@ from fluxgate.signals import Reason
 from fluxgate.trippers import NEVER, Tripper
 
 SETTLING: Final = 300
-"""Milliseconds from the first bad news to the verdict: more than one flush takes."""
+"""Milliseconds from the first bad call to the verdict: more than one flush takes."""
 
 
 class Verdict(NamedTuple):
-    """What is to be done.
+    """The decision: open, close, or nothing (look again after `wait` seconds).
 
     Attributes:
         fires: open (True), close (False), or nothing (None).
@@ -85,7 +85,7 @@ def of_probes(policy: Policy, metrics: Metrics) -> Verdict:
 
 
 def _mergeable(tripper: Tripper) -> Tripper:
-    """What can be judged of merged counts; without the rest it may fire on successes alone."""
+    """The part of a tripper that can decide by merged counts; `NEVER` if there is none."""
     merged = tripper.merged()
     return NEVER if merged.fires_on_success else merged
 

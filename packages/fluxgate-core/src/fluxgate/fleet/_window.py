@@ -1,4 +1,4 @@
-"""Merged windows: the calls of all processes, as a policy's tripper judges them.
+"""Merged windows: the calls of all processes, as a policy's tripper sees them.
 
 A store keeps buckets of whole seconds by its own clock. `TimeWindow(s)` is the buckets of the last
 s seconds; `CountWindow(n)` the newest ones, at least two whole ones, that together hold n calls,

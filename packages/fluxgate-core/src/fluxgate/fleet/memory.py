@@ -44,7 +44,7 @@ _numbers: Final = itertools.count(1)
 
 
 class _Circuit:
-    """What the space keeps of one circuit."""
+    """One circuit, as a space stores it."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -71,14 +71,14 @@ class _Circuit:
         self.label = ""
         self.last = 0  # when something was last counted
         self.buckets: dict[int, Counts] = {}
-        self.burst = 0  # when the bad news of late began
+        self.burst = 0  # when the latest series of bad calls began
         self.last_bad = 0
-        self.bad: dict[str, int] = {}  # process -> tick of the last bucket with bad news
+        self.bad: dict[str, int] = {}  # process -> tick of the last bucket with a bad call
         self.seen: dict[str, int] = {}  # process -> tick of the last bucket with calls
 
 
 class Space:
-    """What the memory stores of one name share, and what a test may do to them.
+    """State shared by the memory stores of one name, and the faults that a test may set.
 
     Attributes:
         clock: gives milliseconds since 1970; the only clock of this store.

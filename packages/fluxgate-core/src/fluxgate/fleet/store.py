@@ -5,9 +5,9 @@ A store keeps, for each circuit name:
 - its **head**: epoch, state, deadline, reopens, reason and the author of the last move;
 - its **window**: counts in buckets by the store's own clock. They belong to the epoch, and begin
   anew with the next one;
-- its **witnesses**: which processes have reported calls, and which bad news, in that window;
+- its **witnesses**: which processes have reported calls, and which bad calls, in that window;
 - its **leases**: tokens of half-open probes with their deadlines, and the probes' outcomes;
-- **reports** of the processes: a few words each, shown to people and judged by nobody.
+- **reports** of the processes: a few words each, shown to people; no decision uses them.
 
 The rules that every store keeps (the contract tests hold all of them to it):
 
@@ -70,7 +70,7 @@ MAX_DURATION: Final = 10**12
 MAX_EPOCH: Final = 2**52
 """No epoch is above this: milliseconds since 1970 reach it in 140,000 years."""
 BURST_GAP: Final = 1_500
-"""Milliseconds without bad news, after which the next begin a burst of their own."""
+"""Milliseconds without a bad call, after which the next begins a burst of their own."""
 OTHER_SHAPE: Final = 60_000
 """Milliseconds for which a window that nobody adds to keeps counts of another shape out."""
 MIN_TTL: Final = 600_000
@@ -138,7 +138,7 @@ class Shape(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What must agree between two processes for their counts to be added."""
+        """Label of the shape: counts of two processes are added only if it is the same."""
         return ".".join(map(str, (self.width, *self.thresholds)))
 
 
@@ -150,7 +150,7 @@ class Probe(NamedTuple):
 
 
 class Exchange(NamedTuple):
-    """What a process hands in for a circuit, for the circuit as it stands.
+    """A request to the store: a process sends counts of a circuit, and gets the circuit's view.
 
     Attributes:
         name: the circuit's name.
@@ -229,9 +229,9 @@ class View(NamedTuple):
         tick: the store's current bucket.
         label: the label of the shape that the buckets are kept in.
         buckets: the window, oldest first.
-        witnesses: processes with bad news in the window.
+        witnesses: processes with a bad call in the window: a failure or a slow call.
         reporters: processes with calls in the window.
-        burst: milliseconds since the first of the bad news of late; None without any.
+        burst: milliseconds since the first of the latest series of bad calls; None without any.
         probes: outcomes of the epoch's probes.
         live: live leases.
         tokens: leases granted by this exchange.
@@ -296,7 +296,7 @@ class Store(Protocol):
         ...
 
     def reports(self, name: str) -> list[Report]:
-        """What the processes last reported of a circuit."""
+        """The last report of each process on a circuit."""
         ...
 
     def wait(self, timeout: float) -> list[Hint]:

@@ -112,7 +112,7 @@ class _Collected(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What a reader keeps between two readings.
+    """State that a reader keeps between two readings.
 
     A reading makes the next one and publishes it in one assignment when it is through: an interrupt
     in the middle leaves nothing counted twice.
@@ -128,9 +128,9 @@ class Reader:
 
     Args:
         source: gives the breakers to read.
-        max_circuits: how many names to tell apart, 1 or more; a name that comes after them is
+        max_circuits: number of names with figures of their own, 1 or more; a further name is
             part of `OTHER` for as long as there are circuits of it.
-        max_reasons: how many reasons of trips to tell apart under each name, 1 or more; the rest
+        max_reasons: number of reasons of trips kept under each name, 1 or more; the rest
             is `OTHER`.
         keep_names: whether a name without circuits keeps its place and its counts, for consumers
             that can't forget one.

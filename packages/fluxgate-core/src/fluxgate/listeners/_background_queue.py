@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from asyncio import Runner
 
 Entry: TypeAlias = tuple[Callable[[Any], object], Any, str]
-"""What to call, with what, and the name of the circuit that it is about."""
+"""A function, its argument, and the name of the circuit that it is about."""
 
 
 class Marker:

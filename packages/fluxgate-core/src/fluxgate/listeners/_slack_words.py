@@ -31,7 +31,7 @@ _MEANS: Final = {
     State.METRICS_ONLY: ("metrics-only: calls pass, whatever happens",) * 2,
     State.DISABLED: ("disabled: calls pass, and nothing is counted",) * 2,
 }
-"""What a state means, for one circuit and for several."""
+"""Texts for each state: for one circuit, and for several."""
 _SIGNS: Final = {
     State.OPEN: ":red_circle:",
     State.FORCED_OPEN: ":red_circle:",

@@ -65,7 +65,7 @@ class Background:
         weakref.finalize(self, self._queue.dismiss).atexit = False
 
     def _together(self) -> Callable[[list[Signal]], object] | None:
-        """What takes all signals that wait at once; None, as here: one after the other."""
+        """A function that takes all queued signals together; None delivers them one by one."""
         return None
 
     def __call__(self, signal: Signal) -> None:
@@ -114,7 +114,7 @@ class Background:
         return queue.wait(queue.marker(), seconds("timeout", timeout))
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Tell what is queued, close the listener, and let the thread end.
+        """Deliver what is queued, close the listener, and let the thread end.
 
         Nothing is lost if a signal comes later: it starts a new thread.
 

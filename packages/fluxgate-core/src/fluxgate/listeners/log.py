@@ -114,7 +114,7 @@ class LogListener:
         )
 
     def _note(self, signal: Signal) -> str | None:
-        """What to add to a verdict's line; None if there have been too many."""
+        """The end of a verdict's line; None if there have been too many verdicts."""
         trials, key, now = self._trials, (signal.circuit_name, signal.shadow), monotonic()
         trial = trials.get(key)
         if trial is None or now - trial.began >= PERIOD:

@@ -28,7 +28,7 @@ class CircuitBreakerCache(GuardedCache):
         params: the rest of the entry. `WRAPS` is the dotted path of the wrapped backend,
             `CIRCUIT` the circuit's name (by default `cache.` and the alias). `ON_OPEN` says what
             a refused call comes to: `"miss"`, as in an empty cache, or `"raise"`, a
-            `CallNotPermittedError`. `ON_ERROR` says the same of errors that tell of an outage; by
+            `CallNotPermittedError`. `ON_ERROR` does the same for errors of the cache server; by
             default it is as `ON_OPEN`. A miss by error is logged. All else is the wrapped
             backend's.
 

@@ -18,7 +18,7 @@ class Outage(StrEnum):
     """The result of a call when the cache can't answer."""
 
     MISS = "miss"
-    """What an empty cache would say; what is written is lost."""
+    """The answer of an empty cache; writes are lost."""
     RAISE = "raise"
     """The exception."""
 
@@ -28,8 +28,8 @@ class Entry(NamedTuple):
 
     Attributes:
         circuit: the circuit's name.
-        on_open: what a refused call comes to.
-        on_error: what an error that tells of an outage comes to.
+        on_open: result of a refused call: a miss or the exception.
+        on_error: result of an error of the cache server: a miss or the exception.
         wrapped: the wrapped backend, made of the rest.
     """
 
@@ -64,7 +64,7 @@ def read(location: Any, params: dict[str, Any]) -> Entry:
 
 
 def _alias(location: Any, params: dict[str, Any]) -> str | None:
-    """Under which alias the entry stands, which Django doesn't tell; None if it stands nowhere."""
+    """Alias of the entry in `CACHES`, found by comparison; None if it has none there."""
     named = {"LOCATION": location, **params}
     for alias, entry in cast("dict[str, dict[str, Any]]", caches.settings).items():
         own = {key: value for key, value in entry.items() if key != "BACKEND"}

@@ -50,9 +50,9 @@ class GuardedCache(BaseCache):
     circuit_name: str
     """The circuit's name."""
     on_open: Outage
-    """What a refused call comes to."""
+    """Result of a refused call: a miss or the exception."""
     on_error: Outage
-    """What an error that tells of an outage comes to."""
+    """Result of an error of the cache server: a miss or the exception."""
 
     def __init__(self, location: Any, params: dict[str, Any]) -> None:
         # Without BaseCache's: what it would set is the wrapped backend's, see __getattr__.
@@ -75,7 +75,9 @@ class GuardedCache(BaseCache):
         attempt.raised(error)
         if self.on_error is Outage.RAISE or not isinstance(error, Exception):
             return False
-        if not isinstance(error, CallNotPermittedError):  # another circuit's, and no news
+        if not isinstance(
+            error, CallNotPermittedError
+        ):  # another circuit's refusal, reported there
             _log.warning(
                 "circuit %r: an error of the cache is answered as a miss: %r",
                 self.circuit_name,

@@ -1,7 +1,14 @@
-"""System checks: mistakes in the settings are told by `manage.py check`, not by the first outage.
+"""System checks: `manage.py check` reports wrong settings before the first outage does.
 
 All carry the tag `fluxgate`, and each id can be silenced with `SILENCED_SYSTEM_CHECKS`. They import
 what dotted paths name, as the settings' first use would; they open no connection.
+
+To add one, write it in the module that fits, with `@register(TAG)`, and export it here. The ids:
+
+- `_settings`: E001 to E007, W005, W102 (settings, circuits' names in code, wrapped caches);
+- `_project`: E003, W001, W002, W003, W006, I001 (middleware, REST framework);
+- `_deployment`: W004, I002, I003 (`--deploy` only);
+- `fluxgate_django.db._validation`: W101 (a database check: it needs `--database`, and has no tag).
 """
 
 from fluxgate_django.checks._deployment import check_deployment

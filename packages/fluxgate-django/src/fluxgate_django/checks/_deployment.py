@@ -17,14 +17,14 @@ from fluxgate_django.checks._settings import TAG
 
 _BEGINS: Final = {
     State.DISABLED: "begins disabled: every call goes through, and none is counted.",
-    State.METRICS_ONLY: "begins as metrics only: it judges, and never opens.",
+    State.METRICS_ONLY: "begins as metrics only: it counts calls, and never opens.",
     State.FORCED_OPEN: "begins forced open: every call is refused until reset() in every worker.",
 }
 
 
 @register(TAG, deploy=True)
 def check_deployment(**_: Any) -> list[CheckMessage]:
-    """What several workers mean for circuits that each has for itself, and what is not on."""
+    """Warn about separate circuits in each worker, and about circuits not starting as closed."""
     workers = os.environ.get("WEB_CONCURRENCY", "")
     several = f"WEB_CONCURRENCY is {workers}, and each" if workers.isdecimal() else "each"
     found: list[CheckMessage] = []

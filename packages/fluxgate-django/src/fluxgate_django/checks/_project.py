@@ -129,7 +129,7 @@ def check_rest_framework(**_: Any) -> list[CheckMessage]:
         return []
     try:
         used = import_string("rest_framework.settings.api_settings").EXCEPTION_HANDLER
-    except Exception as error:  # else the first exception in a view would tell
+    except Exception as error:  # else the first exception in a view would report it
         return [
             Error(
                 f"EXCEPTION_HANDLER can't be imported: {error}",

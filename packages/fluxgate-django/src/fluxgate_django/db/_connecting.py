@@ -12,7 +12,7 @@ from fluxgate import Attempt, CallNotPermittedError
 from fluxgate_django import breakers
 
 _FAILURES = (OperationalError, InterfaceError)
-"""What Django makes of a driver's errors when there is no connection to be had."""
+"""Django's errors of a connection that could not be made."""
 
 
 class CircuitOpenError(CallNotPermittedError, OperationalError):
@@ -32,7 +32,7 @@ class CircuitBreakerMixin(BaseDatabaseWrapper):
     Only connecting is a call of the circuit, and so is getting a connection from a pool. Queries
     over a connection that is there are none: they go on while the circuit is open.
 
-    The driver's errors that tell of the server (`OperationalError`, `InterfaceError`) go to the
+    The driver's errors about the server (`OperationalError`, `InterfaceError`) go to the
     circuit's tracker as Django's own, each with the driver's error as its `__cause__`. Any other
     exception is ignored.
 

@@ -1,1 +1,1 @@
-"""Where Django looks for management commands."""
+"""Management commands; Django looks for them in this package."""

@@ -14,7 +14,7 @@ from fluxgate.policy import DEFAULT, Policy
 from fluxgate.state import State
 
 OPTIONS: dict[str, str] = {
-    "window": "which calls are judged, such as CountWindow(100) or TimeWindow(60)",
+    "window": "which calls are counted, such as CountWindow(100) or TimeWindow(60)",
     "tracker": 'which exceptions are failures, such as TypeOf("ConnectionError")',
     "healthy": "which exceptions are successes",
     "result_tracker": "a dotted path: which results are failures",

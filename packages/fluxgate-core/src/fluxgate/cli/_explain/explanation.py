@@ -1,4 +1,8 @@
-"""The report on a policy: its rules in words, and figures from simulated calls."""
+"""Builds the report of `explain`: start here.
+
+The sentences about strategies come from their `describe()`; the figures come from simulated calls
+(`simulation`); the layout is in `report_text` and `report_rich`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where Django looks for an engine's `DatabaseWrapper`."""
+"""`DatabaseWrapper` of the engine; Django looks for it in this module."""
 
 from django.db.backends.mysql import base, validation
 

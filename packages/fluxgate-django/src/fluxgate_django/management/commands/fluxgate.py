@@ -2,7 +2,7 @@
 
 Circuits live in the memory of each process. So what this shows is the settings as they come out,
 and circuits that nobody has used yet; how the web workers' circuits are, their health check, their
-logs and their metrics tell.
+logs and their metrics show.
 """
 
 from __future__ import annotations
