@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
-from fluxgate_httpx._guard import Settlement, Upload
+from fluxgate_httpx._settlement import Settlement, Upload
 
 
 class SyncBody:

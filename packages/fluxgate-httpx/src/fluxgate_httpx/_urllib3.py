@@ -15,7 +15,7 @@ from typing import Any, Final
 import urllib3.exceptions
 from urllib3.response import HTTPResponse
 
-from fluxgate_httpx._guard import Settlement, Upload
+from fluxgate_httpx._settlement import Settlement, Upload
 
 _SETTLEMENTS: Final = "_fluxgate_settlements"
 """The attribute of a watched response: its calls, more than one where adapters are nested."""
