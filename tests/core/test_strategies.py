@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 
 from fluxgate import CircuitBreaker, State, permits, retries, trackers, trippers, windows
-from fluxgate.metric import Snapshot
+from fluxgate.metric import Metrics, Snapshot
 from fluxgate.policy import Policy
 from fluxgate.signals import Reason
 from fluxgate.trackers import CausedBy, Custom, TypeOf
@@ -582,6 +582,58 @@ def test_a_tripper_declares_what_its_circuit_may_skip(
     assert tripper.minimums == minimums
     assert tripper.thresholds == thresholds
     assert tripper.fires_on_success is fires_on_success
+
+
+@pytest.mark.parametrize(
+    ("tripper", "least"),
+    [
+        (RATE, RATE.ratio),
+        (STREAK, 0),
+        (SlowRate(0.5, 1.0), 0),
+        (AvgLatency(1.0), 0),
+        (MinRequests(5) & FailureRate(0.3), 0.3),
+        (MinRequests(5) | FailureRate(0.3), 0),
+        (FailureRate(0.3) & FailureRate(0.7), 0.7),
+        (FailureRate(0.3) | FailureRate(0.7), 0.3),
+        (FailureRate(0.3) | STREAK, 0),
+        (MinRequests(9) & FailureRate(0.3) | MinRequests(2) & FailureRate(0.9), 0.3),
+    ],
+    ids=str,
+)
+def test_least_failure_rate(tripper: Tripper, least: float) -> None:
+    assert tripper.least_failure_rate == least
+    for total in range(1, 101):
+        for failures in range(total + 1):
+            if failures / total < least:
+                assert not tripper.fires(metrics(total, failures))
+
+
+class Counted(FailureRate):
+    """A failure rate that notes at how many failures it was asked."""
+
+    __slots__ = ("asked",)
+
+    def __init__(self, ratio: float) -> None:
+        super().__init__(ratio)
+        self.asked: list[int] = []
+
+    def fires(self, metrics: Metrics) -> bool:
+        self.asked.append(metrics.failure_count)
+        return super().fires(metrics)
+
+
+def test_rate_is_asked_from_its_ratio_on() -> None:
+    tripper = Counted(0.5)
+    breaker = CircuitBreaker("x", tripper=tripper)
+    for _ in range(3):
+        breaker.attempt().succeed()
+    for _ in range(2):
+        breaker.attempt().fail("down")
+    assert breaker.state is State.CLOSED
+    assert tripper.asked == []
+    breaker.attempt().fail("down")
+    assert breaker.state is State.OPEN
+    assert tripper.asked == [3]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ class Tripper(Composable, ABC):
         needs_bad: it can't fire while the window holds neither a failure nor a slow call.
         steady: a fast success can't make it fire, once the `minimums` are reached.
         minimums: counts of calls at which it may begin to fire.
+        least_failure_rate: it can't fire while a smaller share of the calls has failed (ratio 0-1).
         thresholds: durations (seconds) from which a call is slow, as it needs them counted.
         evidence: how many probes it needs before it can decide in half-open.
         fires_on_success: it fires on fast successes alone.
@@ -49,6 +50,7 @@ class Tripper(Composable, ABC):
     needs_bad: bool = False
     steady: bool = False
     minimums: tuple[int, ...] = ()
+    least_failure_rate: float = 0.0
     thresholds: tuple[float, ...] = ()
     evidence: int = 1
     fires_on_success: bool = False
@@ -184,7 +186,7 @@ class FailureRate(Tripper):
         ratio: in (0, 1].
     """
 
-    __slots__ = ("ratio",)
+    __slots__ = ("least_failure_rate", "ratio")
     __match_args__ = ("ratio",)
     needs_bad = True
     steady = True
@@ -193,6 +195,7 @@ class FailureRate(Tripper):
     def __init__(self, ratio: float) -> None:
         self.ratio = ratio
         check_ratio(self, "ratio")
+        self.least_failure_rate = ratio
 
     def fires(self, metrics: Metrics) -> bool:
         total = metrics.total_count
@@ -324,13 +327,14 @@ class _Both(Binary[Tripper], Tripper):
 
 
 class _And(_Both):
-    __slots__ = ("fires_on_success", "needs_bad")
+    __slots__ = ("fires_on_success", "least_failure_rate", "needs_bad")
     symbol = "&"
 
     def __init__(self, left: Tripper, right: Tripper) -> None:
         super().__init__(left, right)
         self.needs_bad = left.needs_bad or right.needs_bad
         self.fires_on_success = left.fires_on_success and right.fires_on_success
+        self.least_failure_rate = max(left.least_failure_rate, right.least_failure_rate)
 
     def fires(self, metrics: Metrics) -> bool:
         return self.left.fires(metrics) and self.right.fires(metrics)
@@ -347,13 +351,14 @@ class _And(_Both):
 
 
 class _Or(_Both):
-    __slots__ = ("fires_on_success", "needs_bad")
+    __slots__ = ("fires_on_success", "least_failure_rate", "needs_bad")
     symbol = "|"
 
     def __init__(self, left: Tripper, right: Tripper) -> None:
         super().__init__(left, right)
         self.needs_bad = left.needs_bad and right.needs_bad
         self.fires_on_success = left.fires_on_success or right.fires_on_success
+        self.least_failure_rate = min(left.least_failure_rate, right.least_failure_rate)
 
     def fires(self, metrics: Metrics) -> bool:
         return self.left.fires(metrics) or self.right.fires(metrics)

@@ -377,8 +377,8 @@ class Circuit:
             self._busy = True
             try:
                 lane = self.lane
-                if lane:  # there is one, and it isn't empty
-                    self._absorb(lane)
+                if lane:  # there is one, the machine's own, and it isn't empty
+                    self._machine.absorb(lane, lane.take())
                 if self._inbox:
                     self._catch_up()
                 result = step(*args)

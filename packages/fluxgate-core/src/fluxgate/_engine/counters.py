@@ -84,24 +84,8 @@ class Counters:
         self.transitions: dict[State, int] = {}
         self.histogram = Histogram(buckets) if buckets else None
 
-    def add(
-        self, failed: bool, reached: tuple[float, ...], elapsed: float, nanoseconds: int
-    ) -> None:
-        """Count a call that succeeded or failed.
-
-        Args:
-            failed: whether it failed.
-            reached: the slow-call thresholds (seconds) that it reached.
-            elapsed: its duration in seconds.
-            nanoseconds: the same in whole nanoseconds.
-        """
-        if failed:
-            self.failures += 1
-        else:
-            self.successes += 1
-        self.nanoseconds += nanoseconds
-        if self.histogram is not None:
-            self.histogram.add(elapsed)
+    def add_slow(self, reached: tuple[float, ...]) -> None:
+        """Count a call by the slow-call thresholds (seconds) that it reached."""
         for threshold in reached:
             self.slow_counts[threshold] = self.slow_counts.get(threshold, 0) + 1
 

@@ -159,12 +159,20 @@ class Machine:
         verdicts, tally, policy = self.verdicts, phase.tally, phase.policy
         nanoseconds = round(elapsed * 1e9)
         reached = policy.thresholds_reached(elapsed) if elapsed >= policy.least_threshold else ()
+        totals = self.totals
         if failed:
+            totals.failures += 1
             if phase.errors is None:
                 phase.begin_errors(cause)
             else:
                 phase.errors.append(cause)
-        self.totals.add(failed, reached, elapsed, nanoseconds)
+        else:
+            totals.successes += 1
+        totals.nanoseconds += nanoseconds
+        if totals.histogram is not None:
+            totals.histogram.add(elapsed)
+        if reached:
+            totals.add_slow(reached)
         cleared = False
         if phase.would_open or phase.shadow_open:
             tally.advance(now)  # before this call is added: time may have cleared it
@@ -183,7 +191,14 @@ class Machine:
             # Successes cleared it without a report, so the next firing is reported again.
             if cleared:
                 phase.would_open = False
-            reason = verdicts.of_calls(phase)
+            reason, total = None, tally.total_count
+            # Where too few have failed it can't fire, and asking would be five calls.
+            if (
+                phase.would_open
+                or not total
+                or tally.failure_count / total >= phase.tripper.least_failure_rate
+            ):
+                reason = verdicts.of_calls(phase)
             if reason is None and failed and phase.state is CLOSED:
                 reason = self.advised
             if reason is not None:
