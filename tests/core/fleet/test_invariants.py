@@ -111,6 +111,8 @@ def test_no_early_admission_after_a_loss(workers: Make, place: Place) -> None:
     four = workers(4)
     four[0].control("open_for", 600.0)
     eventually(lambda: {worker.state() for worker in four} == {State.OPEN})
+    # A control holds where it is given at once; the store's answer has its epoch.
+    eventually(lambda: all(worker.epoch() for worker in four))
     epoch = four[0].epoch()
     for worker in four:
         worker.traffic(100.0)

@@ -184,6 +184,8 @@ def test_a_loss_while_open(workers: Make, place: Place) -> None:
     three = workers(3)
     three[0].control("open_for", 600.0)
     eventually(lambda: states(three) == {State.OPEN})
+    # A control holds where it is given at once; the store's answer has its epoch.
+    eventually(lambda: all(worker.info().fleet.epoch for worker in three))
     epoch = three[0].info().fleet.epoch
     place.lose()
     for worker in three:

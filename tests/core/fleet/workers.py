@@ -206,7 +206,8 @@ class Worker:
             self._ready = True
 
     def _answer(self) -> Any:
-        assert self._near.poll(PATIENCE), "it doesn't answer"
+        # Longer than what it does may take: a flush has patience of its own.
+        assert self._near.poll(2 * PATIENCE), "it doesn't answer"
         answer = self._near.recv()
         if isinstance(answer, Exception):
             raise answer
