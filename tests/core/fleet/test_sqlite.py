@@ -17,7 +17,8 @@ import pytest
 
 from fluxgate import ConfigError, State
 from fluxgate.fleet import _sqlite
-from fluxgate.fleet._sqlite import SqliteStore, network_mount
+from fluxgate.fleet._mounts import network_mount
+from fluxgate.fleet._sqlite import SqliteStore
 from fluxgate.fleet._window import added
 from fluxgate.fleet.store import (
     Counts,

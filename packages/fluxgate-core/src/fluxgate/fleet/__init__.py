@@ -11,6 +11,8 @@ The parts, one concept a module:
     _window    merged windows: which of a store's buckets are in a policy's window
     memory     a store inside one process: for tests
     _sqlite    a store in a file: the processes of one host
+    _sqlite_rows  its rows, as views and back
+    _mounts    network file systems, where locks can't be relied on
     _redis     a store in Redis or Valkey: any number of hosts
     _member    one circuit's part in it: what it hands in, follows, and decides
     _verdict   what a policy makes of the calls of all processes

@@ -24,17 +24,14 @@ from typing import Any, Final
 from fluxgate.errors import ConfigError
 from fluxgate.fleet import _sqlite_schema as schema
 from fluxgate.fleet._datagrams import Datagrams
+from fluxgate.fleet._mounts import network_mount
 from fluxgate.fleet._process import new_name
-from fluxgate.fleet._window import read_buckets, read_counts
+from fluxgate.fleet._sqlite_rows import clean, padded, view_of
 from fluxgate.fleet.store import (
     LETTERS,
-    MAX_EPOCH,
     MAX_REASON,
     MAX_REPORT,
-    MAX_THRESHOLDS,
-    STATES,
     VERSION,
-    Counts,
     Exchange,
     Hint,
     Move,
@@ -50,13 +47,6 @@ BUSY: Final = 0.1
 """Seconds to wait for somebody else's write lock."""
 POLL: Final = 0.25
 """Seconds between two looks at the file where there are no sockets."""
-_NETWORK: Final = frozenset(
-    (
-        *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "glusterfs", "gpfs", "lustre", "ncpfs"),
-        *("nfs", "nfs4", "smb3", "smbfs", "fuse.ceph", "fuse.glusterfs", "fuse.rclone"),
-        *("fuse.s3fs", "fuse.sshfs"),
-    )
-)
 
 
 def boot_clock() -> int:
@@ -70,26 +60,6 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:  # not on Linux: a boot before this one is seen by its later clock
         return ""
-
-
-def network_mount(folder: Path, mounts: str) -> str | None:
-    """The kind of network file system that a folder is on, if it is on one.
-
-    Args:
-        folder: an absolute path without symbolic links.
-        mounts: the text of `/proc/self/mountinfo`.
-    """
-    best, found = -1, None
-    for line in mounts.splitlines():
-        fields, _, rest = line.partition(" - ")
-        parts = fields.split(" ")
-        if len(parts) < 5 or not rest:
-            continue
-        point = parts[4].encode().decode("unicode_escape")  # a blank stands there as \040
-        if folder.is_relative_to(point) and len(point) >= best:
-            kind = rest.split(" ")[0]
-            best, found = len(point), kind if kind in _NETWORK else None
-    return found
 
 
 class _NotOurs(Exception):
@@ -142,14 +112,14 @@ class SqliteStore:
         self._ask += 1
         row = (
             *(now, self.process, self._ask, key_of(move.name), move.expected, move.known),
-            *(LETTERS[move.state], move.remaining, move.reopens, _text(move.reason)[:MAX_REASON]),
+            *(LETTERS[move.state], move.remaining, move.reopens, clean(move.reason)[:MAX_REASON]),
             *(int(move.reassert), move.ttl),
         )
         with self._opened() as database:
             database.execute(schema.INSERT_MOVE, row)
             self._written = True
             found = self._select(database, [move.name], now).get(key_of(move.name))
-        view = _view(move.name, found, now)
+        view = view_of(move.name, found, now)
         if found is None or found[10] != f"{self.process}{self._ask}":
             return view
         self._datagrams.send(Hint(key_of(move.name), view.epoch, self.process))
@@ -159,7 +129,7 @@ class SqliteStore:
         now = self.clock()
         with self._opened() as database:
             found = self._select(database, names, now)
-        return [_view(name, found.get(key_of(name)), now) for name in names]
+        return [view_of(name, found.get(key_of(name)), now) for name in names]
 
     def scan(self) -> list[str]:
         with self._opened() as database:
@@ -212,14 +182,14 @@ class SqliteStore:
 
     def _row(self, request: Exchange, now: int) -> list[Any]:
         shape, delta = request.shape, request.delta
-        report = None if request.report is None else _text(request.report)
+        report = None if request.report is None else clean(request.report)
         if report is not None:
             report = report.encode()[:MAX_REPORT].decode(errors="ignore")
         return [
             *(now, self.process, self._ask, key_of(request.name), request.epoch, shape.label),
-            *(shape.width, shape.keep, shape.calls, *_padded(delta), int(request.witness)),
+            *(shape.width, shape.keep, shape.calls, *padded(delta), int(request.witness)),
             *(request.wants, request.slots, request.lease),
-            json.dumps([[probe.token, *_padded(probe.counts)] for probe in request.probes]),
+            json.dumps([[probe.token, *padded(probe.counts)] for probe in request.probes]),
             *(report, request.ttl),
         ]
 
@@ -233,7 +203,7 @@ class SqliteStore:
     def _answer(
         self, request: Exchange, ask: int, row: tuple[Any, ...] | None, now: int
     ) -> View | StoreError:
-        view = _view(request.name, row, now, request.shape.width)
+        view = view_of(request.name, row, now, request.shape.width)
         if row is None:
             return view
         counted, granted = row[16], str(row[17] or "")
@@ -436,58 +406,6 @@ class SqliteStore:
             if left <= 0:
                 return []
             time.sleep(min(left, POLL))
-
-
-def _view(name: str, row: tuple[Any, ...] | None, now: int, width: int = 1) -> View:
-    """A row as a view; what can't be read is as good as absent."""
-    absent = View(name, tick=now // 1000 // width)
-    if row is None:
-        return absent
-    _, epoch, letter, until, reopens, reason, author, reporter, label, burst = row[:10]
-    counts, text, reporters, witnesses, live = row[11:16]
-    state, probes = STATES.get(letter), read_counts(str(counts))
-    numbers = (epoch, reopens, burst, reporters, witnesses, live, until or 0)
-    if state is None or probes is None or not all(_sound(number) for number in numbers):
-        return absent
-    thresholds = str(label).split(".")[1:]
-    if (kept := str(label).partition(".")[0]).isdecimal():
-        width = int(kept) or width
-    buckets = tuple(
-        bucket._replace(counts=bucket.counts._replace(slow=bucket.counts.slow[: len(thresholds)]))
-        for bucket in read_buckets(str(text or ""))
-    )
-    return View(
-        name,
-        known=True,
-        epoch=epoch,
-        state=state,
-        remaining=None if until is None else max(until - now, 0),
-        reopens=reopens,
-        reason=str(reason),
-        author=str(author),
-        reporter=str(reporter),
-        tick=now // 1000 // width,
-        label=str(label),
-        buckets=buckets,
-        witnesses=witnesses,
-        reporters=reporters,
-        burst=max(now - burst, 0) if witnesses else None,
-        probes=probes,
-        live=live,
-    )
-
-
-def _sound(number: object) -> bool:
-    return isinstance(number, int) and 0 <= number <= MAX_EPOCH
-
-
-def _padded(counts: Counts) -> tuple[int, ...]:
-    slow = (*counts.slow, *(0 for _ in range(MAX_THRESHOLDS)))[:MAX_THRESHOLDS]
-    return (*counts[:3], *slow)
-
-
-def _text(text: str) -> str:
-    return text.encode(errors="replace").decode().replace("\0", "")
 
 
 def _passing(error: sqlite3.OperationalError) -> bool:

@@ -1,0 +1,62 @@
+"""Rows of the SQLite store: views, counts and text as its columns hold them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fluxgate.fleet._window import read_buckets, read_counts
+from fluxgate.fleet.store import MAX_EPOCH, MAX_THRESHOLDS, STATES, Counts, View
+
+
+def view_of(name: str, row: tuple[Any, ...] | None, now: int, width: int = 1) -> View:
+    """A row as a view; what can't be read is as good as absent."""
+    absent = View(name, tick=now // 1000 // width)
+    if row is None:
+        return absent
+    _, epoch, letter, until, reopens, reason, author, reporter, label, burst = row[:10]
+    counts, text, reporters, witnesses, live = row[11:16]
+    state, probes = STATES.get(letter), read_counts(str(counts))
+    numbers = (epoch, reopens, burst, reporters, witnesses, live, until or 0)
+    if state is None or probes is None or not all(_sound(number) for number in numbers):
+        return absent
+    thresholds = str(label).split(".")[1:]
+    if (kept := str(label).partition(".")[0]).isdecimal():
+        width = int(kept) or width
+    buckets = tuple(
+        bucket._replace(counts=bucket.counts._replace(slow=bucket.counts.slow[: len(thresholds)]))
+        for bucket in read_buckets(str(text or ""))
+    )
+    return View(
+        name,
+        known=True,
+        epoch=epoch,
+        state=state,
+        remaining=None if until is None else max(until - now, 0),
+        reopens=reopens,
+        reason=str(reason),
+        author=str(author),
+        reporter=str(reporter),
+        tick=now // 1000 // width,
+        label=str(label),
+        buckets=buckets,
+        witnesses=witnesses,
+        reporters=reporters,
+        burst=max(now - burst, 0) if witnesses else None,
+        probes=probes,
+        live=live,
+    )
+
+
+def _sound(number: object) -> bool:
+    return isinstance(number, int) and 0 <= number <= MAX_EPOCH
+
+
+def padded(counts: Counts) -> tuple[int, ...]:
+    """Counts as the columns of a row: as many thresholds as a row has, the missing ones 0."""
+    slow = (*counts.slow, *(0 for _ in range(MAX_THRESHOLDS)))[:MAX_THRESHOLDS]
+    return (*counts[:3], *slow)
+
+
+def clean(text: str) -> str:
+    """Text without what SQLite can't store or compare: lone surrogates, and NUL."""
+    return text.encode(errors="replace").decode().replace("\0", "")
