@@ -54,6 +54,7 @@ class Interrupter:
 @contextmanager
 def tracing(tracer: Any) -> Iterator[None]:
     before = sys.gettrace()  # coverage's
+    sys._getframe().f_trace_opcodes = True  # CPython 3.12 heeds it from the next settrace() on
     sys.settrace(tracer)
     try:
         yield

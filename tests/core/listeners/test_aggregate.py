@@ -460,6 +460,7 @@ def interrupted_at(step: int, function: Callable[[], object]) -> bool:
         return trace
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # CPython 3.12 heeds it from the next settrace() on
     sys.settrace(trace)
     try:
         function()
@@ -470,6 +471,8 @@ def interrupted_at(step: int, function: Callable[[], object]) -> bool:
     return False
 
 
+# Python itself reports what is raised in the finaliser of a generator.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(sys.gettrace() is not None, reason="something else traces")
 def test_an_interrupt_at_any_bytecode() -> None:
     """Later readings are neither old, nor count a collected circuit twice."""

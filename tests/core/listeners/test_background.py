@@ -597,6 +597,7 @@ def test_interrupted_at_any_bytecode(background: Callable[..., Background]) -> N
 
         record = Record()
         deliver = background(record, maxsize=2)
+        sys._getframe().f_trace_opcodes = True  # CPython 3.12 heeds it from the next settrace() on
         sys.settrace(trace)
         try:
             deliver(signal(1))
