@@ -293,3 +293,19 @@ def test_listeners_in_the_environment(environment: pytest.MonkeyPatch) -> None:
     registry = install(app, config=from_environment())
     with TestClient(app):
         assert registry["payments"].name == "payments"
+
+
+def test_no_password_of_a_fleet_is_shown(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("FLUXGATE__FLEET", "redis://shop:hunter2@redis.internal:6379/0")
+    with pytest.raises(ValueError, match="fleet") as caught:
+        from_environment()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_fleet_of_the_environment(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("FLUXGATE__FLEET__URL", "memory://from-the-environment")
+    environment.setenv("FLUXGATE__FLEET__WITNESSES", "3")
+    registry = install(FastAPI(), config=from_environment())
+    assert registry.fleet is not None
+    assert registry.fleet.witnesses == 3
+    registry.fleet.close()

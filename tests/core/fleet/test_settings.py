@@ -67,3 +67,13 @@ def test_what_is_wrong(table: Any, said: str) -> None:
     assert "hunter2" not in str(problem)
     with pytest.raises(ConfigError):
         fleet_of(table)
+
+
+def test_text_of_the_environment(fleets: Fleets) -> None:
+    fleet = fleet_of({"URL": fleets.url, "WITNESSES": "3", "ADVISORY": "true"})
+    assert (fleet.witnesses, fleet.advisory) == (3, True)
+    fleet.close()
+    with pytest.raises(ConfigError, match="witnesses can't be 'many'"):
+        fleet_of({"url": fleets.url, "witnesses": "many"})
+    with pytest.raises(ConfigError, match="witnesses must be from 1"):
+        fleet_of({"url": fleets.url, "witnesses": "999999999999"})

@@ -22,6 +22,10 @@ class FluxgateSettings(BaseSettings):
     own, inherit from this class, or give yours a field `fluxgate` and the same delimiter.
     """
 
-    model_config = SettingsConfigDict(env_nested_delimiter="__", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_nested_delimiter="__",
+        extra="ignore",
+        hide_input_in_errors=True,  # a fleet's URL may hold a password
+    )
 
     fluxgate: dict[str, dict[str, Any]] = Field(default_factory=dict)

@@ -176,13 +176,22 @@ def _options(given: object) -> dict[str, Any]:
                 f"fleet: {safe_repr(written)} is unknown, or given twice; known are "
                 f"{', '.join(OPTIONS)}{did_you_mean(name, OPTIONS)}"
             )
-        options[name] = value
+        options[name] = _read(name, value)
     if not isinstance(options.get("url"), str):
         raise ConfigError('fleet: url is missing: url = "sqlite:///run/shop/fluxgate.db"')
     for name in options.keys() - {"url"}:
         if not isinstance(options[name], int):  # a bool is one; anything hashable will do
             raise ConfigError(f"fleet: {name} can't be {safe_repr(options[name])}")
     return options
+
+
+def _read(name: str, value: object) -> object:
+    """A setting that is text, as environment variables are; anything else as it is."""
+    if isinstance(value, str) and name == "witnesses" and value.strip().isdecimal():
+        return int(value[:9])
+    if isinstance(value, str) and name == "advisory":
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.lower(), value)
+    return value
 
 
 _fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
