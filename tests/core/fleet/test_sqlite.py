@@ -192,6 +192,45 @@ def test_a_file_full_of_noise(path: Path, store: SqliteStore, begin: int) -> Non
         assert time.monotonic() < deadline
 
 
+def overwritten(path: Path, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize("content", [b"noise" * 2000, bytes(100)], ids=["noise", "zeros"])
+def test_a_newcomer_beside_noise(path: Path, store: SqliteStore, content: bytes) -> None:
+    """A process that starts while those that run may not have seen it yet."""
+    count(store)
+    overwritten(path, content)
+    newcomer = SqliteStore(path)
+    soon_usable(newcomer)
+    soon_usable(store)
+    assert calls(newcomer) == calls(store) >= 1
+    assert Path(f"{path}.damaged").read_bytes().startswith(content)
+    newcomer.close()
+
+
+def test_everybody_starts_beside_noise(path: Path, store: SqliteStore) -> None:
+    """After all of them have gone: the folder still knows which file was made last."""
+    count(store)
+    store.close()
+    overwritten(path, b"noise" * 2000)
+    newcomer = SqliteStore(path)
+    assert soon_usable(newcomer).applied
+    newcomer.close()
+
+
+def test_a_foreign_file_in_place_of_ours(path: Path, store: SqliteStore) -> None:
+    """Another file under the name: it isn't the one that was made last."""
+    count(store)
+    other = path.with_name("other")
+    other.write_bytes(b"precious")
+    other.replace(path)
+    with pytest.raises(ConfigError, match="somebody else's"):
+        SqliteStore(path)
+    assert path.read_bytes() == b"precious"
+
+
 def test_hostile_rows(path: Path, store: SqliteStore) -> None:
     count(store)
     with contextlib.closing(sqlite3.connect(path)) as database, database:

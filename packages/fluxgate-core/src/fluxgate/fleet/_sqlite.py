@@ -1,9 +1,10 @@
 """The SQLite store: a file that the processes of one host share.
 
-The file is ours if its header says so (the application id); any other file is left alone. Ours is
-made anew when it is gone, damaged, or from before the last boot. A crash of the machine may lose
-what it holds, and that is all: it is not synced, because what is in it is only of use while the
-machine runs.
+The file is ours if its header says so (the application id), or if it is the one that we made last
+(`FILE.d/lock` holds its inode) and something has written over it; any other file is left alone.
+Ours is made anew when it is gone, damaged, or from before the last boot; a damaged one is kept as
+`FILE.damaged`. A crash of the machine may lose what it holds, and that is all: it is not synced,
+because what is in it is only of use while the machine runs.
 
 All of it is in the file but the pushes, which go through sockets in the folder `FILE.d`.
 """
@@ -78,6 +79,7 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock_file = Path(f"{path}.d", "lock")
         self.process = new_name()
         self.clock: Callable[[], int] = boot_clock
         self._ask = 0
@@ -256,8 +258,8 @@ class SqliteStore:
             return None
         number = int.from_bytes(head[68:72], "big")
         if not head.startswith(b"SQLite format 3\0") or number != schema.APPLICATION_ID:
-            if inode == self._inode:  # it was ours, and something has written over it
-                return None
+            if inode in (self._inode, self._made()):
+                return None  # it was ours, and something has written over it
             raise _NotOurs(f"{str(self.path)!r} is a file of somebody else's: choose another path")
         version = int.from_bytes(head[60:64], "big")
         if version != VERSION:
@@ -266,6 +268,17 @@ class SqliteStore:
                 f"this one's is {VERSION}): choose another path while both run"
             )
         return inode
+
+    def _made(self) -> int:
+        """The inode of the file that was made last, by whichever process; -1 if nobody knows.
+
+        A process that starts beside a damaged file has no other way to know that it was ours, and
+        must not fail to start while those that run go on.
+        """
+        try:
+            return int(self._lock_file.read_bytes())
+        except (OSError, ValueError):
+            return -1
 
     @contextmanager
     def _opened(self) -> Generator[sqlite3.Connection, None, None]:
@@ -329,22 +342,25 @@ class SqliteStore:
 
     def _replace(self, inode: int) -> None:
         """Make the file anew, unless another process has by now."""
-        with self._alone():
+        with self._alone() as lock:
             try:
                 if os.stat(self.path).st_ino != inode:
                     return
             except FileNotFoundError:
                 pass
-            self._ours()
-            self._build()
+            self._build(lock, damaged=self._ours() is None)
 
     def _make(self) -> None:
-        with self._alone():
+        with self._alone() as lock:
             if self._ours() is None:
-                self._build()
+                self._build(lock, damaged=True)
 
-    def _build(self) -> None:
-        """Put a new file in place of what is there: whole, and in one step."""
+    def _build(self, lock: int, *, damaged: bool) -> None:
+        """Put a new file in place of what is there: whole, and in one step.
+
+        Where the header is no longer ours, the inode alone says so, and a file system may give a
+        number again: what is there is set aside, so that nothing of somebody else's is ever lost.
+        """
         new = Path(f"{self.path}.{self.process.replace(':', '-')}.new")
         try:
             with closing(self._connect(new)) as database:
@@ -355,6 +371,11 @@ class SqliteStore:
             for suffix in ("-wal", "-shm"):
                 with suppress(FileNotFoundError):
                     os.unlink(f"{self.path}{suffix}")
+            if damaged:
+                with suppress(FileNotFoundError):
+                    if os.stat(self.path).st_size:
+                        os.replace(self.path, f"{self.path}.damaged")
+            os.pwrite(lock, f"{os.stat(new).st_ino:<20}".encode(), 0)
             os.replace(new, self.path)
         finally:
             for suffix in ("", "-wal", "-shm"):
@@ -362,11 +383,10 @@ class SqliteStore:
                     os.unlink(f"{new}{suffix}")
 
     @contextmanager
-    def _alone(self) -> Generator[None, None, None]:
-        """While the block runs, no other process makes the file."""
-        folder = Path(f"{self.path}.d")
-        folder.mkdir(exist_ok=True)
-        lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o666)
+    def _alone(self) -> Generator[int, None, None]:
+        """While the block runs, no other process makes the file. Gives the lock's descriptor."""
+        self._lock_file.parent.mkdir(exist_ok=True)
+        lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR, 0o666)
         try:
             deadline = time.monotonic() + BUSY
             while True:
@@ -377,7 +397,7 @@ class SqliteStore:
                     if time.monotonic() >= deadline:
                         raise StoreBusy("sqlite: another process is making the file") from None
                     time.sleep(0.005)
-            yield
+            yield lock
         finally:
             os.close(lock)
 
