@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fluxgate import SignalKind, State
+from fluxgate import Outcome, SignalKind, State
 from fluxgate._engine.machine import Machine
-from fluxgate._engine.transitions import TRANSITIONS, Event, Outcome
+from fluxgate._engine.transitions import TRANSITIONS, Event
 from fluxgate.permits import All
 from fluxgate.policy import Policy
 from fluxgate.retries import Cooldown
@@ -409,7 +409,7 @@ def test_the_machine_names_every_state_and_every_control() -> None:
     assert {event for moves in TRANSITIONS.values() for event in moves} == set(Event)
 
 
-@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("outcome", list(Outcome)[:4])  # those with which a call ends
 def test_the_machine_alone_needs_neither_clock_nor_lock(outcome: Outcome) -> None:
     """Time and dice are arguments; what there is to tell lies in the outbox."""
     policy = Policy(tripper=FailureRate(0.5), retry=Cooldown(8.0), permit=All())

@@ -3,16 +3,26 @@
 from typing import TYPE_CHECKING
 
 from fluxgate.attempt import Attempt
-from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker, circuits
+from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker, circuits, listen
 from fluxgate.errors import CallNotPermittedError, ConfigError, FluxgateError, WrongFrontError
 from fluxgate.metric import FleetView, Info, Metrics, Snapshot, Totals
 from fluxgate.policy import Policy
-from fluxgate.signals import Listener, Origin, Reason, Signal, SignalKind
+from fluxgate.signals import (
+    Call,
+    Listener,
+    Origin,
+    Outcome,
+    Reason,
+    Signal,
+    SignalKind,
+    Subscription,
+)
 from fluxgate.state import State
 
 __all__ = [
     "AsyncCircuitBreaker",
     "Attempt",
+    "Call",
     "CallNotPermittedError",
     "CircuitBreaker",
     "ConfigError",
@@ -22,15 +32,18 @@ __all__ = [
     "Listener",
     "Metrics",
     "Origin",
+    "Outcome",
     "Policy",
     "Reason",
     "Signal",
     "SignalKind",
     "Snapshot",
     "State",
+    "Subscription",
     "Totals",
     "WrongFrontError",
     "circuits",
+    "listen",
 ]
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from fluxgate.attempt import Attempt
 from fluxgate.errors import ConfigError, WrongFrontError
 from fluxgate.metric import Info
 from fluxgate.policy import DEFAULT, Policy, Settings
-from fluxgate.signals import Listener
+from fluxgate.signals import Listener, Subscription
 from fluxgate.state import State
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Front(ABC):
         self._circuit = Circuit(
             name,
             DEFAULT.replace(**settings) if settings else DEFAULT,
-            listeners=_checked(listeners),
+            listeners=checked_listeners(listeners),
             initial_state=state,
             clock=clock,
             dice=dice,
@@ -177,7 +177,7 @@ class Front(ABC):
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        """Who is called with the circuit's signals."""
+        """The circuit's own listeners; those of `fluxgate.listen` are called after them."""
         return self._circuit.listeners
 
     def info(self) -> Info:
@@ -263,13 +263,18 @@ class Front(ABC):
             )
         return member
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: Listener) -> Subscription:
         """Add a listener, which hears of what happens from now on.
+
+        A listener that is there already is called once all the same.
+
+        Returns:
+            What ends it: to be called, or used as a `with` block.
 
         Raises:
             TypeError: it can't be called with a signal, or is async.
         """
-        self._circuit.listen(*_checked([listener]))
+        return self._circuit.listen(*checked_listeners([listener]))
 
     def update(self, **changes: Unpack[Settings]) -> None:
         """Change settings at run time; state and window stay.
@@ -393,7 +398,8 @@ class Front(ABC):
         return f"<{type(self).__name__} {self.name!r}: {self.state}>"
 
 
-def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+def checked_listeners(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    """Listeners, each of them checked."""
     if not isinstance(listeners, Iterable):
         raise TypeError(f"listeners must be a list of callables, not {safe_repr(listeners)}")
     checked = tuple(listeners)
@@ -408,10 +414,11 @@ def _checked(listeners: Iterable[Listener]) -> tuple[Listener, ...]:
                 f"listener {describe(listener)} is async, and a breaker calls its listeners "
                 "where it stands: wrap it in fluxgate.listeners.Background(...), which has a loop"
             )
-        rejected = getattr(listener, "rejected", None)
-        if callable(rejected) and kind_of(rejected) is not Kind.FUNCTION:
-            raise TypeError(
-                f"rejected of listener {describe(listener)} is async: it would never run; wrap "
-                "the listener in fluxgate.listeners.Background(...), which has a loop"
-            )
+        for name in ("rejected", "call_ended"):
+            method = getattr(listener, name, None)
+            if callable(method) and kind_of(method) is not Kind.FUNCTION:
+                raise TypeError(
+                    f"{name} of listener {describe(listener)} is async: it would never run; wrap "
+                    "the listener in fluxgate.listeners.Background(...), which has a loop"
+                )
     return checked

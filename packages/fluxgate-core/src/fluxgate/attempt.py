@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fluxgate._engine import nested
-from fluxgate._engine.transitions import Outcome
+from fluxgate.signals import Outcome
 
 if TYPE_CHECKING:
     from fluxgate._engine.circuit import Circuit
@@ -79,7 +79,7 @@ class Attempt:
         It moves nothing, and a probe gives its slot back.
         """
         if self._claim():
-            self._circuit.abandon(self._admission)
+            self._circuit.abandon(self._admission, self._started)
 
     def raised(self, error: BaseException, elapsed: float | None = None) -> None:
         """The call raised `error`; the breaker's tracker says what that means.

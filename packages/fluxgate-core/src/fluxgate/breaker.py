@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast, overload
 
 from fluxgate._blocks import AsyncBlock, Exit, SyncBlock, enter
 from fluxgate._callables import Kind, is_awaitable
-from fluxgate._engine import living, nested
+from fluxgate._engine import everywhere, living, nested
 from fluxgate._engine.lane import Lane
 from fluxgate._engine.phase import Admission
-from fluxgate._front import Front
+from fluxgate._front import Front, checked_listeners
 from fluxgate._unmade import MADE, advice_on, close, is_async_inside
 from fluxgate.attempt import Attempt
 from fluxgate.errors import WrongFrontError
+from fluxgate.signals import Listener, Subscription
 
-__all__ = ["AsyncCircuitBreaker", "CircuitBreaker", "circuits"]
+__all__ = ["AsyncCircuitBreaker", "CircuitBreaker", "circuits", "listen"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -411,3 +412,18 @@ def circuits() -> list[CircuitBreaker]:
     registers nothing.
     """
     return [CircuitBreaker._over(circuit) for circuit in living.every()]
+
+
+def listen(listener: Listener) -> Subscription:
+    """Add a listener to every circuit of this process, to those that are made later, too.
+
+    It is called after a circuit's own listeners, and keeps no circuit alive. A listener that a
+    circuit has already is called once all the same. After a fork, the child has it, too.
+
+    Returns:
+        What ends it: to be called, or used as a `with` block.
+
+    Raises:
+        TypeError: it can't be called with a signal, or is async.
+    """
+    return everywhere.listen(*checked_listeners([listener]))

@@ -1,15 +1,25 @@
-"""Signals, which listeners receive, and the reasons in them."""
+"""Signals and calls, which listeners receive, and the reasons in them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import TypeAlias
+from types import TracebackType
+from typing import Self, TypeAlias
 
 from fluxgate._values import Record
 from fluxgate.state import State
 
-__all__ = ["Listener", "Origin", "Reason", "Signal", "SignalKind"]
+__all__ = [
+    "Call",
+    "Listener",
+    "Origin",
+    "Outcome",
+    "Reason",
+    "Signal",
+    "SignalKind",
+    "Subscription",
+]
 
 
 class Reason(Record):
@@ -107,11 +117,87 @@ class Signal(Record):
     origin: Origin = Origin.LOCAL
 
 
+class Outcome(StrEnum):
+    """How a call ended; `Totals` has a count of each."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    IGNORED = "ignored"
+    """It says nothing about the dependency, as an exception that the tracker leaves out."""
+    CANCELLED = "cancelled"
+    """It ended with anything but an `Exception`, such as a cancellation."""
+    STALE = "stale"
+    """It was admitted before the latest transition, and moved nothing."""
+    REJECTED = "rejected"
+    """The circuit refused it."""
+
+
+class Call(Record):
+    """One call that has ended, or was refused, for listeners that have `call_ended`.
+
+    Attributes:
+        circuit_name: the circuit's name.
+        outcome: how it ended; never `STALE`.
+        counted: the field of `Totals` that it was counted in. Not its outcome where that moved
+            nothing: `STALE`, or `IGNORED` for a part of a probe, or a probe that took too long.
+        duration: seconds; None of a refused call, and of one that was dropped unsettled.
+        ended: when, in seconds of the circuit's clock; `ended - duration` is when it began.
+        timestamp: when it was reported, wall-clock seconds since the epoch, for display only.
+        generation: the number of the phase that admitted or refused it.
+        state: the state of that phase.
+        probe: whether it was a probe of a half-open circuit.
+        slow: whether it took as long as the least slow-call threshold that the trippers declare.
+        error: what it ended with, as in `Reason.errors`: the type's name (and the message, if the
+            setting `error_messages` asks for it), or the words given to `fail()`. Never the
+            exception itself, which would keep the frames of the call alive.
+    """
+
+    circuit_name: str
+    outcome: Outcome
+    counted: Outcome
+    duration: float | None
+    ended: float
+    timestamp: float
+    generation: int
+    state: State
+    probe: bool = False
+    slow: bool = False
+    error: str | None = None
+
+
 Listener: TypeAlias = Callable[[Signal], object]
 """Any callable that takes a `Signal`; what it returns is not looked at.
 
-It may have two methods more. `rejected(error)` is called with each `CallNotPermittedError`, on the
-path of the call that is refused, so it must be quick; calls may come from several threads at
-once. `close()`, or `async def aclose()`, is called when the application that has it in its
-settings stops. What waits, or is `async`, is wrapped in `fluxgate.listeners.Background`.
+It may have three methods more. `rejected(error)` is called with each `CallNotPermittedError`, and
+`call_ended(call)` with each `Call`, refused ones included: on the path of that call, so they must
+be quick, and from several threads at once. Where a listener has `call_ended`, each call takes the
+circuit's lock. `close()`, or `async def aclose()`, is called when the application that has it in
+its settings stops. What waits, or is `async`, is wrapped in `fluxgate.listeners.Background`.
 """
+
+
+class Subscription:
+    """The registration of a listener, as `listen` returns it: to call it ends it.
+
+    Also a context manager, which ends it with the block. It may be ended more than once.
+    """
+
+    __slots__ = ("_end",)
+
+    def __init__(self, end: Callable[[], None]) -> None:
+        self._end = end
+
+    def __call__(self) -> None:
+        """End it: the listener hears of nothing that happens from now on."""
+        self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._end()

@@ -20,10 +20,10 @@ from typing import TypeVar, overload
 
 from fluxgate._front import Front
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
-from fluxgate.signals import Signal, SignalKind
+from fluxgate.signals import Call, Signal, SignalKind
 from fluxgate.state import State
 
-__all__ = ["LoadedDice", "ManualClock", "RecordedSignals", "tripped"]
+__all__ = ["LoadedDice", "ManualClock", "RecordedCalls", "RecordedSignals", "tripped"]
 
 Breaker = TypeVar("Breaker", CircuitBreaker, AsyncCircuitBreaker)
 
@@ -172,6 +172,49 @@ class RecordedSignals(Sequence[Signal]):
     def __repr__(self) -> str:
         moves = ", ".join(f"{s.old_state} -> {s.new_state}" for s in self._signals)
         return f"<RecordedSignals: {moves or 'none'}>"
+
+
+class RecordedCalls(Sequence[Call]):
+    """A listener that keeps each call, as a sequence of calls; it leaves signals alone.
+
+    Example:
+        calls = RecordedCalls()
+        breaker = CircuitBreaker("payments", listeners=[calls])
+        breaker.call(pay)
+        assert calls[-1].outcome == "success"
+    """
+
+    __slots__ = ("_calls",)
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []
+
+    def __call__(self, signal: Signal) -> None:
+        """Signals are `RecordedSignals`' business."""
+
+    def call_ended(self, call: Call) -> None:
+        """Keep a call."""
+        self._calls.append(call)
+
+    def clear(self) -> None:
+        """Forget what was heard so far."""
+        self._calls.clear()
+
+    @overload
+    def __getitem__(self, index: int) -> Call: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Call]: ...
+    def __getitem__(self, index: int | slice) -> Call | list[Call]:
+        return self._calls[index]
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(list(self._calls))
+
+    def __repr__(self) -> str:
+        return f"<RecordedCalls: {', '.join(call.outcome for call in self._calls) or 'none'}>"
 
 
 def tripped(breaker: Breaker, *, most: int = 1000) -> Breaker:

@@ -23,24 +23,26 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import starmap
-from math import inf
+from math import inf, nan
 from operator import call
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import ref
 
 from fluxgate import _log
-from fluxgate._engine import living, nested
-from fluxgate._engine.dispatch import Dispatch, hook_of
+from fluxgate._engine import everywhere, living, nested
+from fluxgate._engine.calls import CallReports, refused_call
+from fluxgate._engine.dispatch import Delivery, Dispatch, Hooks, hooks_of
 from fluxgate._engine.lane import BATCH, Lane
 from fluxgate._engine.machine import Machine
 from fluxgate._engine.outcomes import cause_of, outcome_of, outcome_of_result
 from fluxgate._engine.phase import RECORDING, Admission, Cause, Phase
-from fluxgate._engine.transitions import Event, Outcome
+from fluxgate._engine.transitions import Event
 from fluxgate._naming import safe_str
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
-from fluxgate.signals import Listener, Origin, Reason
+from fluxgate.signals import Listener, Origin, Outcome, Reason, Subscription
 from fluxgate.state import State
 
 if TYPE_CHECKING:
@@ -78,10 +80,12 @@ class Circuit:
         "_faults",
         "_inbox",
         "_info",
+        "_later",
         "_lock",
         "_machine",
         "_outbox",
         "_rejections",
+        "_settle",
         "clock",
         "fleet",
         "lane",
@@ -103,7 +107,9 @@ class Circuit:
         self._machine = Machine(policy, initial_state, clock(), dice)
         self._outbox = self._machine.outbox
         self._faults = self._machine.verdicts.faults
-        self._dispatch = Dispatch(name, listeners, self._outbox)
+        self._settle: Step = self._machine.settle  # or that of `CallReports`, around it
+        self._dispatch = Dispatch(name, self._outbox)
+        self._later = self._dispatch.later
         self._inbox: list[tuple[Any, ...]] = []  # steps that wait for the lock: (step, *args)
         self._rejections = [0]  # their sum is the count; append(1) is atomic, unlike += 1
         self._lock = threading.RLock()
@@ -111,7 +117,11 @@ class Circuit:
         self._info: Info | None = None
         self.lane = self._machine.lane
         self.fleet: Member | None = None
+        self._dispatch.own.update((everywhere.number(), hooks_of(each)) for each in listeners)
         living.add(self)
+        # Last: whoever registers a listener of all circuits meets this one from here on.
+        if listeners or everywhere.listeners:
+            self._perform(self._gather)
 
     # -- admission
 
@@ -161,8 +171,8 @@ class Circuit:
             self._perform(self._count_rejections)
         # Without __init__, which only names these arguments: refusing has to be cheap.
         error = _new_refusal(CallNotPermittedError, self.name, phase.state, retry_after, reason)
-        if self._dispatch.hooks:
-            self._report_refused(error)
+        if self._dispatch.hears_refusals:
+            self._report_refused(error, phase)
         return error
 
     # -- settlement
@@ -176,9 +186,12 @@ class Circuit:
             return
         outcome, cause = outcome_of(error, phase.policy, self.name)
         if outcome is FAILURE or outcome is SUCCESS:
-            self._perform(self._machine.settle, admission, outcome, elapsed, end, cause)
-        else:  # it moves nothing; a GeneratorExit may come from a finaliser, which must not wait
-            self._leave(self._machine.settle, admission, outcome, elapsed, end)
+            self._perform(self._settle, admission, outcome, elapsed, end, cause)
+            return
+        # It moves nothing; a GeneratorExit may come from a finaliser, which must not wait.
+        waits = self._dispatch.call_ended and not isinstance(error, GeneratorExit)
+        leave = self._perform if waits else self._leave
+        leave(self._settle, admission, outcome, elapsed, end, type(error))
 
     def failed(
         self,
@@ -227,12 +240,20 @@ class Circuit:
             if len(lane) > BATCH:
                 self.drain(lane)
         else:
-            self._perform(self._machine.settle, admission, outcome, elapsed, end, cause)
+            self._perform(self._settle, admission, outcome, elapsed, end, cause)
 
-    def abandon(self, admission: Lane | Admission) -> None:
-        """End a call that says nothing about the dependency; finalisers may do that."""
-        # Its time doesn't matter: it is ignored, overdue or not.
-        self._leave(self._machine.settle, admission, IGNORED, 0.0, -inf)
+    def abandon(self, admission: Lane | Admission, started: float | None = None) -> None:
+        """End a call that says nothing about the dependency.
+
+        Args:
+            admission: what admitted it.
+            started: clock time of its beginning; None from a finaliser, which must not wait.
+        """
+        # The time of its end doesn't matter: it is ignored, overdue or not.
+        if started is not None and self._dispatch.call_ended:
+            self._perform(self._settle, admission, IGNORED, self.clock() - started, -inf)
+        else:
+            self._leave(self._settle, admission, IGNORED, nan, -inf)
 
     def _leave(self, *note: Any) -> None:
         """Queue a step in the inbox without waiting; the next holder of the lock runs it.
@@ -262,9 +283,37 @@ class Circuit:
         """Give the phase to the fleet, if it is open or half-open."""
         self._perform(self._machine.hand_over)
 
-    def listen(self, listener: Listener) -> None:
+    def listen(self, listener: Listener) -> Subscription:
         """Add a listener."""
-        self._perform(self._dispatch.add, listener, hook_of(listener))
+        number, circuit = everywhere.number(), ref(self)  # who can end it keeps no circuit alive
+        self._perform(self._add, number, hooks_of(listener))
+
+        def end() -> None:
+            if (living := circuit()) is not None:
+                living._perform(living._remove, number)
+
+        return Subscription(end)
+
+    def hear_everywhere(self) -> None:
+        """Take up the listeners of all circuits as they are now."""
+        self._perform(self._gather)
+
+    def _add(self, number: int, hooks: Hooks) -> None:
+        self._dispatch.own[number] = hooks
+        self._gather()
+
+    def _remove(self, number: int) -> None:
+        self._dispatch.own.pop(number, None)
+        self._gather()
+
+    def _gather(self) -> None:
+        machine, dispatch = self._machine, self._dispatch
+        dispatch.gather(everywhere.hooks())
+        watched = bool(dispatch.call_ended)
+        if watched is not machine.watched:
+            reports = CallReports(self.name, machine, dispatch, self.clock)
+            self._settle = reports.settle if watched else machine.settle
+            machine.watch(watched, self.clock())
 
     def update(self, changes: dict[str, Any]) -> None:
         """Replace settings. Raises TypeError or ValueError and changes nothing if they're wrong."""
@@ -296,8 +345,8 @@ class Circuit:
 
     @property
     def listeners(self) -> tuple[Listener, ...]:
-        """The listeners, in the order in which they are called."""
-        return self._dispatch.listeners
+        """Its own listeners, in the order in which they are called."""
+        return tuple(hooks.listener for hooks in self._dispatch.own.copy().values())
 
     def _look(self) -> Info:
         now = self.clock()
@@ -359,7 +408,7 @@ class Circuit:
                 return  # its holder looks again before it is done
             step, args = nothing, ()
         self._locked(step, args)
-        if self._inbox or self._outbox or self._faults or _pending:
+        if self._inbox or self._outbox or self._faults or self._later or _pending:
             self._afterwards()
 
     def _exclusively(self, step: Step, *args: Any) -> Any:
@@ -393,6 +442,7 @@ class Circuit:
     def _put_right(self) -> None:
         """Complete a step that was broken off. To do it twice does no harm."""
         self._machine.recover()
+        self._gather()
         self._publish()
         self._busy = False
 
@@ -417,8 +467,11 @@ class Circuit:
         if batch:
             if lane is self._machine.lane:
                 self._machine.absorb(lane, batch)
-            else:
-                self._machine.absorb_late(lane, batch, self.clock())
+                return
+            # They were let in when fast successes could not matter; by now they may.
+            now = self.clock()
+            for elapsed in batch:
+                self._settle(lane, SUCCESS, elapsed, now)
 
     def _publish(self) -> None:
         """Put the machine's lane up for all to see, and date the notices for the listeners."""
@@ -435,7 +488,7 @@ class Circuit:
         """Now that the lock is free: the inbox again, the log, the listeners."""
         while self._inbox and not self._busy:
             self._locked(nothing, ())
-        pending = self._faults or self._outbox
+        pending = self._faults or self._outbox or self._later
         if (pending or _pending) and inside_a_circuit():  # that one's holder does it when it is out
             if pending:
                 _pending.append(_Pending(self))
@@ -453,16 +506,24 @@ class Circuit:
                 _log.warn(self.name, what)
             else:
                 _log.fault(self.name, what, error)
-        self._dispatch.deliver()
-        self._dispatch.deliver_refused()
+        dispatch = self._dispatch
+        try:
+            dispatch.deliver_later()  # first: a call, and then what it has caused
+        finally:  # an interrupt in there is not to hold the signals up
+            dispatch.deliver()
 
-    def _report_refused(self, error: CallNotPermittedError) -> None:
+    def _report_refused(self, error: CallNotPermittedError, phase: Phase) -> None:
         """Call what listeners have for refusals: here, or, inside another circuit, later."""
+        dispatch = self._dispatch
+        deliveries = [Delivery(dispatch.rejected, error)]
+        if dispatch.call_ended:
+            call = refused_call(self.name, phase, self.clock())
+            deliveries.append(Delivery(dispatch.call_ended, call))
         if inside_a_circuit():
-            self._dispatch.postpone_refused(error)
+            dispatch.later.extend(deliveries)
             _pending.append(_Pending(self))
         else:
-            self._dispatch.report_refused(error)
+            dispatch.deliver_now(deliveries)
 
     # -- fork
 

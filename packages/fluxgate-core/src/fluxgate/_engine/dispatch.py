@@ -13,28 +13,51 @@ and who delivers is given back twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
 from operator import call, length_hint
-from typing import Any, TypeAlias
+from types import BuiltinMethodType, MethodType
+from typing import Any, NamedTuple, TypeAlias
 
 from fluxgate import _log
 from fluxgate._engine.phase import Notice
 from fluxgate._naming import safe_repr
 from fluxgate.errors import CallNotPermittedError
-from fluxgate.signals import Listener, Signal
+from fluxgate.signals import Call, Listener, Signal
 
-Hook: TypeAlias = Callable[[CallNotPermittedError], object]
-"""A listener's method for refusals."""
+Rejected: TypeAlias = Callable[[CallNotPermittedError], object]
+CallEnded: TypeAlias = Callable[[Call], object]
 
 
-def hook_of(listener: object) -> Hook | None:
-    """A listener's method for refusals, if it has one.
+class Hooks(NamedTuple):
+    """A listener, and its methods for refusals and for calls, if it has them."""
+
+    listener: Listener
+    rejected: Rejected | None
+    call_ended: CallEnded | None
+
+
+def hooks_of(listener: Listener) -> Hooks:
+    """A listener with its methods.
 
     To be called outside the lock: looking an attribute up may run the listener's code.
     """
-    hook = getattr(listener, "rejected", None)
-    return hook if callable(hook) else None
+    rejected, ended = getattr(listener, "rejected", None), getattr(listener, "call_ended", None)
+    return Hooks(
+        listener, rejected if callable(rejected) else None, ended if callable(ended) else None
+    )
+
+
+def _identity(listener: object) -> object:
+    """Equal for one and the same listener, without a step into its code.
+
+    A method is made anew by each look-up (`signals.append`), so it goes by whose it is.
+    """
+    if isinstance(listener, MethodType):
+        return id(listener.__self__), id(listener.__func__)
+    if isinstance(listener, BuiltinMethodType):
+        return id(listener.__self__), listener.__name__
+    return id(listener)
 
 
 class Delivery:
@@ -89,31 +112,54 @@ class Dispatch:
 
     Args:
         circuit: the circuit's name, for the log.
-        listeners: who hears of everything.
         outbox: what there is to hear, the oldest first; the machine appends to it.
 
     Attributes:
-        hooks: the listeners' methods for refusals.
-        refused: refusals not yet delivered, since they happened inside another lock.
+        own: the circuit's own listeners by the number of their registration.
+        rejected: the methods for refusals, of all listeners.
+        call_ended: the methods for calls, of all listeners.
+        hears_refusals: whether there are any of either.
+        later: refusals and calls not yet delivered, since they were caused inside a lock.
     """
 
-    __slots__ = ("_circuit", "_outbox", "_turn", "hooks", "listeners", "refused")
+    __slots__ = (
+        "_circuit",
+        "_listeners",
+        "_outbox",
+        "_turn",
+        "call_ended",
+        "hears_refusals",
+        "later",
+        "own",
+        "rejected",
+    )
 
-    def __init__(self, circuit: str, listeners: Sequence[Listener], outbox: list[Notice]) -> None:
+    def __init__(self, circuit: str, outbox: list[Notice]) -> None:
         self._circuit = circuit
         self._outbox = outbox
-        self.listeners: tuple[Listener, ...] = ()
-        self.hooks: tuple[Hook, ...] = ()
-        for listener in listeners:
-            self.add(listener, hook_of(listener))
-        self.refused: list[Delivery] = []
+        self.own: dict[int, Hooks] = {}
+        self._listeners: tuple[Listener, ...] = ()
+        self.rejected: tuple[Rejected, ...] = ()
+        self.call_ended: tuple[CallEnded, ...] = ()
+        self.hears_refusals = False
+        self.later: list[Delivery] = []
         self._turn: dict[str, object] = {}  # who delivers
 
-    def add(self, listener: Listener, hook: Hook | None) -> None:
-        """Add a listener; the caller holds the circuit's lock."""
-        self.listeners = (*self.listeners, listener)
-        if hook is not None:
-            self.hooks = (*self.hooks, hook)
+    def gather(self, everywhere: Iterable[Hooks]) -> None:
+        """Take up who listens now; the caller holds the circuit's lock. Twice does no harm.
+
+        Args:
+            everywhere: the listeners of all circuits, which come after the circuit's own. One
+                that is registered twice is called once, at its first place.
+        """
+        each_once: dict[object, Hooks] = {}
+        for hooks in (*self.own.values(), *everywhere):
+            each_once.setdefault(_identity(hooks.listener), hooks)
+        all_hooks = each_once.values()
+        self._listeners = tuple(hooks.listener for hooks in all_hooks)
+        self.rejected = tuple(h.rejected for h in all_hooks if h.rejected is not None)
+        self.call_ended = tuple(h.call_ended for h in all_hooks if h.call_ended is not None)
+        self.hears_refusals = bool(self.rejected or self.call_ended)
 
     def date(self, wall: float) -> None:
         """Make signals of the notices in the outbox, for those who listen now.
@@ -136,7 +182,7 @@ class Dispatch:
                     notice.shadow,
                     notice.origin,
                 )
-                notice.delivery = Delivery(self.listeners, signal)
+                notice.delivery = Delivery(self._listeners, signal)
 
     def deliver(self) -> None:
         """Call the listeners with what is in the outbox, unless somebody is at it.
@@ -174,28 +220,33 @@ class Dispatch:
                 return notice
         return None
 
-    def report_refused(self, error: CallNotPermittedError) -> None:
-        """Call the hooks for refusals: on the path of the call, by several threads at once.
+    def deliver_now(self, deliveries: Sequence[Delivery]) -> None:
+        """Call the methods for refusals and calls: on the path of a call, by several at once.
 
         As with signals, an interrupt goes on to the caller once all have heard.
         """
-        interrupt = Delivery(self.hooks, error).finish(self._circuit)
-        if interrupt is not None:
-            raise interrupt
-
-    def postpone_refused(self, error: CallNotPermittedError) -> None:
-        """Keep a refusal for `deliver_refused`."""
-        self.refused.append(Delivery(self.hooks, error))
-
-    def deliver_refused(self) -> None:
-        """Call the hooks with the refusals that were kept."""
         interrupt: BaseException | None = None
-        while first := self.refused[:1]:
-            interrupt = first[0].finish(self._circuit) or interrupt
-            if self.refused[:1] == first:
-                del self.refused[:1]
+        for delivery in deliveries:
+            interrupt = delivery.finish(self._circuit) or interrupt
         if interrupt is not None:
             raise interrupt
+
+    def deliver_later(self) -> None:
+        """Deliver what waits in `later`; what comes meanwhile is for those who bring it."""
+        interrupt: BaseException | None = None
+        for _ in range(len(self.later)):  # no more, or a busy circuit would keep one caller here
+            for first in self.later[:1]:  # one step: another thread may take it out
+                # In place until all have heard: an interrupt must not lose it.
+                interrupt = first.finish(self._circuit) or interrupt
+                self._forget(first)
+        if interrupt is not None:
+            raise interrupt
+
+    def _forget(self, delivery: Delivery) -> None:
+        try:
+            self.later.remove(delivery)
+        except ValueError:  # another thread was quicker
+            return
 
     def restart(self) -> None:
         """Begin anew in a forked child: the parent delivers what is in the outbox."""
@@ -203,5 +254,7 @@ class Dispatch:
             if notice.delivery is not None:
                 notice.delivery.drop()
         self._outbox.clear()
-        self.refused = []
+        for delivery in self.later:
+            delivery.drop()
+        self.later.clear()
         self._turn = {}

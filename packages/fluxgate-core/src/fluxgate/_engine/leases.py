@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from fluxgate._engine.transitions import Outcome
 from fluxgate._tally import Thresholds
+from fluxgate.signals import Outcome
 
 
 class Lease(NamedTuple):

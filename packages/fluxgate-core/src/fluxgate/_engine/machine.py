@@ -40,18 +40,18 @@ from fluxgate._engine.counters import Counters
 from fluxgate._engine.lane import Lane
 from fluxgate._engine.leases import Leases
 from fluxgate._engine.phase import RECORDING, Admission, Cause, Notice, Phase
-from fluxgate._engine.transitions import CONTROLS, TRANSITIONS, Event, Outcome
+from fluxgate._engine.transitions import CONTROLS, TRANSITIONS, Event
 from fluxgate._engine.verdicts import Verdicts
 from fluxgate._tally import Thresholds
 from fluxgate.policy import Policy
-from fluxgate.signals import Origin, Reason
+from fluxgate.signals import Origin, Outcome, Reason
 from fluxgate.state import State
 from fluxgate.trippers import Tripper
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 DISABLED, FORCED_OPEN = State.DISABLED, State.FORCED_OPEN
 SUCCESS, FAILURE = Outcome.SUCCESS, Outcome.FAILURE
-IGNORED, CANCELLED = Outcome.IGNORED, Outcome.CANCELLED
+IGNORED, CANCELLED, STALE = Outcome.IGNORED, Outcome.CANCELLED, Outcome.STALE
 
 
 class Machine:
@@ -73,6 +73,7 @@ class Machine:
         "policy",
         "totals",
         "verdicts",
+        "watched",
     )
 
     def __init__(self, policy: Policy, state: State, now: float, dice: Callable[[], float]) -> None:
@@ -80,6 +81,7 @@ class Machine:
         self.outbox: list[Notice] = []
         self.verdicts = Verdicts(dice, self.outbox)
         self.advised: Reason | None = None  # peers see an outage: one failure is enough to open
+        self.watched = False  # whether each call is settled by itself
         self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
         self.totals = Counters(policy.buckets)
@@ -108,7 +110,7 @@ class Machine:
         elapsed: float,
         now: float,
         cause: Cause | None = None,
-    ) -> None:
+    ) -> Outcome | None:
         """End a call: claim its probe slot, count it, and decide.
 
         Args:
@@ -117,12 +119,15 @@ class Machine:
             elapsed: its duration in seconds.
             now: clock time of its end.
             cause: what it failed with, if it failed and anybody knows.
+
+        Returns:
+            How it was counted; None if it was not.
         """
         phase, probe = admission.phase, admission.probe
         if probe is not None:
             claimed = self._claim(phase, probe, outcome, now)
             if claimed is None:
-                return  # its slot was reclaimed: the call was counted then, as ignored
+                return IGNORED  # its slot was reclaimed: the call was counted then
             outcome = claimed
             if phase.leases is not None:
                 reached = phase.policy.thresholds_reached(elapsed)
@@ -130,17 +135,17 @@ class Machine:
         elif phase.state is HALF_OPEN:
             outcome = IGNORED  # a part of a probe, which has an outcome of its own
         if phase.state is DISABLED:
-            return  # a disabled circuit counts nothing
+            return None  # a disabled circuit counts nothing
         if phase is not self.phase:
             self.totals.stale += 1  # an older generation: the call moves nothing
-            return
+            return STALE
         if outcome is IGNORED:
             self.totals.ignored += 1  # neither good nor bad: it has given its slot back
-            return
-        if outcome is CANCELLED:
+        elif outcome is CANCELLED:
             self.totals.cancelled += 1  # the caller's doing: no word about the dependency
-            return
-        self._count_and_decide(phase, outcome is FAILURE, elapsed, now, cause)
+        else:
+            self._count_and_decide(phase, outcome is FAILURE, elapsed, now, cause)
+        return outcome
 
     def _claim(self, phase: Phase, probe: int, outcome: Outcome, now: float) -> Outcome | None:
         """Give a probe's slot back; the outcome that counts, or None if the slot was reclaimed."""
@@ -218,15 +223,6 @@ class Machine:
         if phase.shadow_open:
             self.verdicts.of_shadow(phase)
 
-    def absorb_late(self, lane: Lane, batch: list[float], now: float) -> None:
-        """Count successes that came through a lane which is no longer the current one."""
-        if lane.phase is not self.phase:
-            self.totals.stale += len(batch)
-            return
-        # They were let in when fast successes could not matter; by now they may.
-        for elapsed in batch:
-            self.settle(lane, SUCCESS, elapsed, now)
-
     # -- controls
 
     def control(self, event: Event, now: float, origin: Origin = Origin.LOCAL) -> None:
@@ -262,7 +258,20 @@ class Machine:
                 self.verdicts.withdraw(phase, Reason("update()"))
             phase.take(policy)
             phase.tally.retune(policy.thresholds)
-            self._choose_lane(self.phase, now)
+            self._watch(phase)
+            self._choose_lane(phase, now)
+
+    def watch(self, watched: bool, now: float) -> None:
+        """Settle each call by itself from now on, or no longer: somebody hears of each."""
+        self.watched = watched
+        phase = self.phase
+        phase.fast_below = phase.policy.fast_below
+        self._watch(phase)
+        self._choose_lane(phase, now)
+
+    def _watch(self, phase: Phase) -> None:
+        if self.watched:
+            phase.fast_below = -math.inf  # its lane is down
 
     def follow(
         self,
@@ -413,6 +422,7 @@ class Machine:
 
     def _begin(self, phase: Phase, now: float) -> None:
         self.lane = None  # first: were this broken off here, everybody would ask the circuit
+        self._watch(phase)
         self.phase = phase  # the move, in one step
         self._report()
         self._choose_lane(phase, now)
@@ -483,7 +493,7 @@ class Machine:
         up = (tripper.steady and tally.total_count >= phase.minimum) or (
             tripper.needs_bad and tally.clean
         )
-        fast_below = phase.policy.fast_below if up else -math.inf
+        fast_below = phase.fast_below if up else -math.inf
         lane = self.lane
         if (
             lane is None

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from fluxgate import _log
 from fluxgate._engine.phase import Cause, label_of
-from fluxgate._engine.transitions import Outcome
 from fluxgate._naming import safe_repr, safe_str
 from fluxgate.errors import FluxgateError
 from fluxgate.policy import Policy
+from fluxgate.signals import Outcome
 from fluxgate.trackers import Tracker
 
 FAILURE = Outcome.FAILURE

@@ -62,6 +62,7 @@ class Phase:
         "began",
         "dropped",
         "errors",
+        "fast_below",
         "generation",
         "last_trip",
         "leases",
@@ -122,6 +123,7 @@ class Phase:
     def take(self, policy: Policy) -> None:
         """Adopt the settings that can change while a phase lasts."""
         self.policy = policy
+        self.fast_below = policy.fast_below  # of its lane, while that is up
         half_open = self.state is State.HALF_OPEN
         self.tripper: Tripper = policy.half_open if half_open else policy.closed
         shadow = policy.shadow_half_open if half_open else policy.shadow_closed

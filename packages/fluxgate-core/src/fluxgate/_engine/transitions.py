@@ -10,15 +10,6 @@ CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 METRICS_ONLY, DISABLED, FORCED_OPEN = State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN
 
 
-class Outcome(StrEnum):
-    """How an admitted call ended."""
-
-    SUCCESS = "success"
-    FAILURE = "failure"
-    IGNORED = "ignored"
-    CANCELLED = "cancelled"
-
-
 class Event(StrEnum):
     """Events that move a circuit: the first three are automatic, the others are controls."""
 

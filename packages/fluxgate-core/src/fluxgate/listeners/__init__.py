@@ -4,6 +4,7 @@ A listener is any callable that takes a `Signal`. It may also have
 
 - `rejected(error)`: called with the `CallNotPermittedError` of every refused call, on that call's
   path, so it must be quick;
+- `call_ended(call)`: called with the `Call` of every call, refused ones included, on its path;
 - `close()`, or `async def aclose()`: called by integrations when the application stops.
 
 A breaker calls its listeners on the path of the call. One that waits (for a network, a disk), or is

@@ -120,8 +120,8 @@ class BackgroundQueue:
     def _drop(self) -> None:
         next(self._drops)
         self._report_once(
-            f"its queue is full ({self._maxsize}): the oldest signals and the newest refusals are "
-            "dropped and counted until it has caught up"
+            f"its queue is full ({self._maxsize}): the oldest signals, and the newest refusals and "
+            "calls, are dropped and counted until it has caught up"
         )
 
     def _report_once(self, sentence: str) -> None:

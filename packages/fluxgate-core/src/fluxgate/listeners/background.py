@@ -12,7 +12,7 @@ from fluxgate._naming import safe_repr
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.listeners._background_queue import BackgroundQueue
 from fluxgate.listeners._options import count, seconds
-from fluxgate.signals import Listener, Signal
+from fluxgate.signals import Call, Listener, Signal
 
 __all__ = ["Background"]
 
@@ -28,7 +28,8 @@ class Background:
     module, and before a fork: a child has a thread of its own, and an empty queue). It ends with
     `close()`, when the `Background` is no longer used, or at the end of the process.
 
-    Where the listener has `rejected`, so has this: refusals take up half of the queue at most.
+    Where the listener has `rejected` or `call_ended`, so has this: refusals and calls take up half
+    of the queue at most.
 
     Example:
         breaker = CircuitBreaker("payments", listeners=[Background(send_mail)])
@@ -91,8 +92,21 @@ class Background:
         return put
 
     @property
+    def call_ended(self) -> Callable[[Call], None]:
+        """Queues a call, for a listener that has `call_ended`; never waits.
+
+        Raises:
+            AttributeError: the listener has no `call_ended`.
+        """
+        call_ended = getattr(self._listener, "call_ended", None)
+        if not callable(call_ended):
+            raise AttributeError(f"{self!r} has no 'call_ended': its listener has none")
+        queue = self._queue
+        return lambda call: queue.offer((call_ended, call, call.circuit_name))
+
+    @property
     def dropped(self) -> int:
-        """How many signals and refusals were dropped since it was made (or the process forked).
+        """How many signals, refusals and calls were dropped since it was made, or since a fork.
 
         The first of each burst is logged.
         """
