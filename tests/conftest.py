@@ -1,13 +1,15 @@
-"""What holds for every test: interrupts, ids the same in each process, a log of its own."""
+"""What holds for every test: interrupts, ids, a log of its own, no listener left behind."""
 
 from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from fluxgate import _log
+from fluxgate._engine import everywhere
 
 
 def pytest_configure() -> None:
@@ -33,3 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def fresh_log() -> None:
     """A fault that an earlier test caused is logged again."""
     _log._restart()
+
+
+@pytest.fixture(autouse=True)
+def no_listener_stays() -> Iterator[None]:
+    """A listener of every circuit would hear of the tests that follow."""
+    yield
+    left = everywhere.hooks()
+    everywhere.listeners.clear()
+    assert not left

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from fluxgate.attempt import Attempt
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker, circuits, listen
 from fluxgate.errors import CallNotPermittedError, ConfigError, FluxgateError, WrongFrontError
-from fluxgate.metric import FleetView, Info, Metrics, Snapshot, Totals
+from fluxgate.metric import FleetView, Info, Metrics, SavedInfo, Snapshot, Totals
 from fluxgate.policy import Policy
 from fluxgate.signals import (
     Call,
@@ -35,6 +35,7 @@ __all__ = [
     "Outcome",
     "Policy",
     "Reason",
+    "SavedInfo",
     "Signal",
     "SignalKind",
     "Snapshot",

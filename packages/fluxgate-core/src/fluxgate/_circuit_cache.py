@@ -124,16 +124,31 @@ class CircuitCache:
         ref = self.known.get(key)
         return None if ref is None else ref()
 
-    def enter(self, key: str, make: Callable[[str], Circuit]) -> Entry:
-        """The entry of that name; `make` makes its circuit if there is none."""
-        entry, evicted = self.exclusively(self._enter, key, make)
+    def enter(
+        self,
+        key: str,
+        make: Callable[[str], Circuit],
+        made: Callable[[str, Circuit], object],
+    ) -> Entry:
+        """The entry of that name; `make` makes its circuit if there is none.
+
+        `made` is called with a circuit that was made, before anybody else has it. Its state at
+        that time is what a new one would have again; what `made` does to it must not be lost.
+        """
+        entry, evicted = self.exclusively(self._enter, key, make, made)
         del evicted  # outside the lock: objects that a circuit holds may have finalisers
         return entry
 
-    def _enter(self, key: str, make: Callable[[str], Circuit]) -> tuple[Entry, list[Entry]]:
+    def _enter(
+        self,
+        key: str,
+        make: Callable[[str], Circuit],
+        made: Callable[[str, Circuit], object],
+    ) -> tuple[Entry, list[Entry]]:
         circuit = self.find(key)
         if circuit is None:
             ref, circuit = self._make(key, make)
+            made(key, circuit)
         else:
             ref, circuit = self._note(key, circuit)
         entry = self.kept.get(key)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial, update_wrapper
+from math import inf
 from types import BuiltinFunctionType
 from typing import (
     TYPE_CHECKING,
@@ -19,6 +20,7 @@ from typing import (
     overload,
 )
 
+from fluxgate import _saved
 from fluxgate._callables import (
     Kind,
     describe,
@@ -33,7 +35,7 @@ from fluxgate._unmade import check_decorated
 from fluxgate._values import MAX_SECONDS
 from fluxgate.attempt import Attempt
 from fluxgate.errors import ConfigError, WrongFrontError
-from fluxgate.metric import Info
+from fluxgate.metric import Info, SavedInfo
 from fluxgate.policy import DEFAULT, Policy, Settings
 from fluxgate.signals import Listener, Subscription
 from fluxgate.state import State
@@ -275,6 +277,34 @@ class Front(ABC):
             TypeError: it can't be called with a signal, or is async.
         """
         return self._circuit.listen(*checked_listeners([listener]))
+
+    def restore(
+        self, saved: Info | SavedInfo | Mapping[str, Any] | str | bytes, *, max_age: float = inf
+    ) -> bool:
+        """Go on where a circuit of an earlier process was: state, deadline, reopens, last reason.
+
+        The window begins empty. What is left of a cooldown goes by the wall clock: seconds that
+        have passed since it was saved are over, and a save that seems to come from the future
+        counts as made just now. An open state whose deadline nobody knew takes its delay from this
+        breaker's retry. Listeners hear of a transition whose reason is `restore()`.
+
+        Args:
+            saved: `info.save()`, its JSON text, or an `Info`.
+            max_age: seconds; an older save is left alone.
+
+        Returns:
+            Whether the circuit goes on from there. It stays as it is where it has moved already
+            or was set by hand (by `initial_state`, too), since that is newer; where it is in a
+            fleet, whose store knows better; and where the save is too old.
+
+        Raises:
+            ConfigError: it is no save, one of another circuit, or one with wrong fields; the
+                message names them.
+            TypeError: `max_age` is no number.
+            ValueError: it is not above 0.
+        """
+        checked = _saved.read(saved.save() if isinstance(saved, Info) else saved, self.name)
+        return _saved.is_fresh(checked, max_age) and self._circuit.restore(checked)
 
     def update(self, **changes: Unpack[Settings]) -> None:
         """Change settings at run time; state and window stay.

@@ -6,12 +6,14 @@ Exported metrics stand in `listeners/_prometheus_families.py` and `listeners/_ot
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypedDict
 
+from fluxgate import _saved
 from fluxgate._values import Record
 from fluxgate.signals import Reason
 from fluxgate.state import State
 
-__all__ = ["FleetView", "Info", "Metrics", "Snapshot", "Totals"]
+__all__ = ["FleetView", "Info", "Metrics", "SavedInfo", "Snapshot", "Totals"]
 
 
 class Metrics:
@@ -128,6 +130,32 @@ class FleetView(Record):
     metrics: Snapshot
 
 
+class SavedInfo(TypedDict):
+    """A circuit's state for another process, in JSON types: `Info.save()`, `breaker.restore()`.
+
+    Attributes:
+        fluxgate: the number of this shape, 1. Another is refused; fields that are not listed here
+            are left out of account.
+        name: the circuit's name.
+        state: its state, such as `open`.
+        elapsed: seconds that it had been in that state when it was saved.
+        retry_after: seconds until it probes, as of then; None as in `Info`.
+        reopens: how often probing has failed since it was last closed.
+        last_trip: why it last opened, without the messages of errors: an object with the fields
+            of `Reason`, `errors` a list of pairs; None if it never did.
+        saved_at: when that was, wall-clock seconds since the epoch.
+    """
+
+    fluxgate: int
+    name: str
+    state: str
+    elapsed: float
+    retry_after: float | None
+    reopens: int
+    last_trip: dict[str, Any] | None
+    saved_at: float
+
+
 class Info(Record):
     """A circuit at one moment.
 
@@ -146,6 +174,7 @@ class Info(Record):
         shadow: while calls are recorded, why the shadow tripper would open the circuit now; None
             if it would not, or there is none.
         fleet: the circuit as the whole fleet has it; None where it is in none.
+        at: the moment, wall-clock seconds since the epoch.
     """
 
     name: str
@@ -161,3 +190,11 @@ class Info(Record):
     would_open: Reason | None
     shadow: Reason | None
     fleet: FleetView | None = None
+    at: float = 0.0
+
+    def save(self) -> SavedInfo:
+        """The state that a new breaker goes on from, for `json.dumps` and `breaker.restore()`.
+
+        State, deadline, reopens and the last reason; neither window nor counts.
+        """
+        return _saved.written(self)

@@ -14,19 +14,23 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from fluxgate import _log
+from fluxgate import _log, _saved
 from fluxgate._circuit_cache import CircuitCache, Entry
 from fluxgate._config import Config
 from fluxgate._engine.circuit import Circuit
 from fluxgate._front import fleet_of
 from fluxgate._naming import safe_repr
+from fluxgate._saved import Saved
 from fluxgate._settings.errors import SettingError, did_you_mean, raise_all
 from fluxgate._settings.resolve import Called, Factory, listeners_in, resolve
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
 from fluxgate.errors import ConfigError
+from fluxgate.metric import SavedInfo
 from fluxgate.signals import Listener
+from fluxgate.state import State
 
 if TYPE_CHECKING:
     from fluxgate.fleet import Fleet
@@ -105,6 +109,7 @@ class Registry(_Circuits[CircuitBreaker]):
         "__weakref__",
         "_declared",
         "_factory",
+        "_saves",
         "asynchronous",
         "config",
         "fleet",
@@ -149,6 +154,7 @@ class Registry(_Circuits[CircuitBreaker]):
         self.fleet = None if shared is None else fleet_of(shared)
         self._factory = None if factory is None else Called(factory, "factory")
         self._declared: dict[str, dict[str, Any]] = {}
+        self._saves: dict[str, Saved] = {}  # of circuits that are not made yet
         self.asynchronous = AsyncCircuits(self)
 
     @property
@@ -164,7 +170,7 @@ class Registry(_Circuits[CircuitBreaker]):
         """
         entry = self._kept.get(key)
         if entry is None:
-            entry = self._cache.enter(key, self._make)
+            entry = self._cache.enter(key, self._make, self._go_on)
         elif not entry.used:
             entry.used = True
         return entry.sync
@@ -243,6 +249,47 @@ class Registry(_Circuits[CircuitBreaker]):
                 except Exception as error:
                     _log.fault("(any)", f"closing listener {safe_repr(listener)}", error)
 
+    def save(self) -> dict[str, SavedInfo]:
+        """The circuits by name for another process, as `Info.save()` writes each of them.
+
+        Those that are closed are left out: a new one is closed, too. For `json.dumps`.
+        """
+        infos = ((name, breaker.info()) for name, breaker in self.items())
+        return {name: info.save() for name, info in infos if info.state is not State.CLOSED}
+
+    def restore(
+        self,
+        saved: Mapping[str, SavedInfo | Mapping[str, Any]] | str | bytes,
+        *,
+        max_age: float = inf,
+    ) -> list[str]:
+        """Go on where the circuits of an earlier process were.
+
+        A circuit that is made later takes up its save then. What holds for each of them stands in
+        the breakers' `restore`.
+
+        Args:
+            saved: what `save()` returned, or its JSON text.
+            max_age: seconds; older saves are left alone.
+
+        Returns:
+            The names of the circuits that there are and that go on from their saves.
+
+        Raises:
+            ConfigError: something in it can't be used; every mistake by its field. Nothing has
+                been restored then.
+        """
+        saves = _saved.read_all(saved)
+        fresh = {name: one for name, one in saves.items() if _saved.is_fresh(one, max_age)}
+        self._saves = {**self._saves, **fresh}
+        there = [(name, self._cache.find(name)) for name in fresh]
+        return [name for name, circuit in there if circuit and self._go_on(name, circuit)]
+
+    def _go_on(self, key: str, circuit: Circuit) -> bool:
+        """Take up the save of a circuit, if there is one."""
+        saved = self._saves.pop(key, None)
+        return saved is not None and circuit.restore(saved)
+
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickle the settings: circuits, with their counts and locks, stay in their process."""
         factory = None if self._factory is None else self._factory.factory
@@ -300,7 +347,7 @@ class AsyncCircuits(_Circuits[AsyncCircuitBreaker]):
         """
         entry = self._kept.get(key)
         if entry is None:
-            entry = self._cache.enter(key, self._registry._make)
+            entry = self._cache.enter(key, self._registry._make, self._registry._go_on)
         elif not entry.used:
             entry.used = True
         return entry.asynchronous

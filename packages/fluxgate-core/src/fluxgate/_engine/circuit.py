@@ -39,6 +39,7 @@ from fluxgate._engine.outcomes import cause_of, outcome_of, outcome_of_result
 from fluxgate._engine.phase import RECORDING, Admission, Cause, Phase
 from fluxgate._engine.transitions import Event
 from fluxgate._naming import safe_str
+from fluxgate._saved import Saved
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
@@ -315,6 +316,32 @@ class Circuit:
             self._settle = reports.settle if watched else machine.settle
             machine.watch(watched, self.clock())
 
+    def restore(self, saved: Saved) -> bool:
+        """Go on where another process was; whether that was done."""
+        if self.fleet is not None:  # the store knows better
+            return False
+        restored = self._exclusively(self._restore, saved)
+        if restored is DEFERRED:
+            self._perform(self._restore, saved)
+            return True
+        self._afterwards()
+        return bool(restored)
+
+    def _restore(self, saved: Saved) -> bool:
+        # A clock that was set back, or another host's that is fast: as if it were saved just now,
+        # so that nothing is refused for longer than it was to be.
+        age = max(time.time() - saved.saved_at, 0.0)
+        now = self.clock()
+        left = saved.retry_after
+        return self._machine.restore(
+            saved.state,
+            now,
+            began=now - age - saved.elapsed,
+            retry_at=None if left is None else now + left - age,
+            reopens=saved.reopens,
+            last_trip=saved.last_trip,
+        )
+
     def update(self, changes: dict[str, Any]) -> None:
         """Replace settings. Raises TypeError or ValueError and changes nothing if they're wrong."""
         self._machine.policy.replace(**changes)  # complain here, not inside the lock
@@ -357,10 +384,11 @@ class Circuit:
     def _picture(self, now: float) -> Info:
         machine, phase = self._machine, self._machine.phase
         machine.totals.rejected = sum(self._rejections)
+        wall = time.time()
         return Info(
             name=self.name,
             state=phase.state,
-            since=time.time() - (now - phase.began),
+            since=wall - (now - phase.began),
             retry_after=_left(phase, now),
             open_for=phase.retry_at - phase.began if _left(phase, now) is not None else None,
             reopens=phase.reopens,
@@ -371,6 +399,7 @@ class Circuit:
             would_open=machine.verdicts.would_open(phase),
             shadow=machine.verdicts.shadow(phase),
             fleet=None if self.fleet is None else self.fleet.shown(),
+            at=wall,
         )
 
     # -- for the fleet, whose threads are inside no circuit

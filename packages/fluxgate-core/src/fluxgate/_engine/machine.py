@@ -65,6 +65,7 @@ class Machine:
     """
 
     __slots__ = (
+        "_initial",
         "_next_probe",
         "advised",
         "lane",
@@ -85,9 +86,9 @@ class Machine:
         self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
         self.totals = Counters(policy.buckets)
-        reason = Reason(f"initial_state={state}")
+        self._initial = Reason(f"initial_state={state}")
         retry_at = math.inf if state is FORCED_OPEN else -math.inf
-        self.phase = Phase(state, policy, now=now, retry_at=retry_at, reason=reason)
+        self.phase = Phase(state, policy, now=now, retry_at=retry_at, reason=self._initial)
         self._choose_lane(self.phase, now)
 
     # -- the two verbs
@@ -305,6 +306,59 @@ class Machine:
             streak=old.tally.failure_streak,
             leases=Leases() if state is OPEN or state is HALF_OPEN else None,
         )
+
+    def restore(
+        self,
+        state: State,
+        now: float,
+        *,
+        began: float,
+        retry_at: float | None,
+        reopens: int,
+        last_trip: Reason | None,
+    ) -> bool:
+        """Begin the phase that the circuit was in in another process, if it has not moved yet.
+
+        Args:
+            state: the state.
+            now: clock time.
+            began: clock time of the phase's beginning, which is in the past.
+            retry_at: clock time before which every call is refused, past or to come; None asks
+                the retry, from now.
+            reopens: how often probing has failed since the circuit was last closed.
+            last_trip: why it last opened.
+
+        Returns:
+            Whether it has not moved yet. What was set by hand, here, counts as a move.
+        """
+        old = self.phase
+        if old.reason is not self._initial or old.state is not CLOSED:
+            return False
+        if state is CLOSED:
+            old.last_trip = last_trip
+            return True
+        if state is FORCED_OPEN:
+            retry_at = math.inf
+        elif state is not OPEN:
+            retry_at = -math.inf
+        elif retry_at is None:
+            retry_at = now + self.verdicts.delay(self.policy, reopens)
+        reason = Reason("restore()")
+        generation = old.generation + 1
+        phase = Phase(
+            state,
+            self.policy,
+            now=began,
+            generation=generation,
+            reopens=reopens,
+            retry_at=retry_at,
+            # Callers that are refused want to know why it opened.
+            reason=last_trip if state is OPEN and last_trip is not None else reason,
+            last_trip=last_trip,
+            notice=Notice(CLOSED, state, generation, reason),
+        )
+        self._begin(phase, now)
+        return True
 
     def hand_over(self) -> None:
         """Give an open or half-open phase to the fleet."""
