@@ -92,30 +92,34 @@ class Tally(Metrics, ABC):
 class CountTally(Tally):
     """The last `size` calls.
 
-    Bad calls are kept by sequence number, so that a good one needs no record. Durations lie in
-    the chunks in which they came, for the mean alone: a chunk is added and dropped as a whole, and
-    what has left of the oldest one is summed when somebody asks.
+    Calls are numbered. Bad ones are kept by their number, so that a good one needs no record.
+    Durations lie in the chunks in which they came, for the mean alone: a chunk is added and dropped
+    as a whole, and what has left of the oldest one is summed when somebody asks.
     """
 
-    __slots__ = ("_bad", "_chunks", "_gone", "_gone_sum", "_nanoseconds", "_seen", "_size")
+    __slots__ = ("_bad", "_chunks", "_gone_sum", "_nanoseconds", "_next", "_seen", "_size")
 
     def __init__(self, size: int, thresholds: Thresholds, streak: int = 0) -> None:
         super().__init__(thresholds, streak)
         self._size = size
-        self._seen = 0
+        self._seen = 0  # the number of the newest call
         self._bad: deque[tuple[int, bool, Thresholds]] = deque()
         self._chunks: deque[_Chunk] = deque()
-        self._nanoseconds = 0  # of all chunks
-        self._gone = 0  # calls of the oldest chunk that have left the window
-        self._gone_sum = (0, 0.0)  # how many of them are summed, and their seconds
+        self._nanoseconds = 0  # of all calls ever; a chunk knows how many came before it
+        self._next = sys.maxsize  # when this call has left the window, there is something to drop
+        self._gone_sum = (0, 0.0)  # calls of the oldest chunk that are summed, and their seconds
 
     @property
     def total_duration(self) -> float:  # type: ignore[override]
+        if not self._chunks:
+            return 0.0
+        oldest = self._chunks[0]
+        gone = max(self._seen - self._size - oldest.before, 0)
         summed, seconds = self._gone_sum
-        if summed < self._gone:
-            seconds += sum(self._chunks[0].durations[summed : self._gone])
-            self._gone_sum = (self._gone, seconds)
-        return max(self._nanoseconds / 1e9 - seconds, 0.0)
+        if summed < gone:
+            seconds += sum(oldest.durations[summed:gone])
+            self._gone_sum = (gone, seconds)
+        return max((self._nanoseconds - oldest.nanoseconds_before) / 1e9 - seconds, 0.0)
 
     @property
     def clean(self) -> bool:
@@ -124,53 +128,64 @@ class CountTally(Tally):
     def add(
         self, failed: bool, reached: Thresholds, elapsed: float, nanoseconds: int, now: float
     ) -> int:
-        chunks, before = self._chunks, self.total_count
-        if not chunks or len(chunks[-1].durations) >= CHUNK:
-            chunks.append(_Chunk([]))
-        chunks[-1].durations.append(elapsed)
-        chunks[-1].nanoseconds += nanoseconds
-        self._grow(1, nanoseconds)
+        before = self.total_count
+        self._extend([elapsed], nanoseconds)
         if failed:
             self.failure_count += 1
             self.failure_streak += 1
         else:
             self.failure_streak = 0
         if failed or reached:
-            self._bad.append((self._seen, failed, reached))
+            number = self._seen
+            self._bad.append((number, failed, reached))
+            if number < self._next:
+                self._next = number
             for threshold in reached:
                 self.slow_counts[threshold] += 1
         return before
 
     def add_fast(self, batch: list[float], nanoseconds: int, at: float) -> None:
-        chunks = self._chunks
-        if chunks and len(chunks[-1].durations) + len(batch) <= CHUNK:
-            chunks[-1].durations += batch
-        else:
-            chunks.append(_Chunk(batch))
-        chunks[-1].nanoseconds += nanoseconds
-        self._grow(len(batch), nanoseconds)
+        self._extend(batch, nanoseconds)
         self.failure_streak = 0
 
-    def _grow(self, count: int, nanoseconds: int) -> None:
-        self._seen += count
+    def _extend(self, durations: list[float], nanoseconds: int) -> None:
+        """Add calls with these durations, and forget what they push out of the window."""
+        chunks, count = self._chunks, len(durations)
+        if chunks and len(newest := chunks[-1].durations) + count <= CHUNK:
+            newest.extend(durations)
+        else:
+            if chunks and self._seen < self._next:
+                self._next = self._seen
+            chunks.append(_Chunk(durations, self._seen, self._nanoseconds))
+        self._seen = seen = self._seen + count
         self._nanoseconds += nanoseconds
-        self.total_count += count
-        surplus = self.total_count - self._size
-        if surplus <= 0:
+        gone = seen - self._size  # the number of the newest call that has left the window
+        if gone <= 0:
+            self.total_count = seen
             return
         self.total_count = self._size
-        self._gone += surplus
-        chunks = self._chunks
-        while self._gone >= (length := len(chunks[0].durations)):
-            self._gone -= length
-            self._nanoseconds -= chunks.popleft().nanoseconds
+        if gone >= self._next:
+            self._drop(gone)
+
+    def _drop(self, gone: int) -> None:
+        """Forget what has left the window."""
+        chunks, bad = self._chunks, self._bad
+        following = sys.maxsize
+        while len(chunks) > 1 and (following := chunks[1].before) <= gone:
+            chunks.popleft()
             self._gone_sum = (0, 0.0)
-        bad, gone = self._bad, self._seen - self._size
-        while bad and bad[0][0] <= gone:
-            _, failed, slow = bad.popleft()
+            following = sys.maxsize
+        while bad:
+            number, failed, slow = bad[0]
+            if number > gone:
+                if number < following:
+                    following = number
+                break
+            bad.popleft()
             self.failure_count -= failed
             for threshold in slow:
                 self.slow_counts[threshold] -= 1
+        self._next = following
 
     def retune(self, thresholds: Thresholds) -> None:
         self.slow_counts = {t: self.slow_counts.get(t, 0) for t in thresholds}
@@ -178,24 +193,34 @@ class CountTally(Tally):
         self._bad = deque(record for record in records if record[1] or record[2])
 
     def recount(self) -> None:
-        durations = sum(len(chunk.durations) for chunk in self._chunks)
-        self.total_count = min(durations, self._size)
-        self._gone = durations - self.total_count
+        if self._chunks:
+            newest = self._chunks[-1]
+            self._seen = newest.before + len(newest.durations)
+            summed = newest.nanoseconds_before + round(sum(newest.durations) * 1e9)
+            self._nanoseconds = max(self._nanoseconds, summed)
         self._gone_sum = (0, 0.0)
-        self._nanoseconds = sum(chunk.nanoseconds for chunk in self._chunks)
+        self.total_count = min(self._seen, self._size)
+        self._drop(self._seen - self._size)
         self.failure_count = sum(failed for _, failed, _ in self._bad)
         for threshold in self.slow_counts:
             self.slow_counts[threshold] = sum(threshold in slow for _, _, slow in self._bad)
 
 
 class _Chunk:
-    """Durations that came together, and their sum in whole nanoseconds, which never drifts."""
+    """Durations that came together.
 
-    __slots__ = ("durations", "nanoseconds")
+    Attributes:
+        durations: seconds.
+        before: how many calls came before them.
+        nanoseconds_before: what those took; whole, so that sums never drift.
+    """
 
-    def __init__(self, durations: list[float]) -> None:
+    __slots__ = ("before", "durations", "nanoseconds_before")
+
+    def __init__(self, durations: list[float], before: int, nanoseconds_before: int) -> None:
         self.durations = durations
-        self.nanoseconds = 0
+        self.before = before
+        self.nanoseconds_before = nanoseconds_before
 
 
 def _kept(slow: Thresholds, thresholds: Thresholds) -> Thresholds:

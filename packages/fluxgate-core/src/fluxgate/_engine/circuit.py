@@ -456,7 +456,9 @@ class Circuit:
             try:
                 lane = self.lane
                 if lane:  # there is one, the machine's own, and it isn't empty
-                    self._machine.absorb(lane, lane.take())
+                    batch: list[float] = lane[:]  # `take`, but for what a retired one begins with
+                    del lane[: len(batch)]
+                    self._machine.absorb(lane, batch)
                 if self._inbox:
                     self._catch_up()
                 result = step(*args)

@@ -28,23 +28,28 @@ class Lane(list[Any]):
 
     Attributes:
         phase: the phase that admits through it.
+        probe: None, as of an admission without a probe slot; to read a class's attribute would take
+            the interpreter several times as long.
         fast_below: seconds; a success that took less goes to the journal. -inf: the lane is down,
             every outcome takes the lock.
         until: clock time of the end of the window's current bucket, in which the journal's calls
             have ended.
         at: clock time when it was made, inside that bucket.
+        steady: whether it stays up for as long as the window holds the tripper's minimum of calls.
     """
 
-    __slots__ = ("at", "fast_below", "phase", "until")
+    __slots__ = ("at", "fast_below", "phase", "probe", "steady", "until")
 
-    probe = None  # a call that goes through a lane holds no probe slot
-
-    def __init__(self, phase: Phase, fast_below: float, until: float, at: float) -> None:
+    def __init__(
+        self, phase: Phase, fast_below: float, until: float, at: float, steady: bool
+    ) -> None:
         super().__init__()
         self.phase = phase
+        self.probe = None
         self.fast_below = fast_below
         self.until = until
         self.at = at
+        self.steady = steady
 
     def retire(self) -> None:
         """Close this lane: late appends find it full and drain it themselves."""

@@ -140,12 +140,12 @@ class Machine:
         if phase is not self.phase:
             self.totals.stale += 1  # an older generation: the call moves nothing
             return STALE
-        if outcome is IGNORED:
-            self.totals.ignored += 1  # neither good nor bad: it has given its slot back
-        elif outcome is CANCELLED:
-            self.totals.cancelled += 1  # the caller's doing: no word about the dependency
-        else:
+        if outcome is FAILURE or outcome is SUCCESS:
             self._count_and_decide(phase, outcome is FAILURE, elapsed, now, cause)
+        elif outcome is IGNORED:
+            self.totals.ignored += 1  # neither good nor bad: it has given its slot back
+        else:
+            self.totals.cancelled += 1  # the caller's doing: no word about the dependency
         return outcome
 
     def _claim(self, phase: Phase, probe: int, outcome: Outcome, now: float) -> Outcome | None:
@@ -209,7 +209,15 @@ class Machine:
                 reason = self.advised
             if reason is not None:
                 self._move(Event.TRIPPED, now, reason)
-        if phase is self.phase:  # else `_move` has chosen
+        if phase is not self.phase:
+            return  # `_move` has chosen
+        lane = self.lane
+        if (
+            lane is None
+            or not lane.steady
+            or now >= lane.until
+            or tally.total_count < phase.minimum
+        ):
             self._choose_lane(phase, now)
 
     def absorb(self, lane: Lane, batch: list[float]) -> None:
@@ -555,7 +563,7 @@ class Machine:
             or lane.fast_below != fast_below
             or now >= lane.until
         ):
-            self.lane = Lane(phase, fast_below, tally.until(now), now)
+            self.lane = Lane(phase, fast_below, tally.until(now), now, up and tripper.steady)
 
 
 def _may_fire(tripper: Tripper, phase: Phase, reached: Thresholds, before: int) -> bool:
