@@ -1,97 +1,326 @@
-"""`python -m fluxgate fleet`: what is stored, shown and set by hand."""
+"""`python -m fluxgate fleet`: what is stored, shown and set by hand, in a file and in Redis."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from fluxgate import CircuitBreaker, State
 from fluxgate.cli import main
+from fluxgate.cli.fleet import UnknownCircuitError, run
+from fluxgate.errors import ConfigError
 from fluxgate.fleet import Fleet
+from fluxgate.trippers import FailureStreak
 
+from ...realservers import Redis
 from .conftest import PATIENCE, eventually
 
+COLUMNS = ["name", "state", "epoch", "retry_after", "calls", "failures", "reporter"]
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Redis]:
+    server = Redis()
+    with closing(server):
+        server.start()
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A store that processes have begun to use; each test has circuits of its own."""
+    if request.param == "redis":
+        server: Redis = request.getfixturevalue("redis")
+        return f"{server.url}/{next(_databases)}"
     return f"sqlite://{tmp_path}/fleet.db"
 
 
-def test_an_empty_store(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fleet", url, "list", "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"circuits": []}
-    assert main(["fleet", url, "list"]) == 0
-    assert capsys.readouterr().out.split()[:2] == ["name", "state"]
-    assert main(["fleet", url, "show", "nobody"]) == 1
-    assert "'nobody'" in capsys.readouterr().out
+_databases = iter(range(16))
 
 
-def test_what_is_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def used(url: str, *names: str) -> Iterator[tuple[Fleet, list[CircuitBreaker]]]:
+    """A process of the fleet, which has called each of the circuits once."""
     with Fleet(url) as fleet:
-        one = CircuitBreaker("pay ments", fleet=fleet)
-        other = CircuitBreaker("search", fleet=fleet)
-        for _ in range(3):
+        breakers = [CircuitBreaker(name, fleet=fleet) for name in names]
+        for breaker in breakers:
+            breaker.call(int)
+        assert fleet.flush(PATIENCE)
+        yield fleet, breakers
+
+
+def test_what_is_listed(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with used(url, "pay ments", "search") as (fleet, (one, other)):
+        for _ in range(2):
             one.call(int)
         one.attempt().fail()
         other.open_for(600.0, fleet=True)
         assert fleet.flush(PATIENCE)
         assert main(["fleet", url, "list", "--format", "json"]) == 0
         first, second = json.loads(capsys.readouterr().out)["circuits"]
-        assert list(first) == [
-            *("name", "state", "epoch", "retry_after", "calls", "failures", "reporter")
-        ]
+        assert list(first) == COLUMNS
         assert (first["name"], first["state"], first["epoch"]) == ("pay ments", "closed", 0)
         assert (first["calls"], first["failures"], first["retry_after"]) == (4, 1, None)
         assert first["reporter"]
         assert second["state"] == "open"
         assert 500 < second["retry_after"] <= 600
+        assert main(["fleet", url, "list"]) == 0
+        heads, closed, opened, seen, *_ = capsys.readouterr().out.splitlines()
+        assert re.split(r"  +", heads) == ["NAME", "STATE", "CALLS", "FAILED", "LAST REPORT"]
+        assert re.split(r"  +", closed) == ["pay ments", "closed", "4", "1", first["reporter"]]
+        assert re.match(r"search  +open, (9|10) min", opened)
+        # Each process has its own line where there is something to say.
+        assert re.split(r"  +", seen.strip()) == [first["reporter"], "open", "1", "0", "open_for()"]
+
+
+def test_what_is_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with used(url, "search", "payments") as (fleet, (search, _)):
+        search.open_for(600.0, fleet=True)
+        assert fleet.flush(PATIENCE)
         assert main(["fleet", url, "show", "search"]) == 0
-        shown = capsys.readouterr().out
-        assert "open_for()" in shown
+        assert "reason       open_for(): 600" in capsys.readouterr().out
         assert main(["fleet", url, "show", "search", "--format", "json"]) == 0
-        assert json.loads(capsys.readouterr().out)["reason"] == "open_for(): 600"
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["reason"] == "open_for(): 600"
+        (report,) = shown["reports"].values()
+        assert report.startswith("open 0/1 ")
+        assert main(["fleet", url, "show", "serach"]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "no process has reported a circuit 'serach' yet; did you mean 'search'?" in err
+
+
+def test_a_process_that_is_alone(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its circuit is open, and nobody else's: that is seen, though the fleet is closed."""
+    with used(url, "x") as (fleet, _):
+        other = CircuitBreaker("y", tripper=FailureStreak(1), fleet=fleet)
+        other.attempt().fail()
+        assert other.state is State.OPEN
+        assert fleet.flush(PATIENCE)
+        assert main(["fleet", url, "list"]) == 0
+        _, _, closed, seen, *_ = capsys.readouterr().out.splitlines()
+        assert closed.split()[:2] == ["y", "closed"]
+        assert seen.split()[1:] == ["open", "1", "1", "FailureStreak(1)"]
 
 
 @pytest.mark.parametrize(
     ("verb", "state"), [("open", State.FORCED_OPEN), ("disable", State.DISABLED)]
 )
 def test_set_by_hand(url: str, verb: str, state: State, capsys: pytest.CaptureFixture[str]) -> None:
-    with Fleet(url) as fleet:
-        breakers = [CircuitBreaker(name, fleet=fleet) for name in ("a", "b", "c")]
-        assert fleet.flush(PATIENCE)
+    with used(url, "a", "b", "c") as (_, breakers):
         assert main(["fleet", url, verb, "a", "b"]) == 0
+        out, err = capsys.readouterr()
+        words = str(state).replace("_", " ")
+        assert re.fullmatch(rf"a: {words} \(epoch \d+\)\nb: {words} \(epoch \d+\)\n", out)
+        assert err == ""
         eventually(lambda: [each.state for each in breakers] == [state, state, State.CLOSED])
+        assert main(["fleet", url, "show", "a", "--format", "json"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["reason"] == f"python -m fluxgate fleet {verb}"
         assert main(["fleet", url, "reset", "a"]) == 0
         eventually(lambda: breakers[0].state is State.CLOSED)
         assert breakers[1].state is state
-    assert "epoch" in capsys.readouterr().out
+
+
+def test_set_before_its_first_use(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be meant for a deployment to come, or mistyped: it is done, and said."""
+    with used(url, "payments") as (fleet, _):
+        assert main(["fleet", url, "open", "paymets"]) == 0
+        out, err = capsys.readouterr()
+        assert out.startswith("paymets: forced open")
+        assert "no process has reported a circuit 'paymets' yet; did you mean 'payments'?" in err
+        later = CircuitBreaker("paymets", fleet=fleet)
+        eventually(lambda: later.state is State.FORCED_OPEN)
 
 
 @pytest.mark.parametrize(
     "url", ["nowhere://x", "redis://u:hunter2@127.0.0.1:1/0", "sqlite:///does/not/exist/x.db"]
 )
-def test_a_store_that_cannot_be_used(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fleet", url, "list"]) == 2
+@pytest.mark.parametrize("verb", [["list"], ["show", "x"], ["watch"], ["open", "x"]])
+def test_no_usable_store(url: str, verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fleet", url, *verb]) == 2
     said = capsys.readouterr().err
     assert "fleet: error:" in said
     assert "hunter2" not in said
 
 
-def test_watch(url: str) -> None:
-    command = [sys.executable, "-m", "fluxgate", "fleet", url, "watch", "--format", "json"]
-    with Fleet(url) as fleet:
-        one = CircuitBreaker("x", fleet=fleet)
-        one.call(int)
+@pytest.mark.parametrize("verb", [["list"], ["show", "x"], ["watch"], ["reset", "x"]])
+def test_a_mistyped_path(
+    tmp_path: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fleet", f"sqlite://{tmp_path}/typo.db", *verb]) == 2
+    assert f"there is no file '{tmp_path}/typo.db': look at the path" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+DAMAGED = b"SQLite format 3\0" + bytes(44) + b"\0\0\0\1" + bytes(4) + b"FLUX" + bytes(28)
+
+
+@pytest.mark.parametrize("content", [b"", DAMAGED])
+def test_a_file_without_circuits(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "void.db"
+    path.write_bytes(content)
+    assert main(["fleet", f"sqlite://{path}", "list"]) == 2
+    assert "error" in capsys.readouterr().err
+    assert path.read_bytes() == content
+
+
+def test_arguments_of_run(tmp_path: Path) -> None:
+    with used(f"sqlite://{tmp_path}/fleet.db", "x") as (fleet, _):
+        with pytest.raises(ConfigError, match="'shut' is no verb of a fleet; known are list, show"):
+            run(fleet, "shut", ["x"], command="test")
+        with pytest.raises(ConfigError, match="a circuit's name can't be empty"):
+            run(fleet, "open", ["x", ""], command="test")
+        with pytest.raises(UnknownCircuitError, match="did you mean 'orders'"):
+            run(fleet, "show", ["order"], command="test", known=["orders"])
+
+
+# -- watch
+
+
+@contextmanager
+def watching(
+    url: str, *options: str, out: int = subprocess.PIPE
+) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "fluxgate", "fleet", url, "watch", *options]
+    env = {**os.environ, "COLUMNS": "80", "LINES": "24", "TERM": "xterm"}
+    with subprocess.Popen(
+        command, stdout=out, stderr=subprocess.PIPE, text=True, env=env
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_watch_in_json(url: str) -> None:
+    with used(url, "x") as (_, (one,)), watching(url, "--format", "json") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["state"] == "closed"
+        one.force_open(fleet=True)
+        seen = one_of(process.stdout, "forced_open")
+        assert [*seen] == [*COLUMNS, "reports"]
+        while not seen["reports"]:
+            seen = json.loads(process.stdout.readline())
+        (report,) = seen["reports"].values()
+        assert report.startswith("forced_open 0/1")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+
+
+def one_of(lines: IO[str], state: str) -> dict[str, object]:
+    while True:
+        seen: dict[str, object] = json.loads(lines.readline())
+        if seen["state"] == state:
+            return seen
+
+
+def test_watch_in_lines(url: str) -> None:
+    with used(url, "x") as (_, (one,)), watching(url) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().split()[:4] == ["x", "closed", "1", "0"]
+        one.disable(fleet=True)
+        assert process.stdout.readline().split()[:2] == ["x", "disabled"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_watch_while_the_store_is_gone() -> None:
+    """What an operator watches for: that is said, and the watch goes on."""
+    with Redis() as server, used(server.url, "x"), watching(server.url) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("x  closed")
+        server.kill()
+        assert process.stderr.readline().startswith("not up to date: redis: ")
+        server.start()
+        with used(server.url, "y"):
+            assert process.stdout.readline().startswith("y  closed")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+
+
+def test_watch_on_a_terminal(tmp_path: Path) -> None:
+    """A page in place of lines; 80 columns hold what matters, and the end is a clean one."""
+    pytest.importorskip("rich")
+    url = f"sqlite://{tmp_path}/fleet.db"
+    ours, theirs = pty.openpty()
+    with used(url, "x" * 60, "payments") as (_, (_, one)), watching(url, out=theirs) as process:
+        os.close(theirs)
+        page = ""
+
+        def shows(text: str) -> bool:
+            nonlocal page
+            page += os.read(ours, 65536).decode()
+            return text in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", page)
+
+        eventually(lambda: shows("closed"))
+        one.open_for(600.0, fleet=True)
+        eventually(lambda: shows("open, 10 min") or shows("open, 9 min"))
+        eventually(lambda: shows("open_for()"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+        os.close(ours)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", page)
+    assert max(map(len, plain.splitlines())) <= 80
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, where rich is installed and nobody says otherwise."""
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    with used(f"sqlite://{tmp_path}/fleet.db", "x") as (fleet, (one,)):
+        one.force_open(fleet=True)
         assert fleet.flush(PATIENCE)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
-            assert watching.stdout is not None
-            assert json.loads(watching.stdout.readline())["state"] == "closed"
-            one.force_open(fleet=True)
-            assert json.loads(watching.stdout.readline())["state"] == "forced_open"
-            watching.send_signal(signal.SIGINT)
-            assert watching.wait(PATIENCE) == 0
+
+        def listed(**options: bool) -> str:
+            out = Terminal()
+            run(fleet, "list", command="test", out=out, **options)
+            return out.getvalue()
+
+        assert "\x1b[1;31mforced open" in listed()
+        assert "\x1b" not in listed(plain=True)
+        monkeypatch.setitem(sys.modules, "rich", None)
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+        monkeypatch.delitem(sys.modules, "fluxgate.cli._fleet.report_rich", raising=False)
+        assert listed() == listed(plain=True)
+
+
+def test_more_circuits_than_lines() -> None:
+    """Those with trouble come first, and what is left out is counted."""
+    console = pytest.importorskip("rich.console")
+    from fluxgate.cli._fleet.circuits import Look, Row
+    from fluxgate.cli._fleet.report_rich import page
+    from fluxgate.fleet.store import Report
+
+    rows = [Row(f"c{n:03}", "closed", 0, None, 10, 0, "h:1") for n in range(100)]
+    rows.append(Row("payments", "half_open", 7, None, 1, 1, "h:1"))
+    reports = {"payments": [Report(f"h:{n}", "what nobody can read") for n in range(10)]}
+    made = console.Console(file=io.StringIO(), width=80)
+    made.print(page(Look(rows, reports, "not up to date: gone"), 80, 15))
+    lines = [line.rstrip() for line in made.file.getvalue().splitlines()]
+    assert lines[1].split() == ["payments", "half", "open", "1", "1", "h:1"]
+    assert lines[2].split("  ")[-1].strip() == "what nobody can read"
+    assert lines[12].startswith("c000")
+    assert lines[16] == "and 96 lines more"
+    assert lines[-1] == "not up to date: gone"

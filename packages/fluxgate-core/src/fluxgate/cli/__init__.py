@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from fluxgate import FluxgateError
-from fluxgate.cli import _fleet as fleet
 from fluxgate.cli._diagram import command as diagram
 from fluxgate.cli._explain import command as explain
+from fluxgate.cli._fleet import command as fleet_command
 
 __all__ = ["main"]
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     explain.add_to(commands)
     diagram.add_to(commands)
-    fleet.add_to(commands)
+    fleet_command.add_to(commands)
     return parser
 
 

@@ -18,6 +18,7 @@ from fluxgate.errors import ConfigError
 from fluxgate.fleet._flusher import Flusher
 from fluxgate.fleet._member import Member
 from fluxgate.fleet._url import open_store, redacted
+from fluxgate.fleet.store import Store
 
 MAX_WITNESSES: Final = 1000
 
@@ -64,7 +65,7 @@ class Fleet:
             these: that is logged.
     """
 
-    __slots__ = ("__weakref__", "_flusher", "_shown", "advisory", "witnesses")
+    __slots__ = ("__weakref__", "_flusher", "_shown", "_url", "advisory", "witnesses")
 
     def __init__(self, url: Any, *, witnesses: int = 2, advisory: bool = False) -> None:
         if isinstance(witnesses, bool) or not isinstance(witnesses, int):
@@ -73,6 +74,7 @@ class Fleet:
             raise ConfigError(f"fleet: witnesses must be from 1 to {MAX_WITNESSES}: {witnesses}")
         if not isinstance(advisory, bool):
             raise ConfigError(f"fleet: advisory must be True or False: {advisory!r}")
+        self._url = url  # with the password: for the store, and nothing that is shown
         self._shown = redacted(url)
         self.witnesses = witnesses
         self.advisory = advisory
@@ -123,6 +125,10 @@ class Fleet:
 
     def __repr__(self) -> str:
         return f"<Fleet {self._shown}>"
+
+    def _open_again(self) -> Store:
+        """The same store once more, with connections of its own; what isn't there is not made."""
+        return open_store(self._url, existing=True)
 
     def _join(self, circuit: Circuit) -> None:
         """Take a circuit in; one that is in a fleet already stays there."""

@@ -72,13 +72,16 @@ class SqliteStore:
 
     Args:
         path: the file, made if need be. Its folder must exist.
+        existing: whether the file must be there already, and is never made by this store. So a
+            mistyped path is seen, and no operator's shell makes a file that only root may write to.
 
     Raises:
         ConfigError: the path can't be used; the message says why, and what to do.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, existing: bool = False) -> None:
         self.path = path
+        self._existing = existing
         self._lock_file = Path(f"{path}.d", "lock")
         self.process = new_name()
         self.clock: Callable[[], int] = boot_clock
@@ -246,6 +249,11 @@ class SqliteStore:
             raise ConfigError(f"fleet: {error}") from None
         except OSError as error:
             raise ConfigError(f"fleet: {str(path)!r} can't be read: {error.strerror}") from None
+        if self._existing and not path.exists():
+            raise ConfigError(
+                f"fleet: there is no file {str(path)!r}: look at the path; a process of the fleet "
+                "makes it"
+            )
 
     def _ours(self) -> int | None:
         """The file's inode; None if it is absent or empty. Raises if it is somebody else's."""
@@ -385,6 +393,11 @@ class SqliteStore:
     @contextmanager
     def _alone(self) -> Generator[int, None, None]:
         """While the block runs, no other process makes the file. Gives the lock's descriptor."""
+        if self._existing:
+            raise OSError(
+                f"{str(self.path)!r} holds no circuits now (it is gone, damaged, or from before "
+                "the last boot): a process of the fleet makes it anew"
+            )
         self._lock_file.parent.mkdir(exist_ok=True)
         lock = os.open(self._lock_file, os.O_CREAT | os.O_RDWR, 0o666)
         try:

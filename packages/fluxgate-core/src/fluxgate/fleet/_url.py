@@ -57,8 +57,12 @@ def redacted(url: object) -> str:
     return f"{parts.scheme}://{user}{parts.hosts}{parts.path}{'?***' if parts.query else ''}"
 
 
-def open_store(url: object) -> Store:
+def open_store(url: object, *, existing: bool = False) -> Store:
     """The store that a URL means; nothing is connected yet.
+
+    Args:
+        url: the URL, or a client of redis-py.
+        existing: whether a file must be there already, and is never made anew.
 
     Raises:
         ConfigError: the URL can't be used; the message says why, and what to do.
@@ -75,7 +79,7 @@ def open_store(url: object) -> Store:
         )
     parts = _parts(found)
     if scheme == "sqlite":
-        return _sqlite(parts)
+        return _sqlite(parts, existing)
     if scheme == "memory":
         from fluxgate.fleet.memory import MemoryStore, Space
 
@@ -101,7 +105,7 @@ def _parts(found: re.Match[str]) -> _Parts:
     )
 
 
-def _sqlite(parts: _Parts) -> Store:
+def _sqlite(parts: _Parts, existing: bool) -> Store:
     if parts.hosts or not parts.path.strip("/"):
         raise ConfigError(
             "fleet: sqlite:// needs an absolute path, with three slashes: "
@@ -113,7 +117,7 @@ def _sqlite(parts: _Parts) -> Store:
         raise ConfigError(
             f"fleet: this Python has no {error.name}, which sqlite:// needs"
         ) from error
-    return SqliteStore(Path("/" + unquote(parts.path).lstrip("/")))
+    return SqliteStore(Path("/" + unquote(parts.path).lstrip("/")), existing=existing)
 
 
 # -- Redis

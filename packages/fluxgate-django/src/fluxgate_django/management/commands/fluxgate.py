@@ -1,8 +1,8 @@
 """Command `manage.py fluxgate`: the circuits that the settings make, and checks of the settings.
 
 Circuits live in the memory of each process. So what this shows is the settings as they come out,
-and circuits that nobody has used yet; how the web workers' circuits are, their health check, their
-logs and their metrics show.
+and circuits that nobody has used yet. Those of the web workers it shows and sets with `--fleet`,
+where `FLUXGATE["FLEET"]` is set; else their health check, their logs and their metrics show them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from django.core import checks
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from fluxgate import CircuitBreaker, ConfigError, Info, Policy
+from fluxgate import CircuitBreaker, ConfigError, FluxgateError, Info, Policy
+from fluxgate.cli import fleet
 from fluxgate.integration import did_you_mean
 from fluxgate_django.checks import TAG
 from fluxgate_django.registry import breakers
@@ -25,9 +26,15 @@ _LEVELS = {
     getattr(checks, name): name for name in ("CRITICAL", "ERROR", "WARNING", "INFO", "DEBUG")
 }
 _HEADINGS = ("NAME", "STATE", "SINCE", "CALLS", "FAILED", "RETRY AFTER", "LAST TRIP")
-_NOTE = (
-    "These are this process's own circuits, made of the settings just now; those of the web "
-    "workers are in the workers' memory: see their health check, logs and metrics."
+_OWN = "These are this process's own circuits, made of the settings just now; "
+_NOTES = {
+    False: f"{_OWN}those of the web workers are in the workers' memory: see their health check, "
+    "logs and metrics.",
+    True: f"{_OWN}--fleet shows those that all processes share.",
+}
+_FLEETLESS = (
+    '--fleet is for circuits that processes share: set FLUXGATE["FLEET"] to a URL, such as '
+    '"sqlite:///run/shop/fluxgate.db" for the processes of one host, or "redis://host:6379/0"'
 )
 _CONTROLS = {
     # what it means, the method, and what the settings can do in its place
@@ -35,12 +42,13 @@ _CONTROLS = {
     "reset": ("close circuits and forget their calls", "reset()", None),
     "disable": ("let every call through", "disable()", "disabled"),
 }
-_COUNTS = {"list": 0, "show": 1, "check": 0}
+_COUNTS = {"list": 0, "show": 1, "check": 0, "watch": 0}
 """How many names an action takes; the controls take one or more."""
 _ACTIONS = (*_COUNTS, *_CONTROLS)
 _ACTIONS_IN_WORDS = (
     "list: all configured circuits; show NAME: one, its policy in words; check: the system checks "
-    "of fluxgate_django alone; open, reset, disable NAME...: for shared circuits"
+    "of fluxgate_django alone; open, reset, disable NAME... --fleet: set circuits in every "
+    "process; watch --fleet: each change, until interrupted"
 )
 
 
@@ -56,7 +64,15 @@ class Command(BaseCommand):
         parser.add_argument("action", choices=_ACTIONS, help=_ACTIONS_IN_WORDS)
         parser.add_argument("names", nargs="*", metavar="name", help="circuits")
         parser.add_argument(
-            "--format", choices=("text", "json"), default="text", help="of list, show and check"
+            "--format",
+            choices=("text", "json"),
+            default="text",
+            help="of list, show, watch and check",
+        )
+        parser.add_argument(
+            "--fleet",
+            action="store_true",
+            help="the circuits that all processes share (list, show, watch, open, reset, disable)",
         )
         parser.add_argument("--deploy", action="store_true", help="check for a deployment, too")
         parser.add_argument(
@@ -70,18 +86,25 @@ class Command(BaseCommand):
         """Do what was asked for.
 
         Raises:
-            CommandError: a name that nobody knows, settings that can't be used, or a control of
-                a circuit that is not shared.
+            CommandError: a name that nobody knows (return code 1), settings that can't be used,
+                a control of a circuit that is not shared, or a fleet that is not there or can't
+                be reached (return code 2).
         """
         action, names = options["action"], options["names"]
         if options["deploy"] and action != "check":
             raise CommandError(f"--deploy goes with check, not with {action}")
         _check_count(action, names)
+        if options["fleet"] and action == "check":
+            raise CommandError("--fleet goes with the other actions, not with check")
+        if action == "watch" and not options["fleet"]:
+            raise CommandError("watch goes with --fleet: it shows what all processes share")
         if action == "check":
             self._check(options)
             return
         try:
-            if action == "list":
+            if options["fleet"]:
+                self._fleet(action, names, options)
+            elif action == "list":
                 self._list(options["format"])
             elif action == "show":
                 self._show(names[0], options["format"])
@@ -90,6 +113,30 @@ class Command(BaseCommand):
         except ConfigError as error:
             told = f"{error}\n`manage.py fluxgate check` lists all mistakes."
             raise CommandError(told) from error
+
+    # -- the fleet
+
+    def _fleet(self, action: str, names: Sequence[str], options: dict[str, Any]) -> None:
+        shared = breakers.registry.fleet
+        if shared is None:
+            raise CommandError(_FLEETLESS, returncode=2)
+        self.stdout.ending = self.stderr.ending = ""  # the lines that are written have one
+        try:
+            fleet.run(
+                shared,
+                action,
+                names,
+                command=f"manage.py fluxgate {action}",
+                as_json=options["format"] == "json",
+                plain=options["no_color"],
+                known=_names(),
+                out=self.stdout,
+                err=self.stderr,
+            )
+        except fleet.UnknownCircuitError as error:
+            raise CommandError(str(error), returncode=1) from error
+        except FluxgateError as error:
+            raise CommandError(str(error), returncode=2) from error
 
     # -- list and show
 
@@ -107,7 +154,7 @@ class Command(BaseCommand):
             self.stdout.write('No circuit is configured: FLUXGATE["BREAKERS"] is empty.')
         for pattern in patterns:
             self.stdout.write(f"{pattern}  (a pattern: circuits are made when asked for)")
-        self.stdout.write(_NOTE)
+        self.stdout.write(_note())
 
     def _show(self, name: str, form: str) -> None:
         breaker = _found(name)
@@ -128,7 +175,7 @@ class Command(BaseCommand):
         self.stdout.write(self.style.MIGRATE_HEADING(name))
         for line in _table([line for line in lines if any(line)]):
             self.stdout.write(f"  {line}")
-        self.stdout.write(_NOTE)
+        self.stdout.write(_note())
 
     # -- check
 
@@ -179,11 +226,16 @@ def _refuse(action: str, names: Iterable[str]) -> NoReturn:
     for name in names:
         _found(name)
     what, method, state = _CONTROLS[action]
+    if breakers.registry.fleet is not None:
+        raise CommandError(
+            f"this process's own circuits end with it, so nothing was changed: add --fleet to "
+            f"{what} in every process"
+        )
     restart = f', or set "INITIAL_STATE": "{state}" and restart them' if state else ""
     raise CommandError(
         f"{', '.join(map(repr, names))}: not shared between processes, so this command can't "
-        f"{what} where it matters, which is in the web workers. Nothing was changed. Call "
-        f"breakers[name].{method} in each of them{restart}."
+        f"{what} where it matters, which is in the web workers. Nothing was changed. Give "
+        f'FLUXGATE["FLEET"] and --fleet, or call breakers[name].{method} in each of them{restart}.'
     )
 
 
@@ -229,7 +281,11 @@ def _described(policy: Policy) -> list[tuple[str, str, str]]:
 
 
 def _scope() -> dict[str, Any]:
-    return {"scope": "process", "note": _NOTE}
+    return {"scope": "process", "note": _note()}
+
+
+def _note() -> str:
+    return _NOTES[breakers.registry.fleet is not None]
 
 
 def _as_json(info: Info) -> dict[str, Any]:
@@ -243,7 +299,7 @@ def _as_json(info: Info) -> dict[str, Any]:
         "last_trip": None if info.last_trip is None else str(info.last_trip),
         "reopens": info.reopens,
         "rejected": info.totals.rejected,
-        "shared": False,
+        "shared": info.fleet is not None,
     }
 
 

@@ -1,0 +1,80 @@
+"""The circuits of a fleet as plain text: one line each, and one for each process that reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from fluxgate._naming import printable
+from fluxgate._words import seconds
+from fluxgate.cli._fleet.circuits import Look, Row, Seen, seen
+from fluxgate.fleet.store import Report
+
+HEADINGS: Final[tuple[str, ...]] = ("NAME", "STATE", "CALLS", "FAILED", "LAST REPORT")
+NOTE: Final = (
+    "Calls of a circuit: of all processes, in its window; of a process (indented): since it began."
+)
+NONE: Final = "No process has reported a circuit yet."
+
+
+def table(look: Look) -> str:
+    """Every circuit, with the processes that have something to say about it."""
+    if not look.rows:
+        return NONE
+    cells = [HEADINGS]
+    for row in look.rows:
+        cells.append(cells_of(row))
+        cells += [cells_of_process(seen(each)) for each in look.reports.get(row.name, ())]
+    lines = columns(cells)
+    if look.reports:
+        lines += ["", NOTE]
+    return "\n".join(lines)
+
+
+def cells_of(row: Row) -> tuple[str, ...]:
+    """A circuit's line."""
+    return (
+        shown(row.name),
+        state_of(row),
+        str(row.calls),
+        str(row.failures),
+        shown(row.reporter),
+    )
+
+
+def cells_of_process(of: Seen) -> tuple[str, ...]:
+    """A process's line."""
+    state = of.state.replace("_", " ")
+    return (f"  {shown(of.process)}", state, shown(of.calls), shown(of.failures), shown(of.reason))
+
+
+def state_of(row: Row) -> str:
+    """A circuit's state in words, with the time that is left of it."""
+    state = row.state.replace("_", " ")
+    if row.retry_after is None:
+        return state
+    return f"{state}, {seconds(round(row.retry_after, 1))}"
+
+
+def of_details(details: Mapping[str, Any]) -> str:
+    """One circuit, a line for each thing that is known of it."""
+    width = max(map(len, details))
+    lines = [f"{key:{width}}  {shown(value)}" for key, value in details.items() if key != "reports"]
+    own: list[Seen] = [seen(Report(*each)) for each in details["reports"].items()]
+    if own:
+        heads = ("  PROCESS", "STATE", "CALLS", "FAILED", "REASON")
+        lines += ["", *columns([heads, *map(cells_of_process, own)])]
+    return "\n".join(lines)
+
+
+def shown(value: object) -> str:
+    """A value in one printable word or line; `-` for none."""
+    if value is None or value == "":
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else printable(str(value), None)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows as lines, their columns under each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
