@@ -14,7 +14,12 @@ The parts, one concept a module:
     _sqlite_rows  its rows, as views and back
     _mounts    network file systems, where locks can't be relied on
     _redis     a store in Redis or Valkey: any number of hosts
-    _member    one circuit's part in it: what it hands in, follows, and decides
+    _member    one circuit's part in it: what it hands in, follows, and moves
+    _head      what a process knows of a circuit in the fleet: epoch, state, deadline
+    _deltas    calls that are not handed in yet
+    _probes    leases, and the outcomes of probes
+    _reports   what a process says of its circuit
+    _decisions which move a view asks for
     _verdict   what a policy makes of the calls of all processes
     _flusher   the two threads of a process
     _fleet     `Fleet`, forks, and the end of the process

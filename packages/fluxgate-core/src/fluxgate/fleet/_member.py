@@ -1,8 +1,14 @@
 """A member: one circuit's part in a fleet, between the circuit and the store's views.
 
-It takes what the circuit has counted since the last time, hands it in, and does what the answer
-asks for: follow a newer epoch, bring ours back after a loss, take leases, decide about the merged
-window. It talks to no store itself: it makes requests and moves, and reads answers.
+It hands in what the circuit has counted, and does what the answers ask for: follow a newer epoch,
+bring ours back after a loss, take leases, move the fleet. It talks to no store itself: it makes
+requests and moves, and reads answers. Its parts have modules of their own:
+
+    _head       what this process knows of the fleet
+    _deltas     calls that are not handed in yet
+    _probes     leases, and the outcomes of probes
+    _reports    what this process says of itself
+    _decisions  which move a view asks for
 
 Of its methods, `control`, `open_for`, `shown` and `owns` may be called anywhere; the others belong
 to the flusher.
@@ -13,58 +19,28 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from fluxgate._engine.circuit import Circuit
-from fluxgate._engine.leases import Ended, Lease
 from fluxgate._engine.machine import Machine
 from fluxgate._engine.phase import Phase
 from fluxgate._engine.transitions import CONTROLS, Event
-from fluxgate.fleet._verdict import (
-    Verdict,
-    of_openings,
-    of_probes,
-    of_window,
-    read_reason,
-    write_reason,
-)
-from fluxgate.fleet._window import added, merged, shape_of, snapshot
-from fluxgate.fleet.store import (
-    DAY,
-    MAX_DURATION,
-    MAX_REPORT,
-    MIN_TTL,
-    Counts,
-    Exchange,
-    Move,
-    Probe,
-    Report,
-    Shape,
-    View,
-    key_of,
-)
-from fluxgate.metric import FleetView, Snapshot
-from fluxgate.policy import Policy
+from fluxgate.fleet._decisions import Decision, carried_out, decide, moved_on
+from fluxgate.fleet._deltas import Deltas
+from fluxgate.fleet._head import BY_HAND, Head, milliseconds, ttl_of
+from fluxgate.fleet._probes import Probes
+from fluxgate.fleet._reports import opened_alone, openings, write_report
+from fluxgate.fleet._verdict import of_openings, read_reason, write_reason
+from fluxgate.fleet._window import metrics_of, shape_of
+from fluxgate.fleet.store import Counts, Exchange, Move, Probe, Report, Shape, View, key_of
+from fluxgate.metric import FleetView
 from fluxgate.signals import Origin, Reason
 from fluxgate.state import State
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
-BY_HAND: Final = frozenset({State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN})
-COUNTING: Final = frozenset({CLOSED, State.METRICS_ONLY})
-"""The fleet's states whose calls are evidence."""
 
 TOUCH: Final = 1.0
 """Seconds after which a circuit that isn't closed is touched, so that a loss is noticed."""
-IDLE_LEASE: Final = 2.0
-"""Seconds for which a lease waits for a call, at most."""
-
-
-class Taken(NamedTuple):
-    """Counts and probes taken from a circuit, to be sent to the store."""
-
-    delta: Counts
-    probes: tuple[Probe, ...]
-    wants: int
 
 
 class Member:
@@ -108,28 +84,30 @@ class Member:
     def _began_at(self, circuit: Circuit) -> None:
         self.joined = False  # whether the store was ever asked
         self.stale = True  # whether it must be read before anything is handed in
-        self.epoch = 0
-        self.state = CLOSED  # the fleet's, as it is believed to be
-        self._reopens = 0
-        self._reason = ""
-        self._until = math.inf  # when an opening ends
+        self._head = Head()
         self._view: View | None = None
         self._viewed_at = 0.0
         self._phase: Phase | None = None  # which this process has begun for the fleet
-        self._sent = Taken(Counts(), (), 0)
-        self._sent_at = 0.0  # clock time
+        self._deltas = Deltas(circuit._machine)
+        self._probes = Probes()
         self._let_go = False  # whether it was released while the fleet owned it
-        self._unsent = Counts()  # taken, and certainly not counted
-        self._unsaid: tuple[Probe, ...] = ()  # the same of probes
         self._wanted: Move | None = None  # by hand
         self._recheck_at = math.inf
         self._touched_at = 0.0
         self._reported = ""
-        self._seen = _read(circuit._machine)
-        self.phase, self.settled = circuit._machine.phase, self._seen[0] + self._seen[1]
+        self._note_counts(circuit._machine)
         self.quiet = False
 
+    def _note_counts(self, machine: Machine) -> None:
+        totals = machine.totals
+        self.phase, self.settled = machine.phase, totals.successes + totals.failures
+
     # -- anywhere
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that this process knows."""
+        return self._head.epoch
 
     def owns(self) -> bool:
         """Whether the fleet owns the circuit's phase."""
@@ -140,15 +118,13 @@ class Member:
     def shown(self) -> FleetView:
         """The circuit as the fleet has it."""
         circuit, view = self._circuit(), self._view
-        policy = None if circuit is None else circuit.policy
-        shape = None if policy is None else shape_of(policy)
-        left = self._until - self._clock()
+        head = self._head
         return FleetView(
-            state=self.state,
-            epoch=self.epoch,
-            retry_after=max(left, 0.0) if self.state is OPEN and left < math.inf else None,
+            state=head.state,
+            epoch=head.epoch,
+            retry_after=head.retry_after(self._clock()),
             attached=self.attached,
-            metrics=_metrics(view, shape, policy),
+            metrics=metrics_of(view, None if circuit is None else circuit.policy),
         )
 
     def control(self, event: Event) -> None:
@@ -173,9 +149,15 @@ class Member:
     def _move_by_hand(
         self, circuit: Circuit, state: State, seconds: float | None, reason: Reason
     ) -> None:
-        remaining = None if seconds is None else min(round(seconds * 1000), MAX_DURATION)
-        move = Move(self.name, None, self.epoch, state, remaining, 0, write_reason(reason))
-        self._wanted = move._replace(ttl=_ttl(state, circuit.policy))
+        self._wanted = Move(
+            self.name,
+            expected=None,
+            known=self.epoch,
+            state=state,
+            remaining=milliseconds(seconds),
+            reason=write_reason(reason),
+            ttl=ttl_of(state, circuit.policy),
+        )
         self._phase = circuit._machine.phase
         self.quiet = False
         self._wake()
@@ -192,7 +174,7 @@ class Member:
         return (
             self.stale
             or self._wanted is not None
-            or self._unsent.calls > 0
+            or self._deltas.unsent.calls > 0
             or now >= self._recheck_at
             or (self._busy(circuit) and now >= self._touched_at + TOUCH)
             or not circuit.looks_idle(self.phase, self.settled)
@@ -209,7 +191,7 @@ class Member:
         if (
             self.stale
             or self._wanted is not None
-            or self._unsent.calls > 0
+            or self._deltas.unsent.calls > 0
             or self._recheck_at < math.inf
             or self._busy(circuit)
         ):
@@ -223,85 +205,44 @@ class Member:
 
     def _busy(self, circuit: Circuit) -> bool:
         """Whether the circuit isn't quietly closed, here or in the fleet."""
-        return self.state is not CLOSED or circuit.state is not CLOSED
+        return self._head.state is not CLOSED or circuit.state is not CLOSED
 
     def request(self, circuit: Circuit, now: float) -> Exchange:
         """The exchange to send to the store: the counts and probes since the last one."""
-        policy = circuit.policy
+        policy, head = circuit.policy, self._head
         shape = shape_of(policy) or Shape(1, 1, 0, ())
-        taken = circuit.step(lambda machine, at: self._take(machine, at, shape))
+        delta, probes = circuit.step(lambda machine, at: self._take(machine, at, shape))
         self._touched_at, self._recheck_at, self.quiet = now, math.inf, False
-        self._sent_at = circuit.clock()
-        self._sent = taken
-        report = self._report(circuit) if self._busy(circuit) or self._reported else None
-        delta = taken.delta
+        report = None
+        if self._busy(circuit) or self._reported:
+            opened = self._opened_alone(circuit) is not None
+            report = self._reported = write_report(circuit, head, opened=opened)
         bad = delta.failures or any(delta.slow) or not policy.closed.merged().needs_bad
         return Exchange(
             self.name,
-            self.epoch,
+            head.epoch,
             shape,
             delta,
             witness=bool(delta.calls and bad),
-            wants=taken.wants,
+            wants=self._probes.wants,
             slots=policy.max_half_open_calls,
             lease=max(round(policy.probe_timeout * 1000), 1),
-            probes=taken.probes,
+            probes=probes,
             report=report,
-            ttl=_ttl(self.state, policy),
+            ttl=ttl_of(head.state, policy),
         )
 
-    def _take(self, machine: Machine, now: float, shape: Shape) -> Taken:
+    def _take(self, machine: Machine, now: float, shape: Shape) -> tuple[Counts, tuple[Probe, ...]]:
         """Take what has been counted, and what the leases have to say; under the lock."""
-        totals, phase = machine.totals, machine.phase
-        successes, failures, nanoseconds, slow = self._seen
-        self._seen = _read(machine)
-        self.phase, self.settled = phase, totals.successes + totals.failures
-        delta = Counts()
-        unsent, self._unsent = self._unsent, Counts()
-        if self.state in COUNTING and shape.keep > 1:
-            thresholds = machine.policy.thresholds
-            taken = Counts(
-                totals.successes + totals.failures - successes - failures,
-                totals.failures - failures,
-                # Of the whole, so that what is rounded off adds up to nothing.
-                totals.nanoseconds // 1_000_000 - nanoseconds // 1_000_000,
-                tuple(totals.slow_counts.get(each, 0) - slow.get(each, 0) for each in thresholds),
-            )
-            delta = added((taken, unsent), len(thresholds))
-        unsaid, self._unsaid = self._unsaid, ()
+        phase = machine.phase
+        self._note_counts(machine)
+        delta = self._deltas.take(machine, shape, counting=self._head.counting)
         leases = phase.leases if phase is self._phase else None
-        if leases is None:
-            return Taken(delta, (), 0)
-        leases.give_back(now)
-        ended, leases.ended = leases.ended, []
-        wants, leases.wanted = leases.wanted, 0
-        most = machine.policy.max_half_open_calls - len(leases.granted)
-        probes = (*unsaid, *(_probe(each, machine.policy) for each in ended))
-        return Taken(delta, probes, max(min(wants, most), 0))
-
-    def _report(self, circuit: Circuit) -> str:
-        """This process's state in a few words; nothing while it is quietly closed."""
-        state = circuit.state
-        if state is CLOSED and self.state is CLOSED:
-            report = ""
-        else:
-            totals, reason = circuit._machine.totals, circuit._machine.phase.reason
-            clause = "" if reason is None else reason.clause
-            opened = "" if self._opened_alone(circuit) is None else f" @{self.epoch:x}"
-            count = totals.successes + totals.failures
-            report = f"{state} {totals.failures}/{count}{opened} {clause}"
-        self._reported = report
-        return report[:MAX_REPORT]
+        return delta, self._probes.take(leases, machine.policy, now)
 
     def _opened_alone(self, circuit: Circuit) -> Reason | None:
         """Why the circuit has opened here by its tripper, while the fleet is closed; else None."""
-        phase, closed = circuit._machine.phase, circuit.policy.closed
-        if self.state is not CLOSED or phase.leases is not None or self._advisory:
-            return None
-        if phase.state not in (OPEN, HALF_OPEN) or closed.merged() != closed:
-            return None  # what can't be merged is each process's own affair
-        reason = phase.last_trip
-        return None if reason is None or reason.clause == "open_for()" else reason
+        return None if self._advisory else opened_alone(circuit, self._head)
 
     # -- answers
 
@@ -317,19 +258,23 @@ class Member:
         if circuit is None:
             return None
         self._note(view)
-        sent = self._sent
-        lost = sent.delta.calls and not view.applied
+        sent = self._deltas.sent.calls
+        lost = sent and not view.applied
         if lost and view.epoch < self.epoch:
-            self._unsent = sent.delta  # nobody has counted it: once more, when ours is back
+            self._deltas.put_back()  # nobody has counted it: once more, when ours is back
         elif lost:
-            self.dropped += sent.delta.calls
+            self.dropped += sent
         if view.epoch != self.epoch:
-            if sent.wants:
-                circuit.step(lambda machine, _: self._want(machine, sent.wants))
+            if self._probes.wants:
+                circuit.step(lambda machine, _: self._probes.want_again(machine))
             return self._compare(view)
         if view.tokens:
             circuit.step(lambda machine, now: self._grant(machine, view.tokens, now))
         return self._decide(circuit, view)
+
+    def _grant(self, machine: Machine, tokens: tuple[int, ...], now: float) -> None:
+        if self._phase is not None:
+            self._probes.grant(machine, self._phase, tokens, now)
 
     def asks_for_reports(self, view: View) -> bool:
         """Whether the processes' reports may decide, where the merged window didn't."""
@@ -347,21 +292,17 @@ class Member:
         reason = None if circuit is None else self._opened_alone(circuit)
         if circuit is None or reason is None:
             return None
-        mark = f"@{self.epoch:x}"
-        openings = sum(mark in report.text.split(" ")[2:3] for report in reports)
-        verdict = of_openings(reason, openings, view, self._witnesses)
-        if verdict.wait:
-            self._recheck_at = self._clock() + verdict.wait
-            self.quiet = False
-        return self._carry_out(circuit, verdict)
+        count = openings(reports, self.epoch)
+        verdict = of_openings(reason, count, view, self._witnesses)
+        return self._carry_on(carried_out(circuit, self._head, verdict))
 
     def unanswered(self, *, counted: bool) -> None:
         """The last request has failed; `counted` if its delta may have been counted."""
-        sent = self._sent
         if counted:
-            self.dropped += sent.delta.calls
+            self.dropped += self._deltas.sent.calls
         else:
-            self._unsent, self._unsaid = sent.delta, sent.probes
+            self._deltas.put_back()
+            self._probes.put_back()
 
     def moved(self, move: Move, view: View) -> Move | None:
         """Learn how a move went; the next one to make, if any."""
@@ -386,8 +327,8 @@ class Member:
         move = self._wanted
         if move is None:
             return None
-        if move.state is OPEN and self.state is OPEN:
-            left = self._until - self._clock()
+        if move.state is OPEN and self._head.state is OPEN:
+            left = self._head.until - self._clock()
             if move.remaining is not None and left * 1000 >= move.remaining:
                 self._wanted = None  # `open_for` never shortens an opening
                 return None
@@ -399,10 +340,7 @@ class Member:
         self.attached, self._lost = True, False
 
     def _believe(self, view: View) -> None:
-        self.epoch, self.state = view.epoch, view.state
-        self._reopens, self._reason = view.reopens, view.reason
-        left = math.inf if view.remaining is None else view.remaining / 1000
-        self._until = self._clock() + left
+        self._head = Head.of(view, self._clock())
         self._let_go = False
 
     def _compare(self, view: View) -> Move | None:
@@ -417,42 +355,28 @@ class Member:
                 self._follow(circuit, view, Origin.PEER)
         elif view.epoch < self.epoch:
             self.joined = True
-            return self._reassertion(circuit, view)
+            return self._head.reassertion(self.name, view, circuit.policy, self._clock())
         elif self._let_go:
             self.joined = True
             return self._return(circuit, view)
         self.joined = True
         return None
 
-    def _reassertion(self, circuit: Circuit, view: View) -> Move:
-        left = self._until - self._clock()
-        return Move(
-            self.name,
-            expected=view.epoch,
-            known=self.epoch,
-            state=self.state,
-            remaining=None if left == math.inf else max(round(left * 1000), 0),
-            reopens=self._reopens,
-            reason=self._reason,
-            reassert=True,
-            ttl=_ttl(self.state, circuit.policy),
-        )
-
     def _return(self, circuit: Circuit, view: View) -> Move | None:
         """The store is back, and nothing has happened there meanwhile."""
         self._let_go = False
         phase = self._phase
-        if phase is circuit._machine.phase and self.state in (OPEN, HALF_OPEN):
+        if phase is circuit._machine.phase and self._head.state in (OPEN, HALF_OPEN):
             self._follow(circuit, view, Origin.PEER)  # nor here: it is the fleet's again
             return None
-        if self.state in (OPEN, HALF_OPEN) and circuit.state is OPEN:
+        if self._head.state in (OPEN, HALF_OPEN) and circuit.state is OPEN:
             self._follow(circuit, view, Origin.PEER)  # it has opened again by itself meanwhile
             return None
-        if self.state in (OPEN, HALF_OPEN) and not view.remaining:
+        if self._head.state in (OPEN, HALF_OPEN) and not view.remaining:
             why = circuit._machine.phase.reason
             recovered = why is not None and why.clause.startswith("probe")  # not by hand
             if circuit.state is CLOSED and recovered:
-                return self._move(circuit, CLOSED, None, Reason("probes succeeded"))
+                return self._moved_on(circuit, CLOSED, Reason("probes succeeded"))
             self._let_go = circuit.state in (OPEN, HALF_OPEN)  # look again when it has
         return None
 
@@ -460,7 +384,7 @@ class Member:
         self, circuit: Circuit, view: View, origin: Origin, move: Move | None = None
     ) -> None:
         mine = circuit._machine.phase is self._phase
-        before = self.state
+        before = self._head
         self._believe(view)
         reason = read_reason(view.reason)
         if move is not None and move.reassert:
@@ -479,7 +403,7 @@ class Member:
             if view.state is State.FORCED_OPEN:
                 retry_at = math.inf
             leases = machine.phase.leases
-            self.dropped += self._pass_over(machine, before)
+            self.dropped += self._deltas.pass_over(machine, counting=before.counting)
             phase = machine.follow(view.state, now, retry_at, view.reopens, reason, origin)
             if leases is not None and phase.leases is not None and phase.state is HALF_OPEN:
                 phase.leases.wanted = leases.wanted
@@ -487,98 +411,42 @@ class Member:
 
         self._phase = circuit.step(follow)
 
-    def _advise(self, machine: Machine, reason: Reason | None, state: State) -> None:
+    def _advise(self, machine: Machine, reason: Reason | None, before: Head) -> None:
         machine.advised = reason
-        self.dropped += self._pass_over(machine, state)
-
-    def _pass_over(self, machine: Machine, state: State) -> int:
-        """Leave what was counted in an older epoch behind; how many calls that were."""
-        unsent, self._unsent = self._unsent, Counts()
-        totals = machine.totals
-        successes, failures, *_ = self._seen
-        self._seen = _read(machine)
-        if state not in COUNTING:
-            return 0
-        return totals.successes + totals.failures - successes - failures + unsent.calls
-
-    # -- leases
-
-    def _want(self, machine: Machine, wants: int) -> None:
-        leases = machine.phase.leases
-        if leases is not None:
-            leases.wanted += wants
-
-    def _grant(self, machine: Machine, tokens: tuple[int, ...], now: float) -> None:
-        phase, timeout = machine.phase, machine.policy.probe_timeout
-        deadline = self._sent_at + timeout  # from before it was granted: never longer than there
-        until = min(now + IDLE_LEASE, self._sent_at + timeout / 2)
-        if phase is self._phase and phase.leases is not None:
-            phase.leases.granted.extend(Lease(token, deadline, until) for token in tokens)
+        self.dropped += self._deltas.pass_over(machine, counting=before.counting)
 
     # -- decisions
 
     def _decide(self, circuit: Circuit, view: View) -> Move | None:
         """The move to make when the store is in the same epoch as this process, or None."""
-        policy = circuit.policy
-        shape = shape_of(policy)
         if self._let_go:
             return self._return(circuit, view)
-        if shape is None or (circuit.state in BY_HAND and view.state not in BY_HAND):
+        if shape_of(circuit.policy) is None:
             return None
-        if view.state is CLOSED:
-            return self._decide_on_window(circuit, view, shape)
-        if view.state is OPEN and view.remaining == 0:
-            if self._advisory:
-                return self._move(circuit, CLOSED, None, Reason("cooldown over"))
-            if self.owns() and self._sent.wants:
-                wants = self._sent.wants
-                circuit.step(lambda machine, _: self._want(machine, wants))
-                return self._move(circuit, HALF_OPEN, None, Reason("cooldown over"))
-        if view.state is HALF_OPEN:
-            probes = snapshot(view.probes, policy.thresholds)
-            return self._carry_out(circuit, of_probes(policy, probes))
-        return None
-
-    def _decide_on_window(self, circuit: Circuit, view: View, shape: Shape) -> Move | None:
-        metrics = merged(view, shape, circuit.policy.thresholds)
-        verdict = of_window(circuit.policy, metrics, view, self._witnesses)
-        if verdict.wait:
-            self._recheck_at = self._clock() + verdict.wait
-            self.quiet = False
-        return self._carry_out(circuit, verdict)
-
-    def _carry_out(self, circuit: Circuit, verdict: Verdict) -> Move | None:
-        if verdict.fires is None or verdict.reason is None:
+        if circuit.state in BY_HAND and view.state not in BY_HAND:
             return None
-        if not verdict.fires:
-            return self._move(circuit, CLOSED, None, verdict.reason)
-        reopens = self._reopens + 1 if self.state is HALF_OPEN else 0
-        delay = circuit.step(lambda machine, _: machine.verdicts.delay(machine.policy, reopens))
-        return self._move(circuit, OPEN, delay, verdict.reason, reopens)
-
-    def _move(
-        self,
-        circuit: Circuit,
-        state: State,
-        seconds: float | None,
-        reason: Reason,
-        reopens: int | None = None,
-    ) -> Move:
-        if reopens is None:
-            reopens = 0 if state is CLOSED else self._reopens
-        endless = seconds is None or seconds == math.inf
-        self._recheck_at = self._clock()  # until it is made
-        self.quiet = False
-        return Move(
-            self.name,
-            expected=self.epoch,
-            known=self.epoch,
-            state=state,
-            remaining=None if endless else min(round((seconds or 0.0) * 1000), MAX_DURATION),
-            reopens=reopens,
-            reason=write_reason(reason),
-            ttl=_ttl(state, circuit.policy),
+        decision = decide(
+            circuit,
+            self._head,
+            view,
+            witnesses=self._witnesses,
+            advisory=self._advisory,
+            wants=self.owns() and self._probes.wants > 0,
         )
+        move = decision.move
+        if move is not None and move.state is HALF_OPEN:
+            circuit.step(lambda machine, _: self._probes.want_again(machine))
+        return self._carry_on(decision)
+
+    def _carry_on(self, decision: Decision) -> Move | None:
+        """Look again when there is something to wait for; a move waits until it is made."""
+        if decision.wait or decision.move is not None:
+            self._recheck_at = self._clock() + decision.wait
+            self.quiet = False
+        return decision.move
+
+    def _moved_on(self, circuit: Circuit, state: State, reason: Reason) -> Move | None:
+        return self._carry_on(Decision(moved_on(circuit, self._head, state, reason)))
 
     # -- the store goes, and the process forks
 
@@ -598,32 +466,3 @@ class Member:
         if circuit is not None:
             self.dropped = 0
             self._began_at(circuit)
-
-
-def _read(machine: Machine) -> tuple[int, int, int, dict[float, int]]:
-    totals = machine.totals
-    return totals.successes, totals.failures, totals.nanoseconds, dict(totals.slow_counts)
-
-
-def _probe(ended: Ended, policy: Policy) -> Probe:
-    if ended.failed is None:
-        return Probe(ended.token)
-    slow = tuple(int(threshold in ended.reached) for threshold in policy.thresholds)
-    return Probe(ended.token, Counts(1, int(ended.failed), round(ended.elapsed * 1000), slow))
-
-
-def _ttl(state: State, policy: Policy) -> int:
-    """Milliseconds for which the store keeps a circuit that nobody touches."""
-    if state in BY_HAND:
-        return DAY
-    longest = max(policy.probe_timeout, getattr(policy.window, "size", 0.0))
-    delay = getattr(policy.retry, "max_duration", getattr(policy.retry, "duration", 0.0))
-    return min(max(MIN_TTL, round(2500 * max(longest, delay))), MAX_DURATION)
-
-
-def _metrics(view: View | None, shape: Shape | None, policy: Policy | None) -> Snapshot:
-    if view is None or shape is None or policy is None:
-        return Snapshot(0, 0, 0, 0.0, {})
-    if view.state is HALF_OPEN:
-        return snapshot(view.probes, policy.thresholds)
-    return merged(view, shape, policy.thresholds)

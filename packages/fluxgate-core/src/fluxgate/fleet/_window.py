@@ -16,6 +16,7 @@ from typing import Final
 from fluxgate.fleet.store import MAX_COUNT, MAX_THRESHOLDS, Bucket, Counts, Shape, View
 from fluxgate.metric import Snapshot
 from fluxgate.policy import Policy
+from fluxgate.state import State
 from fluxgate.windows import TimeWindow
 
 MINUTE: Final = 60
@@ -84,6 +85,16 @@ def merged(view: View, shape: Shape, thresholds: tuple[float, ...]) -> Snapshot:
     """The merged window of a circuit, as of that view."""
     buckets = kept(view.buckets, view.tick, shape) if view.label == shape.label else ()
     return snapshot(added((bucket.counts for bucket in buckets), len(shape.thresholds)), thresholds)
+
+
+def metrics_of(view: View | None, policy: Policy | None) -> Snapshot:
+    """The calls of all processes as users see them: half-open, those of the probes."""
+    shape = None if policy is None else shape_of(policy)
+    if view is None or shape is None or policy is None:
+        return Snapshot(0, 0, 0, 0.0, {})
+    if view.state is State.HALF_OPEN:
+        return snapshot(view.probes, policy.thresholds)
+    return merged(view, shape, policy.thresholds)
 
 
 # -- as text
