@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-KINDS = {"healthy": 0, "10 % failing": 10}
-"""Every how many calls one fails; 0: none."""
+KINDS = {"healthy": (0, ""), "10 % failing": (10, ""), "healthy, heard": (0, "Heard()")}
+"""Every how many calls one fails (0: none), and the circuit's listener."""
 
 CALLS = """
 from fluxgate import CircuitBreaker
@@ -28,7 +28,14 @@ def succeeding():
 def failing():
     raise ConnectionError
 
-breaker = CircuitBreaker("counted")
+class Heard:
+    def __call__(self, signal):
+        pass
+
+    def call_ended(self, call):
+        pass
+
+breaker = CircuitBreaker("counted", listeners=[{listener}])
 succeeding, failing = breaker(succeeding), breaker(failing)
 for _ in range(300):  # the window is full
     succeeding()
@@ -104,9 +111,11 @@ def main() -> None:
         sys.exit("--requests counts what is installed: --source can't be given with it")
     for front, code in REQUESTS.items() if given.requests else ():
         ours, plain = (counted(code, 100, 400, None, ours=ours) for ours in (True, False))
-        print(f"{front:14} {ours:11,.0f} ÷ {plain:11,.0f} instructions a request: {ours / plain:.4f}")
-    for kind, every in KINDS.items() if not given.requests else ():
-        count = counted(CALLS, 4_000, 12_000, source, every=every)
+        print(
+            f"{front:14} {ours:11,.0f} ÷ {plain:11,.0f} instructions a request: {ours / plain:.4f}"
+        )
+    for kind, (every, listener) in KINDS.items() if not given.requests else ():
+        count = counted(CALLS, 4_000, 12_000, source, every=every, listener=listener)
         print(f"{kind:14} {count:8,.0f} instructions a call")
 
 

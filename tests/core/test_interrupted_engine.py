@@ -19,7 +19,7 @@ import pytest
 from fluxgate import CallNotPermittedError, CircuitBreaker, Info, Signal, State
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
-from fluxgate.testing import ManualClock
+from fluxgate.testing import ManualClock, RecordedCalls
 from fluxgate.trippers import FailureStreak
 from fluxgate.windows import TimeWindow
 
@@ -203,3 +203,36 @@ def test_everybody_hears_once(scenario: str, window: TimeWindow | None) -> None:
             break
         place += 1
     assert place > 50  # it was interrupted at all
+
+
+def listened(rules: Rules) -> None:
+    """A listener of calls comes and goes."""
+    with rules.breaker.listen(RecordedCalls()):
+        rules.breaker.call(int)
+
+
+@pytest.mark.parametrize(
+    "step", [Rules.fail, Rules.dropped, listened], ids=["fail", "ignored", "listened"]
+)
+def test_calls_are_heard_by_all_or_none(step: Callable[[Rules], object]) -> None:
+    """And by nobody twice. A call may be counted and not heard, if the interrupt is in between."""
+    place = 0
+    while True:
+        rules = Rules()
+        calls = [RecordedCalls() for _ in range(3)]
+        for each in calls:
+            rules.breaker.listen(each)
+        closed(rules)
+        going_on = interrupted(partial(step, rules), place, *ENGINE, "calls.py")
+        rules.breaker.reset()
+        rules.breaker.call(int)
+        first, *others = (list(each) for each in calls)
+        assert others == [first, first], place
+        assert len({id(call) for call in first}) == len(first), place
+        assert first[-1].outcome == "success", place
+        settled = rules.breaker.info().totals.settled
+        assert settled - 1 <= len(first) <= settled, place
+        if not going_on:
+            break
+        place += 1
+    assert place > 50

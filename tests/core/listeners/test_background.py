@@ -29,7 +29,8 @@ from fluxgate import (
     State,
 )
 from fluxgate.config import build
-from fluxgate.listeners import Background
+from fluxgate.listeners import Background, _background_queue
+from fluxgate.testing import ManualClock
 from fluxgate_fastapi import install
 
 PATIENCE = 30.0
@@ -309,12 +310,16 @@ def test_the_oldest_is_dropped_and_counted(
     assert "full (3)" in line
 
 
-def test_each_burst_of_drops_is_logged_once(
-    background: Callable[..., Background], caplog: pytest.LogCaptureFixture
+def test_drops_are_logged_once_a_minute(
+    background: Callable[..., Background],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    clock = ManualClock()
+    monkeypatch.setattr(_background_queue, "monotonic", clock)
     gate = Gate()
     told = background(gate, maxsize=1)
-    for burst in (1, 2):
+    for burst in (1, 2, 3):
         gate.entered.clear()
         gate.leave.clear()
         told(signal(0))
@@ -324,7 +329,10 @@ def test_each_burst_of_drops_is_logged_once(
         gate.leave.set()
         assert told.flush(PATIENCE)
         assert told.dropped == 9 * burst
-        assert len(caplog.records) == burst
+        clock.advance(30.0)
+    first, second = caplog.messages  # the second burst came half a minute after the first
+    assert "(1 so far)" in first
+    assert "(19 so far)" in second
 
 
 def test_drops_are_counted_exactly_by_many_threads(background: Callable[..., Background]) -> None:

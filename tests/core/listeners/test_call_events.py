@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,6 +23,7 @@ from fluxgate import (
     State,
     Totals,
 )
+from fluxgate.config import build, read
 from fluxgate.integration import attempt_of, enter, leave
 from fluxgate.listeners import Background
 from fluxgate.permits import All
@@ -241,6 +244,19 @@ def test_tickets_of_integrations() -> None:
         assert other is not None
         attempt_of(other).fail("HTTP 500")
     assert [call.outcome for call in calls] == ["success"] * 3 + ["failure"]
+
+
+def test_from_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dotted path in a file, as of any listener; what is asked for is the method."""
+    module: Any = ModuleType("shop_calls")
+    module.calls = RecordedCalls()
+    monkeypatch.setitem(sys.modules, "shop_calls", module)
+    for breaker in (
+        build("api", {"listeners": ["shop_calls.calls"]}),
+        Registry(read({"defaults": {"listeners": ["shop_calls.calls"]}}))["api"],
+    ):
+        breaker.call(int)
+    assert [call.circuit_name for call in module.calls] == ["api", "api"]
 
 
 def test_through_background() -> None:

@@ -532,16 +532,18 @@ class Circuit:
 
     def _report(self) -> None:
         """Log what raised, and call the listeners."""
-        for what, error in self._machine.verdicts.take_faults():
+        for what, error in self._machine.verdicts.take_faults() if self._faults else ():
             if error is None:
                 _log.warn(self.name, what)
             else:
                 _log.fault(self.name, what, error)
         dispatch = self._dispatch
         try:
-            dispatch.deliver_later()  # first: a call, and then what it has caused
+            if self._later:
+                dispatch.deliver_later()  # first: a call, and then what it has caused
         finally:  # an interrupt in there is not to hold the signals up
-            dispatch.deliver()
+            if self._outbox:
+                dispatch.deliver()
 
     def _report_refused(self, error: CallNotPermittedError, phase: Phase) -> None:
         """Call what listeners have for refusals: here, or, inside another circuit, later."""

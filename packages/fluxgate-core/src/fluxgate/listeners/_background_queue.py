@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import math
 import operator
 import os
 import queue
@@ -23,6 +24,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
+from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from fluxgate import _log
@@ -86,6 +88,7 @@ class BackgroundQueue:
         self._open = self._close is not None
         # An iterator that counts down: a step of it is atomic, unlike `+= 1`, and needs no lock.
         self._drops = itertools.repeat(None, sys.maxsize)
+        self._drops_logged = -math.inf  # seconds of the monotonic clock
         self._troubled = False  # whether trouble has been logged since the queue was last empty
 
     # -- putting in: from any thread, at any moment, without waiting
@@ -119,10 +122,14 @@ class BackgroundQueue:
 
     def _drop(self) -> None:
         next(self._drops)
-        self._report_once(
-            f"its queue is full ({self._maxsize}): the oldest signals, and the newest refusals and "
-            "calls, are dropped and counted until it has caught up"
-        )
+        now = monotonic()
+        if now - self._drops_logged >= _log.PAUSE:  # a flood of calls may fill it again and again
+            self._drops_logged = now
+            report(
+                self.label,
+                f"its queue is full ({self._maxsize}): the oldest signals, and the newest refusals "
+                f"and calls, are dropped and counted ({self.dropped} so far)",
+            )
 
     def _report_once(self, sentence: str) -> None:
         """Log trouble, once until the queue has been emptied."""

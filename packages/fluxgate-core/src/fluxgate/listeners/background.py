@@ -108,7 +108,7 @@ class Background:
     def dropped(self) -> int:
         """How many signals, refusals and calls were dropped since it was made, or since a fork.
 
-        The first of each burst is logged.
+        The first is logged, and then one a minute, with their number.
         """
         return self._queue.dropped
 
