@@ -212,8 +212,10 @@ def from_environment() -> Mapping[str, Any]:
         from fluxgate_fastapi.settings import FluxgateSettings
     except ImportError:  # the extra `settings` is not installed
         return SETTINGS
-    given = FluxgateSettings().fluxgate
-    return {name: SETTINGS.get(name, {}) | given.get(name, {}) for name in {**SETTINGS, **given}}
+    merged: dict[str, Any] = dict(SETTINGS)
+    for name, given in FluxgateSettings().fluxgate.items():
+        merged[name] = given if isinstance(given, str) else {**SETTINGS.get(name, {}), **given}
+    return merged
 
 
 app = create_app(os.environ.get("UPSTREAM_URL", "http://127.0.0.1:9000"), from_environment())

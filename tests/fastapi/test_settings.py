@@ -295,17 +295,85 @@ def test_listeners_in_the_environment(environment: pytest.MonkeyPatch) -> None:
         assert registry["payments"].name == "payments"
 
 
-def test_no_password_of_a_fleet_is_shown(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("FLUXGATE__FLEET", "redis://shop:hunter2@redis.internal:6379/0")
-    with pytest.raises(ValueError, match="fleet") as caught:
+SECRET = "redis://shop:hunter2@redis.internal:6379/0"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"FLUXGATE__FLEET": "memory://from-the-environment"},
+        {"FLUXGATE__FLEET__URL": "memory://from-the-environment"},
+        {"FLUXGATE__FLEET": '{"url": "memory://from-the-environment"}'},
+        {"FLUXGATE": '{"fleet": "memory://from-the-environment"}'},
+    ],
+    ids=["url", "key", "json", "whole"],
+)
+def test_a_fleet_of_the_environment(
+    environment: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    registry = install(FastAPI(), config=from_environment())
+    assert repr(registry.fleet) == "<Fleet memory://from-the-environment>"
+    assert registry.fleet is not None
+    registry.fleet.close()
+
+
+def test_a_fleets_witnesses(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("FLUXGATE__FLEET__URL", "memory://witnesses")
+    environment.setenv("FLUXGATE__FLEET__WITNESSES", "3")
+    environment.setenv("FLUXGATE__FLEET__ADVISORY", "true")
+    registry = install(FastAPI(), config=from_environment())
+    assert registry.fleet is not None
+    assert (registry.fleet.witnesses, registry.fleet.advisory) == (3, True)
+    registry.fleet.close()
+
+
+def test_a_variable_that_would_be_dropped(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("FLUXGATE__FLEET", SECRET)
+    environment.setenv("FLUXGATE__FLEET__WITNESSES", "3")
+    with pytest.raises(ValueError, match="write FLUXGATE__FLEET__URL in place of that") as caught:
         from_environment()
+    assert "FLUXGATE__FLEET__WITNESSES is not read beside FLUXGATE__FLEET:" in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_fleet_of_the_environment(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("FLUXGATE__FLEET__URL", "memory://from-the-environment")
-    environment.setenv("FLUXGATE__FLEET__WITNESSES", "3")
-    registry = install(FastAPI(), config=from_environment())
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("redis.internal:6379", "has no scheme: write sqlite:///path/to/file"),
+        ("", "has no scheme"),
+        ("nowhere://shop:hunter2@x", "unknown scheme 'nowhere'"),
+    ],
+)
+def test_a_fleet_that_can_not_be(environment: pytest.MonkeyPatch, url: str, hint: str) -> None:
+    environment.setenv("FLUXGATE__FLEET", url)
+    with pytest.raises(ConfigError, match="fleet") as caught:
+        install(FastAPI(), config=from_environment())
+    assert hint in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_no_password_of_a_fleet_is_shown(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("FLUXGATE__FLEET", SECRET)
+    settings = from_environment()
+    assert "hunter2" not in f"{settings!r} {settings}"
+    app = FastAPI()
+    registry = install(app, fleet=SECRET)
+    with pytest.raises(ConfigError, match=r"with other arguments \(config=, fleet=\)") as caught:
+        install(app, config={"fleet": SECRET}, fleet=f"{SECRET}0")
+    assert "hunter2" not in str(caught.value)
     assert registry.fleet is not None
-    assert registry.fleet.witnesses == 3
     registry.fleet.close()
+
+
+def test_a_circuit_called_fleet() -> None:
+    """Its settings have no URL; and a text that is a dotted path names a factory."""
+    registry = install(FastAPI(), config={"fleet": {"retry": "Cooldown(7)"}})
+    assert (registry.fleet, repr(registry["fleet"].policy.retry)) == (None, "Cooldown(7)")
+    registry = install(FastAPI(), config={"fleet": f"{__name__}.make"})
+    assert registry.fleet is None
+
+
+def make(name: str) -> AsyncCircuitBreaker:
+    return AsyncCircuitBreaker(name)

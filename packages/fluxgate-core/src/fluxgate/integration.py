@@ -26,6 +26,7 @@ from fluxgate._engine.lane import Lane
 from fluxgate._hosts import Host, parse_host
 from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import did_you_mean, nearest, raise_all
+from fluxgate._settings.expression import is_dotted
 from fluxgate.attempt import Attempt
 from fluxgate.config import Config, load, read
 from fluxgate.errors import CallNotPermittedError, ConfigError
@@ -173,7 +174,7 @@ def as_config(source: ConfigSource, name: str = "config") -> Config:
     if hasattr(source, "fluxgate") or hasattr(source, "model_dump"):
         raise ConfigError(
             f"{kind} needs a field fluxgate that maps names to settings, such as "
-            "fluxgate: dict[str, dict[str, Any]] = {}"
+            "fluxgate: dict[str, dict[str, Any] | str] = {}"
         )
     raise ConfigError(
         f"{name}= takes a mapping, the path of a TOML file, or pydantic settings, not "
@@ -205,12 +206,14 @@ def _of_mapping(mapping: Mapping[str, Any], source: str) -> Config:
 
 
 def _is_ours(key: str, value: object) -> bool:
-    """Whether an entry is no circuit's; one may be called "fleet", but has no URL."""
+    """Whether an entry is no circuit's. One may be called "fleet", but has no URL."""
     if key != "fleet":
         return key == "defaults"
     if isinstance(value, Mapping):
         return any(str(each).lower() == "url" for each in cast("Mapping[str, Any]", value))
-    return "://" in value if isinstance(value, str) else type(value).__name__ == "Fleet"
+    if isinstance(value, str):  # the path of a factory is the only text that makes a circuit
+        return not is_dotted(value.strip())
+    return type(value).__name__ == "Fleet"
 
 
 # -- refusals

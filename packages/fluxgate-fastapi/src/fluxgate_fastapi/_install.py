@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
@@ -88,9 +88,15 @@ def install(
     if state is not None and state.arguments is not None:
         if state.arguments == arguments:
             return state.registry
+        # Their names alone: a URL or settings may hold a password.
+        others = [
+            f"{each.name}="
+            for each in fields(arguments)
+            if getattr(arguments, each.name) != getattr(state.arguments, each.name)
+        ]
         raise ConfigError(
-            f"install() was called for this application before, with other arguments: "
-            f"{state.arguments}, and now {arguments}; call it once"
+            "install() was called for this application before, with other arguments "
+            f"({', '.join(others)}): call it once"
         )
     if registry is not None and (config is not None or strict or fleet is not None):
         other = "strict=True" if strict else "fleet="
