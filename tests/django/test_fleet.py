@@ -20,7 +20,7 @@ from django.test import override_settings
 from fluxgate import CircuitBreaker, ConfigError, State
 from fluxgate.fleet import Fleet
 from fluxgate_django import breakers, conf
-from fluxgate_django.checks._deployment import check_deployment
+from fluxgate_django.checks import check_deployment, check_settings
 
 PATIENCE = 30.0
 
@@ -43,29 +43,80 @@ def test_a_fleet(written: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("written", "said", "code"),
     [
-        ("nowhere://:hunter2@x", "unknown scheme 'nowhere'"),
-        ({"URL": "memory://x", "WITNESS": 2}, "did you mean 'witnesses'"),
-        ({"WITNESSES": 2}, "url is missing"),
+        ("nowhere://:hunter2@x", ": the URL 'nowhere://:***@x' has the unknown", "E004"),
+        ("", ": the URL '<no URL>' has no scheme: write sqlite:///", "E004"),
+        (7, ": must be a Fleet or a URL, not 'int'", "E004"),
+        (
+            {"URL": "memory://x", "WITNESS": 2},
+            ".WITNESS: unknown setting; known are URL, WITNESSES, ADVISORY; did you mean "
+            "'WITNESSES'?",
+            "E001",
+        ),
+        ({"URL": "memory://x", "url": "memory://y"}, ".url: it is given twice", "E004"),
+        ({"WITNESSES": 2}, ".URL: is missing: give one such as sqlite:///", "E004"),
+        ({"url": 7}, ".URL: must be a URL, not 'int'", "E004"),
+        ({"URL": "memory://x", "WITNESSES": 0}, ".WITNESSES: must be from 1 to 1000: 0", "E004"),
+        ({"URL": "memory://x", "WITNESSES": []}, ".WITNESSES: can't be []", "E004"),
+        ({"URL": "memory://x", "ADVISORY": 1}, ".ADVISORY: must be True or False: 1", "E004"),
     ],
 )
-def test_what_is_wrong(written: Any, said: str) -> None:
+def test_what_is_wrong(written: Any, said: str, code: str) -> None:
+    """A mistake names Django's own keys, in `manage.py check` as at the first use."""
     with override_settings(FLUXGATE={"FLEET": written}):
         (problem,) = conf.problems()
-        assert str(problem).startswith("FLUXGATE: FLEET: ")
-        assert said in str(problem)
+        assert str(problem).startswith(f"FLUXGATE: FLEET{said}")
         assert "hunter2" not in str(problem)
         with pytest.raises(ConfigError, match="FLEET"):
             conf.settings()
+        (error,) = check_settings()
+        assert error.id == f"fluxgate.{code}"
+        assert error.obj == problem.path
+        assert error.hint == ("Did you mean 'WITNESSES'?" if code == "E001" else None)
 
 
-def test_the_deployment_check_is_content() -> None:
-    """Circuits of a fleet are not each worker's own."""
-    for written, expected in (({}, 1), ({"FLEET": "memory://deployed"}, 0)):
-        with override_settings(FLUXGATE=written):
-            found = [each.id for each in check_deployment()]
-            assert found.count("fluxgate.I002") == expected
+def deployment(**settings: Any) -> dict[str | None, tuple[str, str | None]]:
+    with override_settings(FLUXGATE=settings):
+        return {each.id: (each.msg, each.hint) for each in check_deployment()}
+
+
+def test_the_deployment_check(tmp_path: Path) -> None:
+    """Circuits of a fleet are not each worker's own; those of a fleet in memory are."""
+    shared = f"sqlite://{tmp_path}/fleet.db"
+    assert deployment(FLEET=shared) == {}
+    for alone in ({}, {"FLEET": "memory://deployed"}):
+        message, hint = deployment(**alone)["fluxgate.I002"]
+        assert message.startswith("each worker process has circuits of its own")
+        assert hint is not None
+        assert hint.startswith("Give FLEET, such as sqlite:///")
+    never = {"x": {"RETRY": "Never()"}}
+    assert "in every worker" in deployment(BREAKERS=never)["fluxgate.W004"][0]
+    message, _ = deployment(BREAKERS=never, FLEET=shared)["fluxgate.W004"]
+    assert message == (
+        "stays open until reset(fleet=True), or `manage.py fluxgate reset NAME --fleet`."
+    )
+
+
+@pytest.mark.parametrize(("state", "verb"), [("forced_open", "open"), ("disabled", "disable")])
+def test_a_beginning_and_a_fleet(tmp_path: Path, state: str, verb: str) -> None:
+    """What a worker begins with is its own: the check says so, and what to do in place of it."""
+    url = f"sqlite://{tmp_path}/fleet.db"
+    message, hint = deployment(BREAKERS={"x": {"INITIAL_STATE": state}}, FLEET=url)["fluxgate.I003"]
+    assert ("no reset of the fleet ends it" in message) is (state == "forced_open")
+    assert hint is not None
+    assert f"`manage.py fluxgate {verb} NAME --fleet`" in hint
+    with Fleet(url) as one, Fleet(url) as two:
+        begun = CircuitBreaker("x", fleet=one, initial_state=state)
+        peer = CircuitBreaker("x", fleet=two)
+        peer.reset(fleet=True)
+
+        def moved() -> bool:
+            view = begun.info().fleet
+            return view is not None and view.epoch > 0
+
+        eventually(moved)
+        assert begun.state == state
 
 
 # -- the command

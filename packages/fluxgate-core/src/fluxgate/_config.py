@@ -124,13 +124,19 @@ class Config:
         """Mistakes in the fleet's settings; its store is not connected."""
         if self.fleet is None:
             return []
-        from fluxgate.fleet._fleet import fleet_of  # not at import: most users have none
+        from fluxgate.fleet._fleet import OPTIONS, fleet_of  # not at import: most have none
 
         try:
             fleet_of(self.fleet)
-        except ConfigError as error:
+        except SettingError as error:
+            return [error.at(self._at(error.path))]
+        except ConfigError as error:  # of `Fleet`: "fleet: witnesses must be ..."
             said = str(error).removeprefix("fleet: ").removeprefix("fleet ")
-            return [SettingError(said, self._at("fleet"))]
+            path = ["fleet"]
+            for name in OPTIONS:
+                if said.startswith(f"{name} "):
+                    path, said = ["fleet", name], said.removeprefix(f"{name} ")
+            return [SettingError(said, self._at(*path))]
         return []
 
     def under(self, defaults: Mapping[str, Any]) -> Config:
@@ -141,7 +147,7 @@ class Config:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle what was written; the rest is made of it again."""
-        return _config, (type(self), self.breakers, self.defaults, self.source)
+        return _config, (type(self), self.breakers, self.defaults, self.source, self.fleet)
 
     def _at(self, *path: str) -> str:
         where = ".".join(path)
@@ -161,8 +167,8 @@ class Config:
         return f"<Config {self.source or 'of'} {', '.join(self.breakers) or 'no names'}>"
 
 
-def _config(kind: type[Config], breakers: Any, defaults: Any, source: str) -> Config:
-    return kind(breakers, defaults, source=source)
+def _config(kind: type[Config], breakers: Any, defaults: Any, source: str, fleet: Any) -> Config:
+    return kind(breakers, defaults, source=source, fleet=fleet)
 
 
 def _by_host(entries: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -5,6 +5,7 @@ FLUXGATE = {
     "BREAKERS": {"payments": {"TRIPPER": "..."}},      # the same by circuit, or by pattern
     "STRICT": False,                                   # whether other names are errors
     "MAX_CIRCUITS": 1024,                              # how many the registry keeps alive
+    "FLEET": "redis://redis.internal:6379/0",          # what all processes share them through
     "RESPONSE": {"TEMPLATE": "503.html"},              # what a refused request is answered with
 }
 """
@@ -32,6 +33,8 @@ __all__ = ["KEYS", "RESPONSE_KEYS", "Conf", "ResponseSettings", "problems", "set
 NAME: Final = "FLUXGATE"
 KEYS: Final = ("DEFAULTS", "BREAKERS", "STRICT", "MAX_CIRCUITS", "FLEET", "RESPONSE")
 """The keys of `FLUXGATE`."""
+_FLEET_KEYS: Final = ("URL", "WITNESSES", "ADVISORY")
+"""The keys of `FLUXGATE["FLEET"]`, where that is more than a URL."""
 RESPONSE_KEYS: Final = ("TEMPLATE", "SHOW_NAME", "TYPE", "HOOK", "EXCEPTION_HANDLER")
 """The keys of `FLUXGATE["RESPONSE"]`."""
 
@@ -115,9 +118,10 @@ def _read(written: object) -> tuple[Conf, list[SettingError]]:
         found.append(error)
         config = _Announced(source=NAME)
     strict = top.flag("STRICT")
-    config.fleet = top.table.get("FLEET")
+    config.fleet = _fleet(top.table.get("FLEET"), found)
     if wrong := config.fleet_problems():
-        found += [error.at(f"{NAME}: FLEET") for error in wrong]
+        where = f"{NAME}: "
+        found += [error.at(where + error.path.removeprefix(where).upper()) for error in wrong]
         config.fleet = None
     try:
         bound = top.table.get("MAX_CIRCUITS", 1024)
@@ -133,6 +137,17 @@ def _read(written: object) -> tuple[Conf, list[SettingError]]:
         exception_handler=response.function("EXCEPTION_HANDLER"),
     )
     return Conf(config, registry, answer), found
+
+
+def _fleet(given: object, found: list[SettingError]) -> object:
+    """`FLEET` as the core reads it, with its keys in lower case; None if they are wrong."""
+    if not isinstance(given, Mapping):
+        return given
+    before = len(found)
+    section = _Section(cast("object", given), f"{NAME}: FLEET.", _FLEET_KEYS, found)
+    if len(found) > before:
+        return None
+    return {key.lower(): value for key, value in section.table.items()}
 
 
 class _Section:

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate._naming import safe_repr
-from fluxgate._settings.errors import did_you_mean
+from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._values import Record
 from fluxgate.errors import ConfigError
 from fluxgate.fleet._flusher import Flusher
@@ -146,6 +146,7 @@ class Fleet:
 
 
 OPTIONS: Final = ("url", "witnesses", "advisory")
+_URL: Final = "fleet.url"
 
 
 def fleet_of(given: object) -> Fleet:
@@ -178,16 +179,20 @@ def _options(given: object) -> dict[str, Any]:
     for written, value in cast("Mapping[str, Any]", given).items():
         name = str(written).lower()
         if name not in OPTIONS or name in options:
-            raise ConfigError(
-                f"fleet: {safe_repr(written)} is unknown, or given twice; known are "
-                f"{', '.join(OPTIONS)}{did_you_mean(name, OPTIONS)}"
+            raise SettingError(
+                f"unknown, or given twice; known are {', '.join(OPTIONS)}"
+                f"{did_you_mean(name, OPTIONS)}",
+                f"fleet.{written}",
+                Mistake.UNKNOWN,
             )
         options[name] = _read(name, value)
-    if not isinstance(options.get("url"), str):
-        raise ConfigError('fleet: url is missing: url = "sqlite:///run/shop/fluxgate.db"')
+    if "url" not in options:
+        raise SettingError("is missing: give one such as sqlite:///run/shop/fluxgate.db", _URL)
+    if not isinstance(options["url"], str):
+        raise SettingError(f"must be a URL, not {type(options['url']).__name__!r}", _URL)
     for name in options.keys() - {"url"}:
         if not isinstance(options[name], int):  # a bool is one; anything hashable will do
-            raise ConfigError(f"fleet: {name} can't be {safe_repr(options[name])}")
+            raise SettingError(f"can't be {safe_repr(options[name])}", f"fleet.{name}")
     return options
 
 
