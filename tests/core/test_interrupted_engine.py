@@ -146,6 +146,8 @@ ENGINE = (
     "_tally.py",
 )
 
+DELIVERY = ("circuit.py", "dispatch.py", "calls.py")
+
 SCENARIOS = {
     "fail": (closed, Rules.fail),
     "probe": (cooled, Rules.probe),
@@ -223,7 +225,7 @@ def test_calls_are_heard_by_all_or_none(step: Callable[[Rules], object]) -> None
         for each in calls:
             rules.breaker.listen(each)
         closed(rules)
-        going_on = interrupted(partial(step, rules), place, *ENGINE, "calls.py")
+        going_on = interrupted(partial(step, rules), place, *DELIVERY)
         rules.breaker.reset()
         rules.breaker.call(int)
         first, *others = (list(each) for each in calls)

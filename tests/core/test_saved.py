@@ -167,7 +167,7 @@ def test_a_cooldown_that_is_over_probes_at_once(wall: ManualClock) -> None:
 
 
 def test_half_open_goes_on_with_its_ramp(wall: ManualClock) -> None:
-    first = opened(permit=RampUp(0.1, 1.0, 60.0))
+    first = opened(permit=RampUp(0.1, 1.0, 60.0), dice=LoadedDice(0.9))
     first.clock.advance(60.0)
     wall.advance(60.0)
     with pytest.raises(CallNotPermittedError):

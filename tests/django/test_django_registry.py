@@ -15,6 +15,7 @@ from fluxgate.registry import AsyncCircuits, Registry, UnknownCircuitError
 from fluxgate.retries import Cooldown
 from fluxgate.testing import RecordedSignals, tripped
 from fluxgate_django import breakers
+from fluxgate_django.signals import circuit_opened
 from fluxgate_httpx import CircuitBreakerTransport, CircuitOpenError
 
 
@@ -46,6 +47,29 @@ def test_it_speaks_of_the_circuits_that_there_are() -> None:
         assert again.items() == [("payments", again["payments"])]
         assert "payments" in again
         assert breakers.config.names == ("payments",)
+
+
+def test_what_was_saved_goes_on() -> None:
+    """Also of circuits that are made later, and Django's signals tell of it."""
+    heard: list[str] = []
+
+    def hear(name: str, **_: Any) -> None:
+        heard.append(name)
+
+    with override_settings(FLUXGATE={}):
+        tripped(breakers["made"])
+        breakers["later"].force_open()
+        saves = breakers.save()
+    circuit_opened.connect(hear)
+    try:
+        with override_settings(FLUXGATE={}):
+            assert breakers["made"].state == "closed"
+            assert breakers.restore(saves) == ["made"]
+            assert breakers["made"].state == "open"
+            assert breakers["later"].state == "forced_open"
+    finally:
+        circuit_opened.disconnect(hear)
+    assert heard == ["made", "later"]
 
 
 def test_all_threads_have_the_same_circuit() -> None:

@@ -6,18 +6,23 @@ from typing import assert_type
 from fluxgate import (
     AsyncCircuitBreaker,
     Attempt,
+    Call,
     CallNotPermittedError,
     CircuitBreaker,
     Info,
     Metrics,
+    Outcome,
     Policy,
     Reason,
+    SavedInfo,
     Signal,
     SignalKind,
     Snapshot,
     State,
+    Subscription,
     Totals,
     circuits,
+    listen,
 )
 from fluxgate.permits import Random
 from fluxgate.retries import Cooldown
@@ -34,6 +39,15 @@ def listener(signal: Signal) -> None:
     assert_type(signal.generation, int)
     assert_type(signal.reason, Reason)
     assert_type(signal.kind, SignalKind)
+
+
+class EachCall:
+    def __call__(self, signal: Signal) -> None: ...
+
+    def call_ended(self, call: Call) -> None:
+        assert_type(call.outcome, Outcome)
+        assert_type(call.duration, float | None)
+        assert_type(call.error, str | None)
 
 
 def is_server_error(error: Exception) -> bool:
@@ -211,3 +225,13 @@ class OddHours(Tripper):
 
 
 assert_type(OddHours() & FailureRate(0.5), Tripper)
+
+assert_type(listen(EachCall()), Subscription)
+assert_type(cb.listen(EachCall()), Subscription)
+with listen(listener) as subscription:
+    assert_type(subscription, Subscription)
+    subscription()
+
+assert_type(cb.info().save(), SavedInfo)
+assert_type(cb.restore(cb.info().save()), bool)
+assert_type(cb.restore("{}", max_age=60), bool)

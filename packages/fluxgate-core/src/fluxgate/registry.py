@@ -281,7 +281,7 @@ class Registry(_Circuits[CircuitBreaker]):
         """
         saves = _saved.read_all(saved)
         fresh = {name: one for name, one in saves.items() if _saved.is_fresh(one, max_age)}
-        self._saves = {**self._saves, **fresh}
+        self._saves.update(fresh)  # in place: a stand-in such as Django's has none of its own
         there = [(name, self._cache.find(name)) for name in fresh]
         return [name for name, circuit in there if circuit and self._go_on(name, circuit)]
 
