@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -743,3 +744,38 @@ def fail_if_admitted(each: CircuitBreaker) -> None:
     except CallNotPermittedError:
         return
     attempt.fail()
+
+
+def test_two_hands_while_the_store_is_gone(fleets: Fleets) -> None:
+    """What both set is put into the store in some order; the last is what all of them have."""
+    one, two, three = (CircuitBreaker("x", fleet=fleets.make()) for _ in range(3))
+    fleets.flush()
+    for _ in range(4):
+        fleets.space.down = True
+        eventually(lambda: not any(fleet.status().attached for fleet in fleets.made))
+        one.force_open(fleet=True)
+        two.disable(fleet=True)
+        fleets.space.down = False
+
+        def agreed() -> bool:
+            views = [each.info().fleet for each in (one, two, three)]
+            states = {view.state for view in views if view is not None}
+            epochs = {view.epoch for view in views if view is not None}
+            return len(epochs) == 1 and states == {each.state for each in (one, two, three)}
+
+        eventually(agreed)
+
+
+def test_a_control_whose_breaker_is_gone(fleets: Fleets) -> None:
+    """A script of one line: `CircuitBreaker("x", fleet=url).force_open(fleet=True)`."""
+    peer = CircuitBreaker("x", fleet=fleets.make())
+    fleet = fleets.make()
+    CircuitBreaker("x", fleet=fleet).force_open(fleet=True)
+    gc.collect()
+    eventually(lambda: peer.state is State.FORCED_OPEN)
+
+    def forgotten() -> bool:
+        gc.collect()
+        return fleet.status().circuits == 0
+
+    eventually(forgotten)

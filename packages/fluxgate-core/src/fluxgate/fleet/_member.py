@@ -92,6 +92,8 @@ class Member:
         self._probes = Probes()
         self._let_go = False  # whether it was released while the fleet owned it
         self._wanted: Move | None = None  # by hand
+        self._set: Phase | None = None  # which the last control by hand has begun here
+        self._held: Circuit | None = None  # while a control is on its way: its breaker may be gone
         self._recheck_at = math.inf
         self._touched_at = 0.0
         self._reported = ""
@@ -149,6 +151,7 @@ class Member:
     def _move_by_hand(
         self, circuit: Circuit, state: State, seconds: float | None, reason: Reason
     ) -> None:
+        self._held = circuit  # first: the flusher lets it go once the move is made
         self._wanted = Move(
             self.name,
             expected=None,
@@ -158,7 +161,7 @@ class Member:
             reason=write_reason(reason),
             ttl=ttl_of(state, circuit.policy),
         )
-        self._phase = circuit._machine.phase
+        self._phase = self._set = circuit._machine.phase
         self.quiet = False
         self._wake()
 
@@ -309,13 +312,14 @@ class Member:
         circuit = self._circuit()
         self._recheck_at = math.inf
         if self._wanted is move:
-            self._wanted = None
+            self._wanted = self._held = None
         if circuit is None:
             return None
         self._note(view)
         if move.reassert and view.epoch == self.epoch:
             return None  # ours again
-        here = move.expected is None and circuit._machine.phase is self._phase
+        # Not where a peer's move, which came first, was followed meanwhile.
+        here = move.expected is None and circuit._machine.phase is self._set
         if view.won and here and (move.state is not OPEN or self.owns()):
             self._believe(view)  # done by hand, and here already
         elif view.epoch > self.epoch or view.won:
@@ -330,7 +334,7 @@ class Member:
         if move.state is OPEN and self._head.state is OPEN:
             left = self._head.until - self._clock()
             if move.remaining is not None and left * 1000 >= move.remaining:
-                self._wanted = None  # `open_for` never shortens an opening
+                self._wanted = self._held = None  # `open_for` never shortens an opening
                 return None
         self._wanted = move = move._replace(known=max(move.known, self.epoch))
         return move
