@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import starmap
 from math import inf, nan
@@ -102,6 +102,7 @@ class Circuit:
         initial_state: State,
         clock: Callable[[], float],
         dice: Callable[[], float],
+        listed: bool = True,
     ) -> None:
         self.name = name
         self.clock = clock
@@ -119,6 +120,8 @@ class Circuit:
         self.lane = self._machine.lane
         self.fleet: Member | None = None
         self._dispatch.own.update((everywhere.number(), hooks_of(each)) for each in listeners)
+        if not listed:  # a replay's: neither collectors nor the listeners of all circuits meet it
+            return
         living.add(self)
         # Last: whoever registers a listener of all circuits meets this one from here on.
         if listeners or everywhere.listeners:
@@ -426,6 +429,28 @@ class Circuit:
             and totals.successes + totals.failures == settled
             and (phase.leases is None or not (phase.leases.wanted or phase.leases.ended))
         )
+
+    # -- for replay, which puts many recorded calls through at once
+
+    @property
+    def phase(self) -> Phase:
+        """The current phase, read without the lock."""
+        return self._machine.phase
+
+    def pass_through(self, lane: Lane, durations: Iterable[float]) -> None:
+        """Count successes that went through this lane, as the fronts do one by one.
+
+        Args:
+            lane: what admitted them.
+            durations: seconds of as many as its journal has room for.
+        """
+        lane.extend(durations)
+        if len(lane) > BATCH:
+            self.drain(lane)
+
+    def refuse(self, count: int) -> None:
+        """Count calls that were refused, without an error for each."""
+        self._rejections.append(count)
 
     # -- the lock
 
