@@ -54,7 +54,7 @@ class Move(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """What a policy did on a trace.
+    """The course of a policy on a trace.
 
     Attributes:
         moves: every transition; the circuit was closed at first.
@@ -133,7 +133,7 @@ class _Walking:
         self._refused: list[tuple[int, int]] = []
 
     def walk(self) -> Walk:
-        """What came of it."""
+        """The course so far."""
         return Walk(self._moves, self._refused, self.circuit.info().totals)
 
     # -- one by one
