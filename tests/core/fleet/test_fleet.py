@@ -16,11 +16,16 @@ from fluxgate import (
     CircuitBreaker,
     ConfigError,
     Origin,
+    Reason,
     Signal,
     State,
 )
+from fluxgate._engine.leases import Lease, Leases
+from fluxgate._engine.transitions import Event
 from fluxgate.fleet import Fleet, FleetStatus
+from fluxgate.fleet._controls import Controls
 from fluxgate.fleet.memory import MemoryStore
+from fluxgate.fleet.store import Move
 from fluxgate.permits import All
 from fluxgate.registry import Registry
 from fluxgate.retries import Cooldown, Never
@@ -779,3 +784,178 @@ def test_a_control_whose_breaker_is_gone(fleets: Fleets) -> None:
         return fleet.status().circuits == 0
 
     eventually(forgotten)
+
+
+# -- what is set by hand
+
+
+def test_a_reset_clears_what_is_not_handed_in(fleets: Fleets) -> None:
+    """Calls from before it belong to the window that it clears; later ones to the new one."""
+    fleet = fleets.make()
+    one = breaker(fleet)
+    fleets.space.down = True
+    eventually(lambda: not fleet.status().attached)
+    fail(one, times=5)
+    one.reset(fleet=True)
+    succeed(one, times=2)
+    fleets.space.down = False
+    eventually(lambda: fleet_epoch(one) > 0)
+    fleets.flush()
+    view = one.info().fleet
+    assert view is not None
+    assert (view.metrics.total_count, view.metrics.failure_count) == (2, 0)
+    assert fleet.status().dropped == 5
+
+
+def test_a_reset_outranks_a_peer(fleets: Fleets) -> None:
+    """Nobody who has reset the fleet hears of an opening that came before it."""
+    heard: list[Signal] = []
+    one, two = (breaker(fleets.make()) for _ in range(2))
+    one.listen(heard.append)
+    fleets.space.deaf = fleets.space.down = True
+    eventually(lambda: not any(fleet.status().attached for fleet in fleets.made))
+    one.reset(fleet=True)
+    store = MemoryStore(fleets.space)
+    fleets.space._down = False  # nobody is woken
+    store.move(Move("x", None, 0, State.OPEN, 600_000))
+    eventually(lambda: two.state is State.CLOSED and fleet_epoch(two) > 0)
+    fleets.flush()
+    assert states(one, two) == {State.CLOSED}
+    assert heard == []
+
+
+def test_an_opening_that_is_over(fleets: Fleets) -> None:
+    """`open_for` while the store was away, for less time than it was: nobody else opens."""
+    heard: list[Signal] = []
+    simple = MinRequests(1) & FailureRate(0.5)
+    one, two = (breaker(fleets.make(), tripper=simple) for _ in range(2))
+    two.listen(heard.append)
+    fleets.space.down = True
+    eventually(lambda: not any(fleet.status().attached for fleet in fleets.made))
+    one.open_for(0.001, fleet=True)
+    eventually(lambda: one.info().retry_after == 0.0)
+    succeed(one)
+    assert one.state is State.CLOSED
+    fleets.space.down = False
+    fleets.flush()
+    assert heard == []
+    assert states(one, two) == {State.CLOSED}
+
+
+def test_a_control_is_not_lost_to_another(fleets: Fleets) -> None:
+    """One that comes while an older one is carried out is carried out next."""
+    one = breaker(fleets.make())
+    controls = Controls()
+    controls.add(one._circuit, 0, State.FORCED_OPEN, Reason("force_open()"))
+    carried = controls.latest()
+    assert carried is not None
+    controls.add(one._circuit, 0, State.CLOSED, Reason("reset()"))
+    controls.done(carried)
+    last = controls.latest()
+    assert last is not None
+    assert last.move.state is State.CLOSED
+    controls.done(last)
+    assert controls.latest() is None
+
+
+def test_a_touch_makes_up_for_a_lost_push(fleets: Fleets) -> None:
+    """Who isn't closed asks once a second, without traffic."""
+    fleets.space.deaf = True
+    one, two = (breaker(fleets.make()) for _ in range(2))
+    one.force_open(fleet=True)
+    fleets.flush()
+    assert two.state is State.FORCED_OPEN
+    one.reset(fleet=True)
+    eventually(lambda: two.state is State.CLOSED)
+
+
+# -- probes
+
+
+def test_a_local_reset_gives_the_lease_back(fleets: Fleets) -> None:
+    """The others need not wait until the lease is over."""
+    one, two = opened(fleets, probe_timeout=600.0)
+    with pytest.raises(CallNotPermittedError):
+        one.attempt()
+    eventually(lambda: _leases(one))
+    one.reset()
+    probe(two).ignore()
+
+
+def test_a_probe_that_a_local_reset_overtakes(fleets: Fleets) -> None:
+    """Its outcome is the fleet's all the same."""
+    simple = MinRequests(1) & FailureRate(0.5)
+    one, two = opened(fleets, tripper=simple, probe_timeout=600.0)
+    held = probe(one)
+    one.reset()
+    fleets.flush()
+    held.succeed()
+    eventually(lambda: two.state is State.CLOSED)
+
+
+def test_a_lease_is_not_taken_late() -> None:
+    """A probe that begins at the end of its lease would go on beside its successor's."""
+    leases = Leases()
+    leases.granted.append(Lease(1, deadline=10.0, wanted_until=5.0))
+    assert leases.take(6.0) is None
+    assert [each.token for each in leases.ended] == [1]
+    leases.granted.append(Lease(2, deadline=10.0, wanted_until=5.0))
+    assert leases.take(4.0) == Lease(2, 10.0, 5.0)
+
+
+def test_who_has_opened_a_circuit() -> None:
+    """Known from the event, whatever the words of the reason are."""
+    one = CircuitBreaker("x", **{**SETTINGS, "retry": Cooldown(0.0)})
+    machine = one._circuit._machine
+    one.open_for(0.001)
+    assert (machine.phase.event, machine.phase.tripped) == (Event.OPEN_FOR, False)
+    one.reset()
+    fail(one, times=10)
+    assert (machine.phase.event, machine.phase.tripped) == (Event.TRIPPED, True)
+    held = one.attempt()
+    assert (machine.phase.event, machine.phase.tripped) == (Event.COOLED, True)
+    held.fail()
+    for _ in range(10):
+        one.attempt().succeed()
+    assert (machine.phase.event, machine.phase.tripped) == (Event.RECOVERED, False)
+
+
+# -- advisory, and hands
+
+
+def test_a_hand_ends_what_a_hand_began(fleets: Fleets) -> None:
+    """Advisory, too: a peer's reset frees what a peer's hand has set."""
+    one, two = (breaker(fleets.make(advisory=True)) for _ in range(2))
+    for control, state in (("force_open", State.FORCED_OPEN), ("disable", State.DISABLED)):
+        getattr(two, control)(fleet=True)
+        eventually(lambda: one.state is state)  # noqa: B023
+        two.reset(fleet=True)
+        eventually(lambda: one.state is State.CLOSED)
+
+
+def test_advisory_and_opened_by_hand(fleets: Fleets) -> None:
+    """`open_for` opens this circuit alone, which probes for itself."""
+    simple = MinRequests(1) & FailureRate(0.5)
+    one, two = (breaker(fleets.make(advisory=True), tripper=simple) for _ in range(2))
+    one.open_for(0.001, fleet=True)
+    fleets.flush()
+    probe(one).succeed()
+    assert states(one, two) == {State.CLOSED}
+
+
+def test_advice_ends_with_the_store(fleets: Fleets) -> None:
+    """Alone, one failure opens nothing; when the store is back, one does again."""
+    fleet = fleets.make(advisory=True)
+    one, other = breaker(fleet), breaker(fleets.make(advisory=True))
+    other.open_for(600.0, fleet=True)
+    eventually(lambda: fleet_epoch(one) > 0)
+    fleets.space.down = True
+    eventually(lambda: not fleet.status().attached)
+    succeed(one, times=20)
+    fail(one)
+    assert one.state is State.CLOSED
+    fleets.space.down = False
+    eventually(lambda: fleet.status().attached)
+    fleets.flush()
+    fail(one)
+    assert one.state is State.OPEN

@@ -19,7 +19,8 @@ class Lease(NamedTuple):
     Attributes:
         token: its number in the whole fleet.
         deadline: clock time at which it goes to another, used or not.
-        wanted_until: clock time at which it is given back if no call has come for it.
+        wanted_until: clock time at which it is given back if no call has come for it; well before
+            the deadline, so that a probe doesn't go on beside its successor's.
     """
 
     token: int
@@ -53,12 +54,9 @@ class Leases:
         self.ended: list[Ended] = []
 
     def take(self, now: float) -> Lease | None:
-        """A lease for a call, if there is one."""
-        while self.granted:
-            lease = self.granted.popleft()
-            if now < lease.deadline:
-                return lease
-        return None
+        """A lease for a call, if there is one with enough of its time left."""
+        self.give_back(now)
+        return self.granted.popleft() if self.granted else None
 
     def end(self, token: int, outcome: Outcome, elapsed: float, reached: Thresholds) -> None:
         """Note how a probe ended."""

@@ -68,6 +68,8 @@ class Machine:
         "_initial",
         "_next_probe",
         "advised",
+        "alarm",
+        "alarm_at",
         "lane",
         "outbox",
         "phase",
@@ -82,6 +84,8 @@ class Machine:
         self.outbox: list[Notice] = []
         self.verdicts = Verdicts(dice, self.outbox)
         self.advised: Reason | None = None  # peers see an outage: one failure is enough to open
+        self.alarm_at = math.inf  # number of failures at which `alarm` is called, once
+        self.alarm: Callable[[], None] = _nothing  # must not wait, raise or call anything here
         self.watched = False  # whether each call is settled by itself
         self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
@@ -168,6 +172,9 @@ class Machine:
         totals = self.totals
         if failed:
             totals.failures += 1
+            if totals.failures >= self.alarm_at:
+                self.alarm_at = math.inf
+                self.alarm()
             if phase.errors is None:
                 phase.begin_errors(cause)
             else:
@@ -394,10 +401,13 @@ class Machine:
             reopens=old.reopens,
             retry_at=old.retry_at,
             reason=old.reason,
+            event=old.event,
+            tripped=old.tripped,
             last_trip=old.last_trip,
         )
         self.verdicts.faults.clear()
         self.totals = Counters(old.policy.buckets)
+        self.alarm_at = math.inf
         self._begin(phase, old.began)
 
     def recover(self) -> None:
@@ -444,6 +454,8 @@ class Machine:
             reopens=reopens,
             last_trip=last_trip,
             streak=0 if event is Event.RESET else old.tally.failure_streak,
+            event=event,
+            tripped=event is Event.TRIPPED or (event is Event.COOLED and old.tripped),
         )
 
     def _enter(
@@ -457,6 +469,8 @@ class Machine:
         reopens: int,
         last_trip: Reason | None,
         streak: int,
+        event: Event | None = None,
+        tripped: bool = False,
         leases: Leases | None = None,
     ) -> Phase:
         """Begin a phase; where the state changes, with a notice of the transition."""
@@ -473,6 +487,8 @@ class Machine:
             reopens=reopens,
             retry_at=retry_at,
             reason=reason,
+            event=event,
+            tripped=tripped,
             leases=leases,
             last_trip=last_trip,
             notice=notice,
@@ -564,6 +580,10 @@ class Machine:
             or now >= lane.until
         ):
             self.lane = Lane(phase, fast_below, tally.until(now), now, up and tripper.steady)
+
+
+def _nothing() -> None:
+    """The alarm of a circuit in no fleet, which never goes off."""
 
 
 def _may_fire(tripper: Tripper, phase: Phase, reached: Thresholds, before: int) -> bool:

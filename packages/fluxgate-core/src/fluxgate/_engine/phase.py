@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from fluxgate._engine.leases import Leases
+from fluxgate._engine.transitions import Event
 from fluxgate._tally import Tally
 from fluxgate.policy import Policy
 from fluxgate.signals import Origin, Reason, SignalKind
@@ -54,6 +55,8 @@ class Phase:
         reopens: how often probing has failed since the circuit was last closed.
         retry_at: clock time before which every call is refused without a look at anything else.
         reason: why it began.
+        event: the event of this process that began it; None at first, and where the fleet did.
+        tripped: whether a tripper has opened the circuit, which hasn't closed since.
         last_trip: why the circuit last opened.
         notice: the transition that it began with, for the listeners.
     """
@@ -62,6 +65,7 @@ class Phase:
         "began",
         "dropped",
         "errors",
+        "event",
         "fast_below",
         "generation",
         "last_trip",
@@ -78,6 +82,7 @@ class Phase:
         "shadow_open",
         "state",
         "tally",
+        "tripped",
         "tripper",
         "watched",
         "would_open",
@@ -94,6 +99,8 @@ class Phase:
         reopens: int = 0,
         retry_at: float = -math.inf,
         reason: Reason | None = None,
+        event: Event | None = None,
+        tripped: bool = False,
         leases: Leases | None = None,
         last_trip: Reason | None = None,
         notice: Notice | None = None,
@@ -110,6 +117,8 @@ class Phase:
         self.reopens = reopens
         self.retry_at = retry_at
         self.reason = reason
+        self.event = event
+        self.tripped = tripped
         # Where there are some, the fleet owns the phase: it decides, this process only probes.
         self.leases = leases
         self.last_trip = last_trip

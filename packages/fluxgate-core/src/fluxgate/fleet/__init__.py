@@ -16,12 +16,15 @@ The parts, one concept a module:
     _redis     a store in Redis or Valkey: any number of hosts
     _member    one circuit's part in it: what it hands in, follows, and moves
     _head      what a process knows of a circuit in the fleet: epoch, state, deadline
+    _controls  states set by hand, on their way to the store
+    _following how a circuit takes the state of the fleet
     _deltas    calls that are not handed in yet
     _probes    leases, and the outcomes of probes
     _reports   what a process says of its circuit
     _decisions which move a view asks for
     _verdict   what a policy makes of the calls of all processes
     _flusher   the two threads of a process
+    _bell      wakes the flusher from anywhere
     _fleet     `Fleet`, forks, and the end of the process
     _url       which store a URL means
 """

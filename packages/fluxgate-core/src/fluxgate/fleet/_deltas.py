@@ -6,9 +6,35 @@ arrived is dropped, so that no call is ever counted twice.
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
 from fluxgate._engine.machine import Machine
 from fluxgate.fleet._window import added
 from fluxgate.fleet.store import Counts, Shape
+
+PILE: Final = 5
+"""Failures since the last delta that have the flusher come sooner."""
+
+
+class Seen(NamedTuple):
+    """A circuit's lifetime counts at one time."""
+
+    successes: int
+    failures: int
+    nanoseconds: int
+    slow: dict[float, int]
+
+    @property
+    def settled(self) -> int:
+        """Successes and failures."""
+        return self.successes + self.failures
+
+
+def read(machine: Machine) -> Seen:
+    """A circuit's counts as they stand."""
+    totals = machine.totals
+    slow = dict(totals.slow_counts)
+    return Seen(totals.successes, totals.failures, totals.nanoseconds, slow)
 
 
 class Deltas:
@@ -25,7 +51,8 @@ class Deltas:
     def __init__(self, machine: Machine) -> None:
         self.sent = Counts()
         self.unsent = Counts()
-        self._seen = _read(machine)
+        self._seen = read(machine)
+        machine.alarm_at = self._seen.failures + PILE
 
     def take(self, machine: Machine, shape: Shape, *, counting: bool) -> Counts:
         """Take what was counted since the last time; under the circuit's lock.
@@ -35,41 +62,46 @@ class Deltas:
             shape: how the merged window is kept.
             counting: whether calls are evidence in the fleet's state; else they are passed over.
         """
-        totals = machine.totals
-        successes, failures, nanoseconds, slow = self._seen
-        self._seen = _read(machine)
+        old, new = self._seen, read(machine)
+        self._seen = new
         self.sent, unsent, self.unsent = Counts(), self.unsent, Counts()
+        machine.alarm_at = new.failures + PILE
         if counting and shape.keep > 1:
             thresholds = machine.policy.thresholds
             taken = Counts(
-                totals.successes + totals.failures - successes - failures,
-                totals.failures - failures,
+                new.settled - old.settled,
+                new.failures - old.failures,
                 # Of the whole, so that what is rounded off adds up to nothing.
-                totals.nanoseconds // 1_000_000 - nanoseconds // 1_000_000,
-                tuple(totals.slow_counts.get(each, 0) - slow.get(each, 0) for each in thresholds),
+                new.nanoseconds // 1_000_000 - old.nanoseconds // 1_000_000,
+                tuple(new.slow.get(each, 0) - old.slow.get(each, 0) for each in thresholds),
             )
             self.sent = added((taken, unsent), len(thresholds))
         return self.sent
 
     def put_back(self) -> None:
         """Keep the last delta for the next request: nobody has counted it."""
-        self.unsent = self.sent
+        self.unsent, self.sent = self.sent, Counts()
 
-    def pass_over(self, machine: Machine, *, counting: bool) -> int:
+    def give_up(self) -> int:
+        """Drop the last delta, which may have been counted; how many calls that were."""
+        sent, self.sent = self.sent, Counts()
+        return sent.calls
+
+    def pass_over(self, machine: Machine, *, counting: bool, until: Seen | None = None) -> int:
         """Leave behind what was counted in an older epoch; under the circuit's lock.
+
+        Args:
+            machine: the circuit's.
+            counting: whether calls were evidence in the fleet's state.
+            until: the counts when the newer epoch began; None, it begins now.
 
         Returns:
             How many calls that were, if they were evidence.
         """
         unsent, self.unsent = self.unsent, Counts()
-        totals = machine.totals
-        successes, failures, *_ = self._seen
-        self._seen = _read(machine)
+        old, new = self._seen, read(machine) if until is None else until
+        if new.settled > old.settled:
+            self._seen = new
         if not counting:
             return 0
-        return totals.successes + totals.failures - successes - failures + unsent.calls
-
-
-def _read(machine: Machine) -> tuple[int, int, int, dict[float, int]]:
-    totals = machine.totals
-    return totals.successes, totals.failures, totals.nanoseconds, dict(totals.slow_counts)
+        return max(new.settled - old.settled, 0) + unsent.calls

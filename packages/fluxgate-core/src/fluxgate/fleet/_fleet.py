@@ -79,7 +79,7 @@ class Fleet:
         self.witnesses = witnesses
         self.advisory = advisory
         self._flusher = Flusher(open_store(url), self._shown)
-        _fleets.add(self)
+        _flushers[id(self._flusher)] = self._flusher
 
     def flush(self, timeout: float = 1.0) -> bool:
         """Wait until all that was recorded before is in the store, and every view is fresh.
@@ -107,6 +107,9 @@ class Fleet:
     def close(self, timeout: float = 1.0) -> None:
         """Flush, and leave the fleet: the circuits go on by themselves.
 
+        So does a breaker that is given this fleet afterwards. A circuit that has left may join
+        another fleet.
+
         Args:
             timeout: seconds to wait, at most.
         """
@@ -131,8 +134,8 @@ class Fleet:
         return open_store(self._url, existing=True)
 
     def _join(self, circuit: Circuit) -> None:
-        """Take a circuit in; one that is in a fleet already stays there."""
-        if circuit.fleet is not None:
+        """Take a circuit in; one that is in a fleet already stays there, until that is closed."""
+        if circuit.fleet is not None and not circuit.fleet.left:
             return
         flusher = self._flusher
         circuit.fleet = Member(
@@ -140,6 +143,7 @@ class Fleet:
             witnesses=self.witnesses,
             advisory=self.advisory,
             wake=flusher.wake,
+            alarm=flusher.alarm,
             clock=flusher.clock,
         )
         flusher.add(circuit.fleet)
@@ -205,36 +209,43 @@ def _read(name: str, value: object) -> object:
     return value
 
 
-_fleets: weakref.WeakSet[Fleet] = weakref.WeakSet()
+# Of all fleets, also of those that only their circuits remember.
+_flushers: weakref.WeakValueDictionary[int, Flusher] = weakref.WeakValueDictionary()
 _made: dict[tuple[tuple[str, Any], ...], Fleet] = {}
 _making = threading.RLock()
-_forking: list[Flusher] = []
+_forking: dict[int, list[Flusher]] = {}  # by thread: two may fork at once
+
+
+def _living() -> list[Flusher]:
+    """All flushers; copied in one step, since other threads make fleets meanwhile."""
+    return [each for ref in _flushers.valuerefs() if (each := ref()) is not None]
 
 
 def _before_fork() -> None:
-    _forking[:] = [fleet._flusher for fleet in list(_fleets)]
-    for flusher in _forking:
+    held = _forking[threading.get_ident()] = list[Flusher]()
+    for flusher in _living():
+        held.append(flusher)
         flusher.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop().after_fork_in_parent()
+    for flusher in _forking.pop(threading.get_ident(), ()):
+        flusher.after_fork_in_parent()
 
 
 def _after_fork_in_child() -> None:
     global _making
     _making = threading.RLock()
     _forking.clear()
-    for fleet in list(_fleets):
-        fleet._flusher.after_fork_in_child()
+    for flusher in _living():
+        flusher.after_fork_in_child()
 
 
 @atexit.register
 def _at_exit() -> None:
-    for fleet in list(_fleets):
-        if not fleet._flusher.closed:
-            fleet.close()
+    for flusher in _living():
+        if not flusher.closed:
+            flusher.close(1.0)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -1,8 +1,9 @@
 """The two threads of a fleet in a process: the flusher and the listener.
 
-The flusher comes every 100 to 250 ms, and at once when it is woken. It looks which members have
-something to hand in, hands all of it in at once, and does what the answers ask for. The listener
-waits for pushes; one is a hint that a circuit may have moved, and the flusher reads it then.
+The flusher comes every 100 to 250 ms, at once when it is woken, and soon when failures pile up. It
+looks which members have something to hand in, hands all of it in at once, and does what the answers
+ask for. The listener waits for pushes; one is a hint that a circuit may have moved, and the flusher
+reads it then.
 
 No call waits for either. Where the store can't be reached, every member owns itself, and the
 flusher tries again with each tick.
@@ -13,12 +14,14 @@ from __future__ import annotations
 import logging  # its fork hooks have to run before ours, which start threads that may log
 import random
 import threading
+from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate._front import real_clock
+from fluxgate.fleet._bell import Bell, drained
 from fluxgate.fleet._member import Member
 from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreError, View
 
@@ -28,6 +31,10 @@ IDLE: Final = (0.2, 0.25)
 """The same while nobody has anything to hand in."""
 HURRY: Final = (0.03, 0.06)
 """The same while this process has probes: no more of them than there are slots do so at once."""
+SOON: Final = (0.0, 0.05)
+"""Seconds from the alarm that failures pile up to the flush: not everybody's at the same moment."""
+SOONEST: Final = 0.1
+"""Seconds that there are between two flushes, at least, however many failures pile up."""
 HEARTBEAT: Final = 10.0
 """Seconds after which an idle process asks whether the store is still there."""
 SETTLE: Final = 0.05
@@ -35,7 +42,7 @@ SETTLE: Final = 0.05
 LISTEN: Final = 5.0
 """Seconds of one wait for pushes."""
 MAX_HINTS: Final = 10_000
-"""Pushes that wait for the flusher, at most; who missed one finds out when it hands in."""
+"""Pushes that wait for the flusher, at most; if there are more, every circuit is read."""
 ROUNDS: Final = 4
 """How often one flush goes on with what its own answers have asked for."""
 PATIENCE: Final = 1.0
@@ -71,10 +78,11 @@ class Flusher:
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._wanted = threading.Event()
-        self._requests: list[Request] = []
-        self._hints: list[Hint] = []
+        self._lock = threading.RLock()  # a finaliser or signal handler may make a breaker
+        self._bell = Bell()
+        self._urgent = self._alarmed = False  # why it was rung
+        self._requests: deque[Request] = deque()
+        self._hints: deque[Hint] = deque(maxlen=MAX_HINTS)
         self._flushing: threading.Thread | None = None
         self._listening: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -83,16 +91,20 @@ class Flusher:
         self._asked_at = 0.0
         self._pace = TICK
         self._probing = False
+        self._complete = True  # whether each circuit of a tick had its answer
 
     # -- from anywhere
 
     def add(self, member: Member) -> None:
         """Serve one more member, from now on."""
         with self._lock:
+            if self.closed:  # it goes on by itself, and nothing keeps it here
+                member.leave()
+                return
             self._number += 1
             self._members[self._number] = member
         self.start()
-        self._wanted.set()
+        self.wake()
 
     def start(self) -> None:
         """Start the threads, where they don't run yet."""
@@ -110,18 +122,24 @@ class Flusher:
 
     def wake(self) -> None:
         """Have the flusher come now."""
-        self._wanted.set()
+        self._urgent = True
+        self._bell.ring()
+
+    def alarm(self) -> None:
+        """Have it come soon: failures pile up. Called under a circuit's lock, so it never waits."""
+        self._alarmed = True
+        self._bell.ring()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was recorded is in the store, and all views are fresh."""
-        if self.closed or not self._members:
-            return self.attached
+        if self.closed or not self._members or self._flushing is threading.current_thread():
+            return self.attached and not self._members  # a listener can't wait for its own thread
         deadline = self.clock() + timeout
         while not self.closed:
             request = Request()
             self._requests.append(request)
             self.start()
-            self._wanted.set()
+            self.wake()
             left = deadline - self.clock()
             if request.done.wait(max(left, 0.0)) and request.well:
                 return True
@@ -132,11 +150,7 @@ class Flusher:
 
     def members(self) -> list[Member]:
         """The members whose circuits live."""
-        for number, member in list(self._members.items()):
-            if member.circuit is None:
-                self._members.pop(number, None)
-                self._dropped += member.dropped
-        return list(self._members.values())
+        return [each for each in list(self._members.values()) if each.circuit is not None]
 
     @property
     def dropped(self) -> int:
@@ -150,18 +164,21 @@ class Flusher:
             self.flush(timeout)
         self.closed = True
         self._stopping.set()
-        self._wanted.set()
+        self.wake()
         with suppress(Exception):
             self.store.wake()
         for thread in (self._flushing, self._listening):
             if thread is not None and thread is not threading.current_thread():
                 thread.join(max(deadline - self.clock(), 0.05))
-        for member in self.members():
-            member.detach()
-        self.attached = False
+        self._leave()
         if self._flushing is None or not self._flushing.is_alive():
             with suppress(StoreError):
                 self.store.close()
+
+    def _leave(self) -> None:
+        self.attached = False
+        for member in self.members():
+            member.leave()
 
     # -- fork
 
@@ -194,7 +211,7 @@ class Flusher:
                 hints = self.store.wait(LISTEN)
             except StoreError:
                 self._asked_at = 0.0  # the flusher is to see for itself
-                self._wanted.set()
+                self.wake()
                 stopping.wait(random.uniform(0.2, 0.5))
                 continue
             except Exception as error:  # never the end of it
@@ -202,38 +219,54 @@ class Flusher:
                 stopping.wait(1.0)
                 continue
             if hints:
-                self._hints = [*self._hints, *hints][-MAX_HINTS:]
-                self._wanted.set()
+                self._hints.extend(hints)
+                self.wake()
 
     # -- the flusher
 
     def _flush_on(self) -> None:
-        stopping, wanted = self._stopping, self._wanted
+        stopping = self._stopping
         while not stopping.is_set():
-            wanted.wait(random.uniform(*self._pace))
+            self._sleep()
             if stopping.is_set():
                 break
-            wanted.clear()
-            try:
-                self._tick()
-            except Exception as error:  # never the end of it
-                self._trouble(error)
+            self._tick()
+        if self.closed:  # a slow store may have kept this thread beyond `close`
+            self._leave()
+            with suppress(StoreError):
+                self.store.close()
+
+    def _sleep(self) -> None:
+        """Wait until it is time for the next tick, or somebody wants one now."""
+        now = self.clock()
+        until = now + random.uniform(*self._pace)
+        while not self._urgent and now < until:
+            rung = self._bell.wait(until - now)
+            now = self.clock()
+            if rung and self._alarmed:
+                self._alarmed = False
+                soon = max(now, self._asked_at + SOONEST) + random.uniform(*SOON)
+                until = min(until, soon)
+        self._urgent = self._alarmed = False  # first: what comes from now on is for the next tick
 
     def _tick(self) -> None:
-        requests, self._requests = self._requests, []
-        hints, self._hints = self._hints, []
+        requests, hints = drained(self._requests), drained(self._hints)
+        self._complete = True
         try:
             self._take(hints)
             due = self._due(everything=bool(requests))
             if due:
                 self._flush(due)
-            well = self.attached or not self._members
+            well = self._complete and (self.attached or not self._members)
         except StoreBusy as error:
             due, well = [], False
             self._busy(error)
         except StoreError as error:
             due, well = [], False
             self._detach(error)
+        except Exception as error:  # never the end of the thread
+            due, well = [], False
+            self._trouble(error)
         self._pace = HURRY if self._probing else TICK if due else IDLE
         for request in requests:
             request.well = well
@@ -242,12 +275,13 @@ class Flusher:
     def _take(self, hints: Iterable[Hint]) -> None:
         """Mark whom the pushes are about."""
         newest: dict[str, int] = {}
-        for hint in hints:
-            if not hint.key:
+        for count, hint in enumerate(hints, 1):
+            if not hint.key or count == MAX_HINTS:  # full: some may not have found room
                 self._mark_all()
                 return
-            if hint.author != self.store.process:
-                newest[hint.key] = max(hint.epoch, newest.get(hint.key, 0))
+            # Of one's own, too: another breaker of the same name has not moved yet. Who has moved
+            # knows the epoch.
+            newest[hint.key] = max(hint.epoch, newest.get(hint.key, 0))
         if newest:
             for member in self.members():
                 if newest.get(member.key, 0) > member.epoch:
@@ -267,7 +301,7 @@ class Flusher:
         for number, member in list(self._members.items()):
             circuit = member.circuit
             if circuit is None:
-                self._members.pop(number, None)
+                del self._members[number]
                 self._dropped += member.dropped
                 continue
             if member.quiet and circuit.looks_idle(member.phase, member.settled):
@@ -278,11 +312,10 @@ class Flusher:
             else:
                 member.quieten(circuit)
         if not due and self._members and now >= self._asked_at + HEARTBEAT:
-            member = next(iter(self._members.values()))  # is the store there at all?
-            circuit = member.circuit
-            if circuit is not None:
-                member.mark()
-                due.append((member, circuit))
+            for member in self.members()[:1]:  # is the store there at all?
+                if (circuit := member.circuit) is not None:
+                    member.mark()
+                    due.append((member, circuit))
         return due
 
     def _flush(self, due: list[tuple[Member, Circuit]]) -> None:
@@ -300,27 +333,30 @@ class Flusher:
             due = due or stale[:1]  # it has to be written to: a locked file can still be read
         for _ in range(ROUNDS):
             moves += [(member, move) for member, _ in due if (move := member.wanted()) is not None]
-            for member, move in moves:
-                member.moved(move, self.store.move(move))
+            self._move(moves)
             moves = self._exchange(due) if due else []
             self._attach()
             if not moves:
                 return
             again = {id(member) for member, _ in moves}
             due = [pair for pair in due if id(pair[0]) in again]
+        self._move(moves)
+
+    def _move(self, moves: list[tuple[Member, Move]]) -> None:
         for member, move in moves:
+            member.moving(move, self.store.process)
             member.moved(move, self.store.move(move))
 
     def _exchange(self, due: list[tuple[Member, Circuit]]) -> list[tuple[Member, Move]]:
         """Hand in for all of them; the moves that the answers ask for."""
         now = self.clock()
         handed: list[tuple[Member, Exchange]] = []
-        for member, circuit in due:
-            handed.append((member, member.request(circuit, now)))
         moves: list[tuple[Member, Move]] = []
         try:
+            for member, circuit in due:
+                handed.append((member, member.request(circuit, now)))
             answers = self.store.exchange([request for _, request in handed])
-        except StoreError as error:
+        except Exception as error:
             for member, _ in handed:
                 member.unanswered(counted=not isinstance(error, StoreBusy))
             raise
@@ -331,8 +367,9 @@ class Flusher:
                     move = member.reported(answer, self.store.reports(member.name))
                 self._add(moves, member, move)
             else:
-                member.unanswered(counted=True)
+                member.unanswered(counted=not isinstance(answer, StoreBusy))
                 self.last_error = str(answer)
+                self._complete = False
         return moves
 
     @staticmethod

@@ -5,6 +5,8 @@ bring ours back after a loss, take leases, move the fleet. It talks to no store 
 requests and moves, and reads answers. Its parts have modules of their own:
 
     _head       what this process knows of the fleet
+    _controls   states set by hand that the store doesn't have yet
+    _following  how the circuit takes the state of the fleet
     _deltas     calls that are not handed in yet
     _probes     leases, and the outcomes of probes
     _reports    what this process says of itself
@@ -25,12 +27,14 @@ from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.machine import Machine
 from fluxgate._engine.phase import Phase
 from fluxgate._engine.transitions import CONTROLS, Event
+from fluxgate.fleet._controls import Control, Controls
 from fluxgate.fleet._decisions import Decision, carried_out, decide, moved_on
-from fluxgate.fleet._deltas import Deltas
-from fluxgate.fleet._head import BY_HAND, Head, milliseconds, ttl_of
+from fluxgate.fleet._deltas import Deltas, Seen
+from fluxgate.fleet._following import Step, advise, follow, release, stay
+from fluxgate.fleet._head import BY_HAND, Head, ttl_of
 from fluxgate.fleet._probes import Probes
 from fluxgate.fleet._reports import opened_alone, openings, write_report
-from fluxgate.fleet._verdict import of_openings, read_reason, write_reason
+from fluxgate.fleet._verdict import of_openings
 from fluxgate.fleet._window import metrics_of, shape_of
 from fluxgate.fleet.store import Counts, Exchange, Move, Probe, Report, Shape, View, key_of
 from fluxgate.metric import FleetView
@@ -49,6 +53,7 @@ class Member:
     Attributes:
         stale: whether it must be read before anything is handed in.
         quiet: whether nothing but its circuit's counts can make it due.
+        left: whether its fleet was closed, so that the circuit may join another.
         phase: the circuit's phase when it was last looked at.
         settled: successes and failures that had settled then.
 
@@ -57,6 +62,7 @@ class Member:
         witnesses: how many processes must have seen a failure or slow call before the fleet opens.
         advisory: whether the fleet only lowers this circuit's threshold.
         wake: has the flusher look at its members now.
+        alarm: has it do so soon; called under the circuit's lock, when failures pile up.
         clock: seconds, real ones, whatever clock the circuit has.
     """
 
@@ -67,6 +73,7 @@ class Member:
         witnesses: int,
         advisory: bool,
         wake: Callable[[], None],
+        alarm: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._circuit = weakref.ref(circuit)
@@ -77,23 +84,24 @@ class Member:
         self._advisory = advisory
         self._wake = wake
         self._clock = clock
+        circuit._machine.alarm = alarm
         self._began_at(circuit)
         self._lost = False  # whether the store could not be reached when it was last tried
         self.attached = False
+        self.left = False
 
     def _began_at(self, circuit: Circuit) -> None:
         self.joined = False  # whether the store was ever asked
         self.stale = True  # whether it must be read before anything is handed in
         self._head = Head()
         self._view: View | None = None
-        self._viewed_at = 0.0
         self._phase: Phase | None = None  # which this process has begun for the fleet
         self._deltas = Deltas(circuit._machine)
         self._probes = Probes()
         self._let_go = False  # whether it was released while the fleet owned it
-        self._wanted: Move | None = None  # by hand
-        self._set: Phase | None = None  # which the last control by hand has begun here
-        self._held: Circuit | None = None  # while a control is on its way: its breaker may be gone
+        self._controls = Controls()
+        self._control: Control | None = None  # which is on its way
+        self._moving: tuple[str, State] | None = None  # a move with no answer: author and state
         self._recheck_at = math.inf
         self._touched_at = 0.0
         self._reported = ""
@@ -114,8 +122,7 @@ class Member:
     def owns(self) -> bool:
         """Whether the fleet owns the circuit's phase."""
         circuit = self._circuit()
-        phase = None if circuit is None else circuit._machine.phase
-        return phase is not None and phase is self._phase and phase.leases is not None
+        return circuit is not None and circuit._machine.phase.leases is not None
 
     def shown(self) -> FleetView:
         """The circuit as the fleet has it."""
@@ -135,7 +142,7 @@ class Member:
         if circuit is None:
             return
         circuit.control(event, Origin.FLEET)
-        self._move_by_hand(circuit, CONTROLS[event], None, Reason(f"{event}()"))
+        self._set(circuit, CONTROLS[event], Reason(f"{event}()"))
 
     def open_for(self, seconds: float) -> None:
         """Open the whole fleet for a stated time: here at once, there soon."""
@@ -144,24 +151,15 @@ class Member:
             return
         circuit.open_for(seconds, Origin.FLEET)
         if circuit.state is OPEN:
-            if not self._lost:  # no probes of its own, however soon it ends
+            if not (self._lost or self._advisory):  # no probes of its own, however soon it ends
                 circuit.hand_over()
-            self._move_by_hand(circuit, OPEN, seconds, Reason("open_for()", seconds))
+            until = self._clock() + seconds
+            self._set(circuit, OPEN, Reason("open_for()", seconds), until)
 
-    def _move_by_hand(
-        self, circuit: Circuit, state: State, seconds: float | None, reason: Reason
-    ) -> None:
-        self._held = circuit  # first: the flusher lets it go once the move is made
-        self._wanted = Move(
-            self.name,
-            expected=None,
-            known=self.epoch,
-            state=state,
-            remaining=milliseconds(seconds),
-            reason=write_reason(reason),
-            ttl=ttl_of(state, circuit.policy),
-        )
-        self._phase = self._set = circuit._machine.phase
+    def _set(self, circuit: Circuit, state: State, reason: Reason, until: float = math.inf) -> None:
+        if self.left:
+            return  # nobody would ever carry it out
+        self._controls.add(circuit, self.epoch, state, reason, until)
         self.quiet = False
         self._wake()
 
@@ -176,7 +174,7 @@ class Member:
         """Whether there is anything to hand in or to ask; read without the circuit's lock."""
         return (
             self.stale
-            or self._wanted is not None
+            or bool(self._controls)
             or self._deltas.unsent.calls > 0
             or now >= self._recheck_at
             or (self._busy(circuit) and now >= self._touched_at + TOUCH)
@@ -193,7 +191,7 @@ class Member:
         self.quiet = True  # first: who clears it meanwhile is heard
         if (
             self.stale
-            or self._wanted is not None
+            or bool(self._controls)
             or self._deltas.unsent.calls > 0
             or self._recheck_at < math.inf
             or self._busy(circuit)
@@ -237,11 +235,9 @@ class Member:
 
     def _take(self, machine: Machine, now: float, shape: Shape) -> tuple[Counts, tuple[Probe, ...]]:
         """Take what has been counted, and what the leases have to say; under the lock."""
-        phase = machine.phase
         self._note_counts(machine)
         delta = self._deltas.take(machine, shape, counting=self._head.counting)
-        leases = phase.leases if phase is self._phase else None
-        return delta, self._probes.take(leases, machine.policy, now)
+        return delta, self._probes.take(machine.phase, machine.policy, now)
 
     def _opened_alone(self, circuit: Circuit) -> Reason | None:
         """Why the circuit has opened here by its tripper, while the fleet is closed; else None."""
@@ -272,12 +268,8 @@ class Member:
                 circuit.step(lambda machine, _: self._probes.want_again(machine))
             return self._compare(view)
         if view.tokens:
-            circuit.step(lambda machine, now: self._grant(machine, view.tokens, now))
+            circuit.step(lambda machine, now: self._probes.grant(machine, view.tokens, now))
         return self._decide(circuit, view)
-
-    def _grant(self, machine: Machine, tokens: tuple[int, ...], now: float) -> None:
-        if self._phase is not None:
-            self._probes.grant(machine, self._phase, tokens, now)
 
     def asks_for_reports(self, view: View) -> bool:
         """Whether the processes' reports may decide, where the merged window didn't."""
@@ -302,50 +294,80 @@ class Member:
     def unanswered(self, *, counted: bool) -> None:
         """The last request has failed; `counted` if its delta may have been counted."""
         if counted:
-            self.dropped += self._deltas.sent.calls
+            self.dropped += self._deltas.give_up()
         else:
             self._deltas.put_back()
             self._probes.put_back()
 
+    def moving(self, move: Move, author: str) -> None:
+        """A move is about to be made: should its answer get lost, it may be made all the same."""
+        self._moving = author, move.state
+
     def moved(self, move: Move, view: View) -> Move | None:
         """Learn how a move went; the next one to make, if any."""
         circuit = self._circuit()
-        self._recheck_at = math.inf
-        if self._wanted is move:
-            self._wanted = self._held = None
+        self._recheck_at, self._moving = math.inf, None
+        control = None
+        if move.expected is None and (control := self._control) is not None:
+            self._control = None
+            self._controls.done(control)
         if circuit is None:
             return None
         self._note(view)
         if move.reassert and view.epoch == self.epoch:
             return None  # ours again
-        # Not where a peer's move, which came first, was followed meanwhile.
-        here = move.expected is None and circuit._machine.phase is self._set
-        if view.won and here and (move.state is not OPEN or self.owns()):
-            self._believe(view)  # done by hand, and here already
+        if view.won and control is not None and self._is_here(circuit, control):
+            # Done by hand, and here already; what was counted before is of the older epoch.
+            self._phase = control.phase
+            self._adopt(circuit, view, stay, until=control.seen)
         elif view.epoch > self.epoch or view.won:
-            self._follow(circuit, view, Origin.FLEET if view.won else Origin.PEER, move)
+            won = view.won and not move.reassert
+            self._follow(circuit, view, Origin.FLEET if won else Origin.PEER)
         return None
+
+    def _is_here(self, circuit: Circuit, control: Control) -> bool:
+        phase = circuit._machine.phase
+        if phase is not control.phase:
+            return False
+        return control.move.state is not OPEN or self._advisory or phase.leases is not None
 
     def wanted(self) -> Move | None:
         """The move that was asked for by hand, as of now."""
-        move = self._wanted
-        if move is None:
+        control = self._controls.latest()
+        if control is None:
             return None
-        if move.state is OPEN and self._head.state is OPEN:
-            left = self._head.until - self._clock()
-            if move.remaining is not None and left * 1000 >= move.remaining:
-                self._wanted = self._held = None  # `open_for` never shortens an opening
-                return None
-        self._wanted = move = move._replace(known=max(move.known, self.epoch))
+        move = control.now(self._head, self._clock())
+        if move is None:
+            self._controls.done(control)
+        else:
+            self._control = control
         return move
 
     def _note(self, view: View) -> None:
         self._view = view
         self.attached, self._lost = True, False
 
-    def _believe(self, view: View) -> None:
-        self._head = Head.of(view, self._clock())
-        self._let_go = False
+    def _adopt(
+        self,
+        circuit: Circuit,
+        view: View,
+        step: Step,
+        until: Seen | None = None,
+    ) -> None:
+        """Take over a view's head, leave older counts behind, and take a step, all in one.
+
+        In one, so that nobody who reads the circuit sees the new epoch with the old state.
+        """
+
+        def adopt(machine: Machine, now: float) -> Phase | None:
+            counting = self._head.counting
+            self.dropped += self._deltas.pass_over(machine, counting=counting, until=until)
+            self._head, self._let_go = Head.of(view, self._clock()), False
+            return step(machine, now)
+
+        phase = circuit.step(adopt)
+        if phase is not None:
+            self._phase = phase
 
     def _compare(self, view: View) -> Move | None:
         """Follow a newer epoch; bring ours back if it is the newer one."""
@@ -354,9 +376,14 @@ class Member:
             return None
         if view.epoch > self.epoch:
             if not self.joined and view.state is CLOSED:
-                self._believe(view)  # nothing to follow: it began closed, and counts already
+                # Nothing to follow: it began closed, and what it has counted counts.
+                self._head, self._let_go = Head.of(view, self._clock()), False
+            elif self._controls.override:
+                self._adopt(circuit, view, stay)  # the control sets the state soon
             else:
-                self._follow(circuit, view, Origin.PEER)
+                ours = self._moving == (view.author, view.state)  # its answer was lost
+                self._follow(circuit, view, Origin.FLEET if ours else Origin.PEER)
+            self._moving = None
         elif view.epoch < self.epoch:
             self.joined = True
             return self._head.reassertion(self.name, view, circuit.policy, self._clock())
@@ -369,55 +396,31 @@ class Member:
     def _return(self, circuit: Circuit, view: View) -> Move | None:
         """The store is back, and nothing has happened there meanwhile."""
         self._let_go = False
-        phase = self._phase
-        if phase is circuit._machine.phase and self._head.state in (OPEN, HALF_OPEN):
-            self._follow(circuit, view, Origin.PEER)  # nor here: it is the fleet's again
+        phase = circuit._machine.phase
+        shared = self._head.state in (OPEN, HALF_OPEN)
+        # Nor here, or it has opened again by itself meanwhile: it is the fleet's again.
+        if self._advisory or (shared and (phase is self._phase or phase.state is OPEN)):
+            self._follow(circuit, view, Origin.PEER)
+        elif not shared:
             return None
-        if self._head.state in (OPEN, HALF_OPEN) and circuit.state is OPEN:
-            self._follow(circuit, view, Origin.PEER)  # it has opened again by itself meanwhile
-            return None
-        if self._head.state in (OPEN, HALF_OPEN) and not view.remaining:
-            why = circuit._machine.phase.reason
-            recovered = why is not None and why.clause.startswith("probe")  # not by hand
-            if circuit.state is CLOSED and recovered:
+        elif not view.remaining:
+            if phase.state is CLOSED and phase.event is Event.RECOVERED:  # not by hand
                 return self._moved_on(circuit, CLOSED, Reason("probes succeeded"))
-            self._let_go = circuit.state in (OPEN, HALF_OPEN)  # look again when it has
+            self._let_go = phase.state is HALF_OPEN  # look again when it has decided
         return None
 
-    def _follow(
-        self, circuit: Circuit, view: View, origin: Origin, move: Move | None = None
-    ) -> None:
+    def _follow(self, circuit: Circuit, view: View, origin: Origin) -> None:
+        """Be in the state of a view, as far as this circuit follows the fleet."""
         mine = circuit._machine.phase is self._phase
-        before = self._head
-        self._believe(view)
-        reason = read_reason(view.reason)
-        if move is not None and move.reassert:
-            origin = Origin.PEER
-        advisory = self._advisory and view.state not in BY_HAND
-        # What was set by hand here stays until a hand changes it.
-        stays = circuit.state in BY_HAND and not mine and view.state not in BY_HAND
-        if advisory or stays:
-            advised = reason if advisory and view.state is not CLOSED else None
-            circuit.step(lambda machine, _: self._advise(machine, advised, before))
-            return
-        left = math.inf if view.remaining is None else view.remaining / 1000
-
-        def follow(machine: Machine, now: float) -> Phase:
-            retry_at = now + left if view.state is OPEN else -math.inf
-            if view.state is State.FORCED_OPEN:
-                retry_at = math.inf
-            leases = machine.phase.leases
-            self.dropped += self._deltas.pass_over(machine, counting=before.counting)
-            phase = machine.follow(view.state, now, retry_at, view.reopens, reason, origin)
-            if leases is not None and phase.leases is not None and phase.state is HALF_OPEN:
-                phase.leases.wanted = leases.wanted
-            return phase
-
-        self._phase = circuit.step(follow)
-
-    def _advise(self, machine: Machine, reason: Reason | None, before: Head) -> None:
-        machine.advised = reason
-        self.dropped += self._deltas.pass_over(machine, counting=before.counting)
+        if view.state in BY_HAND:
+            step = follow(view, origin)
+        elif circuit.state in BY_HAND and not mine:
+            step = stay  # what was set by hand here stays until a hand changes it
+        elif self._advisory:
+            step = advise(view, origin, mine=mine)
+        else:
+            step = follow(view, origin)
+        self._adopt(circuit, view, step)
 
     # -- decisions
 
@@ -459,10 +462,15 @@ class Member:
         self.attached, self._lost = False, True
         self.mark()
         circuit = self._circuit()
-        phase = self._phase
-        if circuit is not None and phase is not None and self.owns():
+        if circuit is not None and (self.owns() or circuit._machine.advised is not None):
             self._let_go = True
-            circuit.step(lambda machine, _: machine.release(phase))
+            circuit.step(release)
+
+    def leave(self) -> None:
+        """The fleet is closed: the circuit owns itself, and may join another."""
+        self.left, self._control = True, None
+        self._controls.clear()
+        self.detach()
 
     def restart(self) -> None:
         """Begin anew in a forked child: what was counted is the parent's to hand in."""

@@ -24,33 +24,55 @@ class Probes:
     def __init__(self) -> None:
         self.wants = 0
         self._asked_at = 0.0  # clock time of the circuit
+        self._phase: Phase | None = None  # which has asked, and has the leases
+        self._leases: Leases | None = None
+        self._ended: tuple[Phase, Leases] | None = None  # one that is over, with probes going on
         self._sent: tuple[Probe, ...] = ()
         self._unsent: tuple[Probe, ...] = ()  # outcomes that nobody has heard of
 
-    def take(self, leases: Leases | None, policy: Policy, now: float) -> tuple[Probe, ...]:
+    def take(self, phase: Phase, policy: Policy, now: float) -> tuple[Probe, ...]:
         """Take the outcomes, and how many leases are wanted; under the circuit's lock.
 
         Args:
-            leases: those of the circuit's phase, if the fleet owns it.
+            phase: the circuit's.
             policy: the circuit's.
             now: clock time of the circuit, before the request is sent.
         """
         self._asked_at = now
+        ended: list[Ended] = []
+        if phase is not self._phase or phase.leases is not self._leases:
+            if self._phase is not None and self._leases is not None:
+                self._ended = (self._phase, self._leases)
+            self._phase, self._leases = phase, phase.leases
+        if self._ended is not None:
+            ended += self._left(*self._ended)
+        self.wants = 0
+        if (leases := phase.leases) is not None:
+            leases.give_back(now)
+            more, leases.ended = leases.ended, []
+            wants, leases.wanted = leases.wanted, 0
+            self.wants = max(min(wants, policy.max_half_open_calls - len(leases.granted)), 0)
+            ended += more
         unsent, self._unsent = self._unsent, ()
-        self._sent, self.wants = (), 0
-        if leases is None:
-            return ()
-        leases.give_back(now)
-        ended, leases.ended = leases.ended, []
-        wants, leases.wanted = leases.wanted, 0
-        most = policy.max_half_open_calls - len(leases.granted)
-        self.wants = max(min(wants, most), 0)
         self._sent = (*unsent, *(_outcome(each, policy) for each in ended))
         return self._sent
 
+    def _left(self, phase: Phase, leases: Leases) -> list[Ended]:
+        """Unused leases of a phase that is over, and its outcomes until the last one.
+
+        The fleet may still be in that epoch (a hand has ended the phase here alone), and others
+        wait for the slots.
+        """
+        ended = [*leases.ended, *(Ended(lease.token) for lease in leases.granted)]
+        leases.ended = []
+        leases.granted.clear()
+        if not phase.probes:
+            self._ended = None
+        return ended
+
     def put_back(self) -> None:
         """Keep the outcomes for the next request: nobody has heard of them."""
-        self._unsent = self._sent
+        self._unsent, self._sent = self._sent, ()
 
     def want_again(self, machine: Machine) -> None:
         """Ask for as many leases again as the last request did; under the circuit's lock."""
@@ -58,13 +80,14 @@ class Probes:
         if leases is not None:
             leases.wanted += self.wants
 
-    def grant(self, machine: Machine, phase: Phase, tokens: tuple[int, ...], now: float) -> None:
-        """Give leases to a phase, if it is still the current one; under the circuit's lock."""
+    def grant(self, machine: Machine, tokens: tuple[int, ...], now: float) -> None:
+        """Give leases to the phase that has asked for them; under the circuit's lock."""
         timeout = machine.policy.probe_timeout
         deadline = self._asked_at + timeout  # from before it was granted: never longer than there
         until = min(now + IDLE_LEASE, self._asked_at + timeout / 2)
-        if machine.phase is phase and phase.leases is not None:
-            phase.leases.granted.extend(Lease(token, deadline, until) for token in tokens)
+        leases = self._leases
+        if leases is not None:  # of a phase that is over, they are given back
+            leases.granted.extend(Lease(token, deadline, until) for token in tokens)
 
 
 def _outcome(ended: Ended, policy: Policy) -> Probe:

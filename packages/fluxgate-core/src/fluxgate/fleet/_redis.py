@@ -54,6 +54,10 @@ _SHAS: Final = {
 }
 
 
+class _TooOld(StoreError):
+    """The server has no scripts or ACLs as they are needed."""
+
+
 class RedisStore:
     """A `Store` in Redis.
 
@@ -231,10 +235,12 @@ class RedisStore:
         with self._lock:
             try:
                 if self._client is None:
-                    client = self._connect()
+                    client = self._client = self._connect()
                     _check_version(client)
-                    self._client = client
                 return action(self._client)
+            except _TooOld:
+                self._hang_up()
+                raise
             except StoreError:
                 raise
             except Exception as error:
@@ -321,7 +327,7 @@ def _check_version(client: Any) -> None:
     parts = version.split(".")
     readable = len(parts) >= 2 and all(part.isdecimal() for part in parts[:2])
     if readable and tuple(int(part) for part in parts[:2]) < OLDEST:
-        raise StoreError(f"redis: the server is {version}, and too old: 6.2 or newer is needed")
+        raise _TooOld(f"redis: the server is {version}, and too old: 6.2 or newer is needed")
 
 
 def _bytes(text: str) -> bytes:

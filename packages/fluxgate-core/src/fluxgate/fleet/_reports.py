@@ -45,8 +45,7 @@ def opened_alone(circuit: Circuit, head: Head) -> Reason | None:
         return None
     if phase.state not in (State.OPEN, State.HALF_OPEN) or closed.merged() != closed:
         return None  # what can't be merged is each process's own affair
-    reason = phase.last_trip
-    return None if reason is None or reason.clause == "open_for()" else reason
+    return phase.last_trip if phase.tripped else None
 
 
 def _mark(epoch: int) -> str:

@@ -1,0 +1,45 @@
+"""A bell: wakes a thread from anywhere, finalisers and signal handlers included.
+
+`threading.Event` is no such thing: its `set` holds a lock that isn't re-entrant, and a finaliser
+that runs in there and sets it again waits for itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Bell:
+    """A wake-up for one thread. Rung more than once before that thread waits, it has rung once."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Wake the thread, or have its next `wait` return at once; never waits itself."""
+        with suppress(RuntimeError):  # it has rung already
+            self._lock.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for the bell, at most so many seconds; whether it has rung."""
+        return self._lock.acquire(timeout=max(timeout, 0.0))
+
+
+def drained(queue: deque[T]) -> list[T]:
+    """Take what is in a queue to which other threads append; nothing of theirs is lost.
+
+    (Swapping the queue for a new one would lose what is appended to the old one afterwards.)
+    """
+    taken: list[T] = []
+    with suppress(IndexError):
+        while True:
+            taken.append(queue.popleft())
+    return taken

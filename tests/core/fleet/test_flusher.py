@@ -1,0 +1,350 @@
+"""The flusher: when it comes, and what it never loses."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fluxgate import CircuitBreaker, State
+from fluxgate.fleet import Fleet, _fleet, _flusher
+from fluxgate.fleet._bell import Bell, drained
+from fluxgate.fleet._deltas import PILE
+from fluxgate.fleet._flusher import IDLE, SOON, SOONEST, TICK, Flusher
+from fluxgate.fleet.memory import MemoryStore, Space
+from fluxgate.fleet.store import Exchange, Hint, Move, StoreBusy, StoreError, View
+from fluxgate.trippers import FailureRate, MinRequests
+
+from .conftest import PATIENCE, Fleets, eventually
+from .test_fleet import SETTINGS, breaker, fail, fleet_epoch, states, succeed
+
+PATIENT: dict[str, Any] = {"tripper": MinRequests(1000) & FailureRate(0.5)}
+
+
+class ManualBell:
+    """A bell whose waits pass by a manual clock, and that rings at given times."""
+
+    def __init__(self, flusher: Flusher, rings: dict[float, Callable[[], None]]) -> None:
+        self.now = 100.0
+        self._rings = deque(sorted(rings.items()))
+        flusher.clock = lambda: self.now
+        flusher._bell = self  # type: ignore[assignment]
+        flusher._asked_at = 0.0
+
+    def ring(self) -> None:
+        pass
+
+    def wait(self, timeout: float) -> bool:
+        if self._rings and self._rings[0][0] <= self.now + timeout:
+            at, why = self._rings.popleft()
+            self.now = max(self.now, at)
+            why()
+            return True
+        self.now += timeout
+        return False
+
+
+def flusher() -> Flusher:
+    return Flusher(MemoryStore(Space()), "memory")
+
+
+def slept(each: Flusher, rings: dict[float, Callable[[], None]]) -> float:
+    """Seconds of one sleep that begins at 100.0."""
+    bell = ManualBell(each, rings)
+    each._sleep()
+    return bell.now - 100.0
+
+
+def test_it_comes_with_jitter() -> None:
+    each = flusher()
+    times = [slept(each, {}) for _ in range(50)]
+    assert len(set(times)) > 40
+    assert all(TICK[0] <= time <= TICK[1] + 1e-9 for time in times)
+
+
+def test_failures_that_pile_up_hasten_it() -> None:
+    """Nothing was handed in for long, so it comes as soon as chance has it."""
+    each = flusher()
+    each._pace = (3600.0, 3600.0)
+    assert slept(each, {107.0: each.alarm}) <= 7.0 + SOON[1]
+
+
+def test_a_request_hastens_it_more() -> None:
+    each = flusher()
+    each._pace = (3600.0, 3600.0)
+    assert slept(each, {107.0: each.wake}) == 7.0
+
+
+def test_failures_never_make_a_storm() -> None:
+    """An alarm every millisecond: as many flushes as the quickest pace has, and no more."""
+    each = flusher()
+    rings = {100.0 + n / 1000: each.alarm for n in range(10_000)}
+    bell = ManualBell(each, rings)
+    came = [bell.now]
+    while bell.now < 110.0:
+        each._sleep()
+        each._asked_at = bell.now  # a flush
+        came.append(bell.now)
+    gaps = [after - before for before, after in itertools.pairwise(came[1:])]
+    assert min(gaps) >= SOONEST - 1e-9
+    assert max(gaps) <= SOONEST + SOON[1] + 1e-9
+
+
+def test_an_alarm_never_delays_it() -> None:
+    each = flusher()
+    each._pace = (0.01, 0.01)
+    assert slept(each, {100.001: each.alarm}) <= 0.01 + 1e-9
+
+
+def test_failures_are_handed_in_at_once(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without them it would come in an hour."""
+    one = breaker(fleets.make(), **PATIENT)
+    for name in ("TICK", "IDLE"):
+        monkeypatch.setattr(_flusher, name, (3600.0, 3600.0))
+    assert fleets.made[0].flush(PATIENCE)
+    fail(one, times=PILE)
+    eventually(lambda: one.info().fleet.metrics.failure_count == PILE)  # type: ignore[union-attr]
+    succeed(one, times=1000)
+    fail(one, times=PILE)
+    eventually(lambda: one.info().fleet.metrics.failure_count == 2 * PILE)  # type: ignore[union-attr]
+
+
+def test_few_failures_hasten_nothing(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = breaker(fleets.make(), **PATIENT)
+    alarms: list[int] = []
+    machine = one._circuit._machine
+    monkeypatch.setattr(machine, "alarm", lambda: alarms.append(machine.totals.failures))
+    machine.alarm_at = PILE
+    fail(one, times=PILE - 1)
+    assert alarms == []
+    machine.alarm_at = machine.totals.failures + PILE
+    fail(one, times=PILE)
+    assert len(alarms) == 1
+
+
+def test_a_bell_in_a_finaliser() -> None:
+    """It may be rung inside itself, any number of times, and wakes once."""
+    bell = Bell()
+    for _ in range(3):
+        bell.ring()
+    assert bell.wait(0.0)
+    assert not bell.wait(0.0)
+    threading.Timer(0.01, bell.ring).start()
+    assert bell.wait(PATIENCE)
+
+
+def test_a_queue_loses_nothing() -> None:
+    """Others append while it is drained."""
+    queue: deque[int] = deque()
+
+    def append(start: int) -> None:
+        for number in range(start, start + 5000):
+            queue.append(number)
+
+    threads = [threading.Thread(target=append, args=(n * 5000,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    taken: list[int] = []
+    while any(thread.is_alive() for thread in threads):
+        taken += drained(queue)
+    taken += drained(queue)
+    assert sorted(taken) == list(range(20_000))
+
+
+def test_too_many_pushes_are_one_for_all(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_flusher, "MAX_HINTS", 3)
+    one = breaker(fleets.make())
+    member = one._circuit.fleet
+    assert member is not None
+    each = flusher()
+    each._members[0] = member
+    member.stale = False
+    each._take([Hint("y", 7)] * 2)
+    assert not member.stale
+    each._take([Hint("y", 7)] * 3)
+    assert member.stale
+
+
+def test_two_breakers_of_one_name(fleets: Fleets) -> None:
+    """In one process and fleet: a push of the one is news for the other."""
+    fleet = fleets.make()
+    one, two = breaker(fleet), breaker(fleet)
+    eventually(lambda: two._circuit.fleet.quiet)  # type: ignore[union-attr]
+    one.force_open(fleet=True)
+    eventually(lambda: two.state is State.FORCED_OPEN, timeout=5.0)
+
+
+def test_a_busy_store_in_one_place(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One circuit's exchange was certainly not made: its calls go with the next one."""
+    fleet = fleets.make()
+    one = breaker(fleet, **PATIENT)
+    real, left = MemoryStore.exchange, [3]
+
+    def exchange(self: MemoryStore, requests: list[Exchange]) -> list[View | StoreError]:
+        if left[0] and any(request.delta.calls for request in requests):
+            left[0] -= 1
+            return [StoreBusy("busy") for _ in requests]
+        return real(self, requests)
+
+    monkeypatch.setattr(MemoryStore, "exchange", exchange)
+    succeed(one, times=7)
+    assert fleet.flush(PATIENCE)
+    view = one.info().fleet
+    assert view is not None
+    assert (view.metrics.total_count, fleet.status().dropped, left) == (7, 0, [0])
+
+
+def test_an_unexpected_error_is_counted(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows what became of the delta: it is dropped, and the thread goes on."""
+    fleet = fleets.make()
+    one = breaker(fleet, **PATIENT)
+    real, left = MemoryStore.exchange, [1]
+
+    def exchange(self: MemoryStore, requests: list[Exchange]) -> list[View | StoreError]:
+        if left[0] and any(request.delta.calls for request in requests):
+            left[0] -= 1
+            raise ZeroDivisionError
+        return real(self, requests)
+
+    monkeypatch.setattr(MemoryStore, "exchange", exchange)
+    succeed(one, times=7)
+    assert fleet.flush(PATIENCE)
+    assert fleet.status().dropped == 7
+    assert "ZeroDivisionError" in (fleet.status().last_error or "")
+
+
+def test_a_flush_inside_a_listener(fleets: Fleets) -> None:
+    """On the flusher's own thread there is nothing to wait for."""
+    said: list[bool] = []
+    fleet = fleets.make()
+    breaker(fleets.make()).force_open(fleet=True)
+    one = CircuitBreaker(
+        "x", fleet=fleet, listeners=[lambda _: said.append(fleet.flush(2 * PATIENCE))]
+    )
+    eventually(lambda: one.state is State.FORCED_OPEN)
+    eventually(lambda: said == [False])
+    assert fleet.flush(PATIENCE)
+
+
+# -- the end of a fleet
+
+
+def test_a_breaker_after_close(fleets: Fleets) -> None:
+    """It goes on alone, in every state, and nothing waits for a fleet that is no more."""
+    fleet = fleets.make()
+    fleet.close()
+    simple = {**SETTINGS, "tripper": MinRequests(1) & FailureRate(0.5)}
+    one = CircuitBreaker("x", fleet=fleet, **simple)
+    assert fleet.status().circuits == 0
+    one.open_for(0.001, fleet=True)
+    eventually(lambda: one.info().retry_after == 0.0)
+    one.call(int)
+    one.force_open(fleet=True)
+    one.reset(fleet=True)
+    assert one.state is State.CLOSED
+
+
+def test_another_fleet_after_close(fleets: Fleets) -> None:
+    old, new = fleets.make(), fleets.make()
+    one, two = breaker(old), breaker(fleets.make())
+    old.close()
+    new._join(one._circuit)
+    one.force_open(fleet=True)
+    eventually(lambda: two.state is State.FORCED_OPEN)
+    assert new.status().circuits == 1
+
+
+def test_a_slow_store_at_the_end(fleets: Fleets) -> None:
+    """The thread outlives `close`, and what it follows then isn't left without an owner."""
+    fleet = fleets.make()
+    one, two = breaker(fleet), breaker(fleets.make())
+    fleets.space.delay = 0.3
+    two.open_for(0.001, fleet=True)
+    eventually(lambda: two._circuit.fleet.epoch)  # type: ignore[union-attr]
+    fleet.close(0.01)
+    fleets.space.delay = 0.0
+    eventually(lambda: not any(t.name == "fluxgate-fleet-flusher" for t in running(fleet)))
+    member = one._circuit.fleet
+    assert member is not None
+    assert not member.owns()
+
+
+def running(fleet: Fleet) -> list[threading.Thread]:
+    thread = fleet._flusher._flushing
+    return [thread] if thread is not None and thread.is_alive() else []
+
+
+# -- forks
+
+
+def test_a_fleet_that_only_circuits_remember(
+    fleets: Fleets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lets go of its store before a fork all the same."""
+    one = CircuitBreaker("x", fleet=Fleet(fleets.url))
+    gc.collect()
+    asked: list[str] = []
+    monkeypatch.setattr(MemoryStore, "before_fork", lambda self: asked.append(self.process))
+    monkeypatch.setattr(MemoryStore, "after_fork_in_parent", lambda _: asked.append(""))
+    _fleet._before_fork()
+    _fleet._after_fork_in_parent()
+    assert len(asked) >= 2
+    member = one._circuit.fleet
+    assert member is not None
+    member.leave()
+
+
+def test_two_threads_fork_at_once(fleets: Fleets) -> None:
+    """Each gives back what it has taken, whoever is first."""
+    breaker(fleets.make())
+    done = threading.Event()
+
+    def fork() -> None:
+        _fleet._before_fork()  # waits for the other
+        _fleet._after_fork_in_parent()
+        done.set()
+
+    _fleet._before_fork()
+    thread = threading.Thread(target=fork)
+    thread.start()
+    eventually(lambda: len(_fleet._forking) == 2)
+    _fleet._after_fork_in_parent()
+    assert done.wait(PATIENCE)
+    thread.join()
+    assert fleets.made[0].flush(PATIENCE)
+
+
+def test_other_constants() -> None:
+    """A hastened flush is no quicker than the quickest tick, and idle ones are within the pace."""
+    assert TICK[0] <= SOONEST
+    assert TICK[0] <= IDLE[0] <= IDLE[1] <= TICK[1]
+    assert random.uniform(*SOON) <= SOON[1]
+
+
+# -- moves
+
+
+def test_a_move_whose_answer_is_lost(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was made: who made it reports it as the fleet's, the others as a peer's."""
+    heard: list[Any] = []
+    many = [breaker(fleets.make(), listeners=[heard.append]) for _ in range(2)]
+    real, lost = MemoryStore.move, list[View]()
+
+    def move(self: MemoryStore, each: Move) -> View:
+        view = real(self, each)
+        if view.won and not lost:
+            lost.append(view)
+            raise StoreError("the answer was lost")
+        return view
+
+    monkeypatch.setattr(MemoryStore, "move", move)
+    fail(*many, times=6)
+    eventually(lambda: states(*many) == {State.OPEN})
+    eventually(lambda: len({fleet_epoch(each) for each in many}) == 1)
+    assert sorted(signal.origin for signal in heard) == ["fleet", "peer"]
