@@ -195,7 +195,8 @@ def test_without_the_option() -> None:
 
 
 def test_no_usable_store(tmp_path: Path) -> None:
-    for url in (f"sqlite://{tmp_path}/none.db", "redis://u:hunter2@127.0.0.1:1/0"):
+    unusable = f"sqlite://{tmp_path}/none.db", "redis://u:hunter2@127.0.0.1:1/0", "memory://none"
+    for url in unusable:
         with override_settings(FLUXGATE={"FLEET": url}):
             with pytest.raises(CommandError) as caught:
                 manage("open", "payments", "--fleet")

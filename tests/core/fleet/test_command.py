@@ -25,7 +25,7 @@ from fluxgate.fleet import Fleet
 from fluxgate.trippers import FailureStreak
 
 from ...realservers import Redis
-from .conftest import PATIENCE, eventually
+from .conftest import PATIENCE, Fleets, eventually
 
 COLUMNS = ["name", "state", "epoch", "retry_after", "calls", "failures", "reporter"]
 
@@ -163,6 +163,18 @@ def test_a_mistyped_path(
     assert main(["fleet", f"sqlite://{tmp_path}/typo.db", *verb]) == 2
     assert f"there is no file '{tmp_path}/typo.db': look at the path" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_in_memory(fleets: Fleets, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is inside one process; what a shell would set there is set for nobody."""
+    assert main(["fleet", fleets.url, "open", "x"]) == 2
+    assert "is inside one process, and this one has no circuits there" in capsys.readouterr().err
+    fleet = fleets.make()
+    breaker = CircuitBreaker("x", fleet=fleet)
+    breaker.call(int)
+    assert fleet.flush(PATIENCE)
+    assert main(["fleet", fleets.url, "open", "x"]) == 0
+    eventually(lambda: breaker.state is State.FORCED_OPEN)
 
 
 DAMAGED = b"SQLite format 3\0" + bytes(44) + b"\0\0\0\1" + bytes(4) + b"FLUX" + bytes(28)

@@ -62,7 +62,8 @@ def open_store(url: object, *, existing: bool = False) -> Store:
 
     Args:
         url: the URL, or a client of redis-py.
-        existing: whether a file must be there already, and is never made anew.
+        existing: whether the store must be there already: a file, which is never made anew then, or
+            circuits in memory.
 
     Raises:
         ConfigError: the URL can't be used; the message says why, and what to do.
@@ -83,7 +84,13 @@ def open_store(url: object, *, existing: bool = False) -> Store:
     if scheme == "memory":
         from fluxgate.fleet.memory import MemoryStore, Space
 
-        return MemoryStore(Space.named(f"{parts.hosts}{parts.path}"))
+        space = Space.named(f"{parts.hosts}{parts.path}")
+        if existing and not space.circuits:
+            raise ConfigError(
+                f"fleet: {redacted(url)!r} is inside one process, and this one has no circuits "
+                "there: use sqlite:// or redis:// to share them"
+            )
+        return MemoryStore(space)
     return _redis(url, parts)
 
 
