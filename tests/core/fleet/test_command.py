@@ -195,6 +195,13 @@ def test_arguments_of_run(tmp_path: Path) -> None:
     with used(f"sqlite://{tmp_path}/fleet.db", "x") as (fleet, _):
         with pytest.raises(ConfigError, match="'shut' is no verb of a fleet; known are list, show"):
             run(fleet, "shut", ["x"], command="test")
+        for verb, names, said in (
+            ("open", [], "open takes one name or more"),
+            ("show", [], "show takes one name"),
+            ("list", ["x"], "list takes no name"),
+        ):
+            with pytest.raises(ConfigError, match=said):
+                run(fleet, verb, names, command="test")
         with pytest.raises(ConfigError, match="a circuit's name can't be empty"):
             run(fleet, "open", ["x", ""], command="test")
         with pytest.raises(UnknownCircuitError, match="did you mean 'orders'"):

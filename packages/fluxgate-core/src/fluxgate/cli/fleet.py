@@ -69,6 +69,10 @@ def run(
     """
     if verb not in VERBS:
         raise ConfigError(f"{verb!r} is no verb of a fleet; known are {', '.join(VERBS)}")
+    if verb in SETTING and not names:
+        raise ConfigError(f"{verb} takes one name or more")
+    if verb not in SETTING and len(names) != (verb == "show"):
+        raise ConfigError(f"{verb} takes {'one name' if verb == 'show' else 'no name'}")
     if any(not name for name in names):
         raise ConfigError("a circuit's name can't be empty")
     out, err = out or sys.stdout, err or sys.stderr
