@@ -6,6 +6,7 @@ policy; the result says when it would have opened, and what that would have cost
 
 from __future__ import annotations
 
+from fluxgate.replay._replay import replay
 from fluxgate.replay._result import (
     Advice,
     Axis,
@@ -26,6 +27,7 @@ from fluxgate.replay._result import (
     Timeline,
     TraceSummary,
 )
+from fluxgate.replay._sweep import sweep
 from fluxgate.replay._trace import Call, Labels, Trace
 
 __all__ = [
@@ -50,4 +52,6 @@ __all__ = [
     "Timeline",
     "Trace",
     "TraceSummary",
+    "replay",
+    "sweep",
 ]

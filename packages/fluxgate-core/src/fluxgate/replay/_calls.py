@@ -86,7 +86,7 @@ class Calls:
         return self._bad[slow]
 
     def cause(self, place: int) -> str | None:
-        """The failure of a call: its error, or its status."""
+        """The cause of a failed call: its error, or its status."""
         if self._error is not None and (error := self._error(place)) is not None:
             return error
         if self._status is not None and (status := self._status[place]):

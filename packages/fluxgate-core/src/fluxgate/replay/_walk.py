@@ -22,7 +22,7 @@ from bisect import bisect_left
 from heapq import heappop, heappush
 from itertools import repeat
 from math import inf
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.lane import BATCH, Lane
@@ -37,6 +37,9 @@ from fluxgate.trackers import All
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
+
+_NEVER_ADMITTED: Final = 1 - 2**-53
+"""The greatest throw of the dice: only a permit's ratio of 1 is above it."""
 
 
 class Move(NamedTuple):
@@ -72,9 +75,18 @@ def replayed(policy: Policy) -> Policy:
     return policy.replace(tracker=All(), healthy=None, result_tracker=None, shadow=None, buckets=())
 
 
-def fast(calls: Calls, policy: Policy, seed: int = 0) -> Walk:
-    """Replay a policy, most calls in batches."""
-    walking = _Walking(calls, policy, seed)
+def fast(calls: Calls, policy: Policy, seed: int = 0, *, as_recorded: bool = False) -> Walk:
+    """Replay a policy, most calls in batches.
+
+    Args:
+        calls: the calls.
+        policy: the settings; of trackers and shadow it has no use.
+        seed: of the dice.
+        as_recorded: whether the permit decides as it did when this was recorded: a call that was
+            made is admitted, and one that was refused is not. For the policy that was in force;
+            to throw dice again would thin the probes out twice.
+    """
+    walking = _Walking(calls, policy, seed, as_recorded)
     while walking.place < len(calls) or walking.flying:
         state = walking.circuit.state
         if state is CLOSED:
@@ -86,9 +98,9 @@ def fast(calls: Calls, policy: Policy, seed: int = 0) -> Walk:
     return walking.walk()
 
 
-def one_by_one(calls: Calls, policy: Policy, seed: int = 0) -> Walk:
-    """Replay a policy, one call after the other."""
-    walking = _Walking(calls, policy, seed)
+def one_by_one(calls: Calls, policy: Policy, seed: int = 0, *, as_recorded: bool = False) -> Walk:
+    """The same, one call after the other."""
+    walking = _Walking(calls, policy, seed, as_recorded)
     while walking.place < len(calls) or walking.flying:
         walking.step()
     return walking.walk()
@@ -113,9 +125,11 @@ class _Walking:
         flying: calls of the current phase that were admitted one by one: (end, place, admission).
     """
 
-    def __init__(self, calls: Calls, policy: Policy, seed: int) -> None:
+    def __init__(self, calls: Calls, policy: Policy, seed: int, as_recorded: bool) -> None:
         self._calls = calls
         self._clock = _Clock(calls.start[0] if len(calls) else 0.0)
+        self._random = random.Random(seed).random
+        self._starting: int | None = None
         self._policy = replayed(policy)
         self.circuit = Circuit(
             "replay",
@@ -123,7 +137,7 @@ class _Walking:
             listeners=(),
             initial_state=CLOSED,
             clock=self._clock,
-            dice=random.Random(seed).random,
+            dice=self._throw if as_recorded else random.Random(seed).random,
             listed=False,
         )
         self._phase: Phase = self.circuit.phase
@@ -151,13 +165,22 @@ class _Walking:
         calls = self._calls
         self.place = place + 1
         self._clock.now = calls.start[place]
+        self._starting = place
         try:
             admission = self.circuit.admit()
         except CallNotPermittedError:
             self._refuse(place, place + 1)
         else:
             heappush(self.flying, (calls.end[place], place, admission))
+        self._starting = None
         self._look()
+
+    def _throw(self) -> float:
+        """The dice of the policy that was in force: a permit's throw is known, a jitter's isn't."""
+        if self._starting is None:
+            return self._random()
+        unknown = self._calls.unknown
+        return _NEVER_ADMITTED if unknown is not None and unknown[self._starting] else 0.0
 
     def _settle(self, place: int, admission: Lane | Admission, end: float) -> None:
         calls = self._calls
