@@ -19,9 +19,12 @@ import pytest
 
 from fluxgate import CircuitBreaker, State
 from fluxgate.cli import main
+from fluxgate.cli._fleet.watch import Watch
 from fluxgate.cli.fleet import UnknownCircuitError, run
 from fluxgate.errors import ConfigError
 from fluxgate.fleet import Fleet
+from fluxgate.fleet.memory import MemoryStore
+from fluxgate.fleet.store import Hint
 from fluxgate.trippers import FailureStreak
 
 from ...realservers import Redis
@@ -271,6 +274,25 @@ def test_watch_while_the_store_is_gone() -> None:
             assert process.stdout.readline().startswith("y  closed")
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
+
+
+def test_watch_of_a_slow_store(fleets: Fleets) -> None:
+    """Where a look takes long, the next one is later, so that others get their turn."""
+    asked: list[float] = []
+
+    class Recording(MemoryStore):
+        def wait(self, timeout: float) -> list[Hint]:
+            asked.append(timeout)
+            return []
+
+    watch = Watch(Recording(fleets.space))
+    watch.wait()
+    fleets.space.delay = 0.3
+    watch.look()
+    watch.look()
+    watch.wait()
+    assert asked[0] == 1.0
+    assert asked[1] >= 4 * 0.3
 
 
 def test_watch_on_a_terminal(tmp_path: Path) -> None:

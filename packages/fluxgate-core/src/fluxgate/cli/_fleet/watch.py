@@ -16,6 +16,7 @@ from fluxgate.cli._fleet.report_text import cells_of, cells_of_process
 from fluxgate.fleet.store import Store, StoreError
 
 _GLANCE: Final = 1.0  # seconds between two looks where no push comes
+_QUICK: Final = 0.1  # seconds of a look that may follow another at once
 
 
 class Watch:
@@ -27,24 +28,38 @@ class Watch:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._look: Look | None = look_at(store)
+        self._took = 0.0  # seconds of the last look
+        self._look: Look | None = self._read()
         self._last = self._look
+
+    def _read(self) -> Look:
+        began = time.monotonic()
+        try:
+            return look_at(self._store)
+        finally:
+            self._took = time.monotonic() - began
 
     def look(self) -> Look:
         """The circuits now; with an error, as they were when the store last answered."""
         found, self._look = self._look, None
         if found is None:
             try:
-                found = look_at(self._store)
+                found = self._read()
             except StoreError as error:
                 return self._last._replace(error=f"not up to date: {error}")
         self._last = found
         return found
 
     def wait(self) -> None:
-        """Return when a push has come, or a second has passed."""
+        """Return when a push has come, or a second has passed.
+
+        Later where a look takes long (10,000 circuits: seconds), so that watching is a small part
+        of what the store does.
+        """
+        if self._took > _QUICK:
+            time.sleep(self._took)
         try:
-            self._store.wait(_GLANCE)
+            self._store.wait(max(_GLANCE, 4 * self._took))
         except StoreError:
             time.sleep(_GLANCE)
 
