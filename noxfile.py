@@ -292,6 +292,13 @@ def alerts(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def producers(session: nox.Session) -> None:
+    """Read recorded calls as real nginx, Apache and OpenTelemetry write them, and data frames."""
+    install(session, *packages(), *group("producers"))
+    session.run("python", "-m", "pytest", "tests/core/replay/test_readers.py", *session.posargs)
+
+
+@nox.session(default=False)
 def foreign(session: nox.Session) -> None:
     """Run the tests of requests, httpx, Starlette and FastAPI with our part in all they make."""
     install(session, *packages(), *group("foreign"))

@@ -74,9 +74,20 @@ class Trace:
         refused: 1 for a call that a breaker refused when this was recorded: nobody knows how it
             would have ended. None: there is none.
         rejected: reasons of unusable rows, each with the number of rows.
+        skipped: kinds of records that are no calls, such as spans of servers, each with the number.
     """
 
-    __slots__ = ("duration", "error", "failed", "key", "refused", "rejected", "start", "status")
+    __slots__ = (
+        "duration",
+        "error",
+        "failed",
+        "key",
+        "refused",
+        "rejected",
+        "skipped",
+        "start",
+        "status",
+    )
 
     def __init__(
         self,
@@ -98,6 +109,7 @@ class Trace:
         self.error = error
         self.refused = refused
         self.rejected: dict[str, int] = dict(rejected or {})
+        self.skipped: dict[str, int] = {}
 
     # -- making one
 
