@@ -55,6 +55,7 @@ class Sqlite:
         self.path = folder / "fleet.db"
         self.made: list[SqliteStore] = []
         self.away = folder.with_name("away")
+        self.passed = 0
 
     def make(self) -> Store:
         store = SqliteStore(self.path)
@@ -65,8 +66,9 @@ class Sqlite:
         self.path.unlink()
 
     def pass_time(self, milliseconds: int) -> None:
+        self.passed += milliseconds
         for store in self.made:
-            store.clock = lambda: boot_clock() + milliseconds
+            store.clock = lambda: boot_clock() + self.passed
 
     def down(self) -> None:
         self.path.parent.rename(self.away)
@@ -100,6 +102,11 @@ class OnRedis:
             self.client.pexpire(key, max(left - milliseconds, 0))
             if key.endswith(b"}") and (until := self.client.hget(key, "u")):
                 self.client.hset(key, "u", int(until) - milliseconds)
+            if key.endswith(b":p"):
+                for process, kept in self.client.hgetall(key).items():
+                    at, _, text = kept.partition(b" ")
+                    older = b"%d %b" % (int(at) - milliseconds, text)
+                    self.client.hset(key, process, older)
 
     def down(self) -> None:
         self.server.kill()

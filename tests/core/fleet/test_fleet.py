@@ -669,11 +669,11 @@ def test_a_touch_follows_a_quiet_time(fleets: Fleets) -> None:
     eventually(lambda: member.quiet)
     fail(one, times=3)
     reader = MemoryStore(fleets.space)
-    eventually(lambda: reader.reports("x"))
-    (report,) = reader.reports("x")
+    eventually(lambda: reader.reports(["x"]) != [[]])
+    ((report,),) = reader.reports(["x"])
     assert report.text == "open 3/4 FailureStreak(3)"
     one.reset()
-    eventually(lambda: not reader.reports("x"))
+    eventually(lambda: reader.reports(["x"]) == [[]])
 
 
 def test_threads(fleets: Fleets) -> None:

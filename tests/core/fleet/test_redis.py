@@ -75,7 +75,7 @@ def works(store: Store) -> None:
     assert isinstance(leased, View)
     assert len(leased.tokens) == 1
     assert store.scan() == ["x"]
-    assert store.reports("x") == []
+    assert store.reports(["x"]) == [[]]
     store.close()
 
 

@@ -26,12 +26,14 @@ The parts, one concept a module:
     _flusher   the two threads of a process
     _bell      wakes the flusher from anywhere
     _fleet     `Fleet`, forks, and the end of the process
+    _circuits  all circuits with their processes, for pages and scripts
     _url       which store a URL means
 """
 
 from __future__ import annotations
 
+from fluxgate.fleet._circuits import FleetCircuit, FleetProcess
 from fluxgate.fleet._fleet import Fleet, FleetStatus
 from fluxgate.fleet.store import StoreError
 
-__all__ = ["Fleet", "FleetStatus", "StoreError"]
+__all__ = ["Fleet", "FleetCircuit", "FleetProcess", "FleetStatus", "StoreError"]

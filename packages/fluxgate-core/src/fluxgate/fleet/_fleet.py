@@ -15,6 +15,7 @@ from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._values import Record
 from fluxgate.errors import ConfigError
+from fluxgate.fleet._circuits import FleetCircuit, circuits_of
 from fluxgate.fleet._flusher import Flusher
 from fluxgate.fleet._member import Member
 from fluxgate.fleet._url import open_store, redacted
@@ -103,6 +104,23 @@ class Fleet:
             dropped=flusher.dropped,
             last_error=flusher.last_error,
         )
+
+    def circuits(self, timeout: float = 1.0) -> list[FleetCircuit]:
+        """Every circuit of the fleet as the store has it, with what each process reports of it.
+
+        For pages and scripts: all circuits of all processes, those without a breaker here, too. It
+        takes three requests to the store, however many circuits there are, in the fleet's own
+        thread; the caller waits for them, so an async application asks in a thread
+        (`asyncio.to_thread(fleet.circuits)`).
+
+        Args:
+            timeout: seconds to wait, at most.
+
+        Raises:
+            StoreError: the store can't be reached or used, hasn't answered in time, or the fleet is
+                closed.
+        """
+        return self._flusher.ask(circuits_of, timeout)
 
     def close(self, timeout: float = 1.0) -> None:
         """Flush, and leave the fleet: the circuits go on by themselves.

@@ -15,15 +15,17 @@ import logging  # its fork hooks have to run before ours, which start threads th
 import random
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate._front import real_clock
 from fluxgate.fleet._bell import Bell, drained
 from fluxgate.fleet._member import Member
 from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreError, View
+
+T = TypeVar("T")
 
 TICK: Final = (0.1, 0.25)
 """Seconds between two flushes, drawn anew each time so that processes don't keep step."""
@@ -57,6 +59,31 @@ class Request:
         self.well = False
 
 
+class Inquiry(Generic[T]):
+    """A question to the store that somebody waits for."""
+
+    def __init__(self, ask: Callable[[Store], T]) -> None:
+        self._ask = ask
+        self._answer: list[T] = []
+        self.done = threading.Event()
+        self.error: StoreError | None = None
+
+    def put_to(self, store: Store) -> None:
+        """Ask; whatever comes of it, nobody waits any longer."""
+        try:
+            self._answer.append(self._ask(store))
+        except StoreError as error:
+            self.error = error
+        finally:
+            self.done.set()
+
+    def answer(self) -> T:
+        """The answer; raises `StoreError`."""
+        if self.error is not None:
+            raise self.error
+        return self._answer[0]
+
+
 class Flusher:
     """The members of one fleet in this process, and the threads that serve them.
 
@@ -82,6 +109,7 @@ class Flusher:
         self._bell = Bell()
         self._urgent = self._alarmed = False  # why it was rung
         self._requests: deque[Request] = deque()
+        self._inquiries: deque[Inquiry[Any]] = deque()
         self._hints: deque[Hint] = deque(maxlen=MAX_HINTS)
         self._flushing: threading.Thread | None = None
         self._listening: threading.Thread | None = None
@@ -147,6 +175,27 @@ class Flusher:
             if self.clock() >= deadline or self._stopping.wait(0.02):
                 return False
         return False
+
+    def ask(self, ask: Callable[[Store], T], timeout: float) -> T:
+        """Have the flusher's thread, the only one that may, ask the store something.
+
+        Raises:
+            StoreError: the store can't be reached or used, hasn't answered in time, or the fleet is
+                closed.
+        """
+        if self.closed:
+            raise StoreError("the fleet is closed")
+        inquiry = Inquiry(ask)
+        if self._flushing is threading.current_thread():
+            inquiry.put_to(self.store)
+            return inquiry.answer()
+        self._inquiries.append(inquiry)
+        self.start()
+        self.wake()
+        if not inquiry.done.wait(max(timeout, 0.0)):
+            last = f": {self.last_error}" if self.last_error and not self.attached else ""
+            raise StoreError(f"the store has not answered within {timeout:g} s{last}")
+        return inquiry.answer()
 
     def members(self) -> list[Member]:
         """The members whose circuits live."""
@@ -271,6 +320,8 @@ class Flusher:
         for request in requests:
             request.well = well
             request.done.set()
+        for inquiry in drained(self._inquiries):
+            inquiry.put_to(self.store)
 
     def _take(self, hints: Iterable[Hint]) -> None:
         """Mark whom the pushes are about."""
@@ -364,7 +415,8 @@ class Flusher:
             if isinstance(answer, View):
                 move = member.answered(answer)
                 if move is None and member.asks_for_reports(answer):
-                    move = member.reported(answer, self.store.reports(member.name))
+                    (reports,) = self.store.reports([member.name])
+                    move = member.reported(answer, reports)
                 self._add(moves, member, move)
             else:
                 member.unanswered(counted=not isinstance(answer, StoreBusy))

@@ -36,6 +36,7 @@ from fluxgate.fleet.store import (
     View,
     key_of,
     name_of,
+    report_of,
 )
 
 TIMEOUT: Final = 2.0
@@ -50,7 +51,7 @@ _SLICE: Final = 1.0  # seconds: a wait that nobody could end is over after that
 
 _SHAS: Final = {
     text: sha1(text.encode(), usedforsecurity=False).hexdigest()
-    for text in (scripts.EXCHANGE, scripts.MOVE)
+    for text in (scripts.EXCHANGE, scripts.MOVE, scripts.REPORTS)
 }
 
 
@@ -124,9 +125,9 @@ class RedisStore:
         begin = len(PREFIX) + 1
         return sorted({name_of(_text(key)[begin:-1]) for key in keys})
 
-    def reports(self, name: str) -> list[Report]:
-        found = self._do(lambda client: client.hgetall(_keys(name)[4]))
-        return [Report(_text(process), _text(text)) for process, text in found.items()]
+    def reports(self, names: list[str]) -> list[list[Report]]:
+        answers = self._run([(scripts.REPORTS, name, []) for name in names])
+        return [_reports(answer) for answer in answers]
 
     def wait(self, timeout: float) -> list[Hint]:
         if self._dropped:
@@ -336,6 +337,16 @@ def _bytes(text: str) -> bytes:
 
 def _text(data: Any) -> str:
     return data.decode(errors="replace") if isinstance(data, bytes) else str(data)
+
+
+def _reports(answer: Any) -> list[Report]:
+    """An answer as reports; what can't be read is as good as absent."""
+    if isinstance(answer, StoreError):
+        return []
+    now, pairs = answer
+    texts = iter(map(_text, pairs))
+    found = (report_of(process, kept, int(now)) for process, kept in zip(texts, texts, strict=True))
+    return [report for report in found if report is not None]
 
 
 def _view(name: str, answer: Any, shape: Shape | None = None, counted: bool = False) -> View:

@@ -1,4 +1,4 @@
-"""The Lua of the Redis store: two scripts, with a common beginning and end.
+"""The Lua of the Redis store: two scripts that change a circuit, and one for its reports.
 
 The keys of a circuit are in one hash slot: a hash (the head), two sorted sets (the processes with
 calls and those with bad calls, by their last bucket), a sorted set (leases, by deadline) and a hash
@@ -18,6 +18,7 @@ from fluxgate.fleet.store import (
     MAX_EPOCH,
     MAX_GRANTS,
     OTHER_SHAPE,
+    REPORT_TTL,
 )
 
 FIELDS: Final = ("e", "s", "u", "r", "y", "a", "q", "h", "t", "f", "b", "n", "w", "p")
@@ -163,13 +164,29 @@ end
 if report == '-' then
   redis.call('HDEL', KEYS[5], process)
 elseif report ~= '' then
-  redis.call('HSET', KEYS[5], process, string.sub(report, 2))
+  redis.call('HSET', KEYS[5], process, string.format('%.0f ', now) .. string.sub(report, 2))
+  if now % 16 == 0 then  -- now and then: whoever has gone without a farewell
+    local all = redis.call('HGETALL', KEYS[5])
+    for i = 1, #all, 2 do
+      local at = tonumber(string.match(all[i + 1], '^(%d+) ') or '')
+"""
+    + f"      if not at or at + {REPORT_TTL} <= now then redis.call('HDEL', KEYS[5], all[i]) end\n"
+    + """    end
+  end
 end
 keep(ttl)
 return answer(string.format('%.0f', first), granted, applied, 0)
 """
 )
 """KEYS: head, seen, bad, leases, reports."""
+
+REPORTS: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if redis.call('TYPE', KEYS[5]).ok ~= 'hash' then return {now, {}} end
+return {now, redis.call('HGETALL', KEYS[5])}
+"""
+"""The time and the reports. KEYS: as those of `EXCHANGE`."""
 
 MOVE: Final = (
     _BEGIN

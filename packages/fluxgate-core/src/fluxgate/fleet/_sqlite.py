@@ -42,6 +42,7 @@ from fluxgate.fleet.store import (
     View,
     key_of,
     name_of,
+    report_of,
 )
 
 BUSY: Final = 0.1
@@ -143,14 +144,19 @@ class SqliteStore:
             ).fetchall()
         return [name_of(str(key)) for (key,) in rows]
 
-    def reports(self, name: str) -> list[Report]:
+    def reports(self, names: list[str]) -> list[list[Report]]:
+        now = self.clock()
         with self._opened() as database:
             rows = database.execute(
-                "SELECT process.id, report FROM process JOIN circuit ON circuit.id = circuit "
-                "WHERE key = ? AND report <> ''",
-                (key_of(name),),
+                "SELECT key, process.id, report FROM process JOIN circuit ON circuit.id = circuit "
+                "WHERE report <> '' AND expires > ? AND key IN (SELECT value FROM json_each(?))",
+                (now, json.dumps([key_of(name) for name in names])),
             ).fetchall()
-        return [Report(str(process), str(report)) for process, report in rows]
+        found: dict[str, list[Report]] = {}
+        for key, process, kept in rows:
+            if (report := report_of(str(process), str(kept), now)) is not None:
+                found.setdefault(key, []).append(report)
+        return [found.get(key_of(name), []) for name in names]
 
     def wait(self, timeout: float) -> list[Hint]:
         try:

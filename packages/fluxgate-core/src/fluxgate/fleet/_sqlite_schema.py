@@ -15,6 +15,7 @@ from fluxgate.fleet.store import (
     MAX_GRANTS,
     MAX_THRESHOLDS,
     OTHER_SHAPE,
+    REPORT_TTL,
     VERSION,
 )
 
@@ -141,7 +142,8 @@ CREATE TRIGGER exchanged INSTEAD OF INSERT ON exchange BEGIN
         bad = CASE WHEN NEW.witness THEN NEW.now ELSE bad END
         WHERE {_COUNTED};
     INSERT INTO process(circuit, id, report)
-        SELECT id, NEW.process, NEW.report FROM circuit
+        SELECT id, NEW.process,
+            CASE WHEN NEW.report = '' THEN '' ELSE NEW.now || ' ' || NEW.report END FROM circuit
         WHERE key = NEW.key AND epoch = NEW.epoch AND NEW.report IS NOT NULL
         ON CONFLICT(circuit, id) DO UPDATE SET report = excluded.report;
 
@@ -151,8 +153,8 @@ CREATE TRIGGER exchanged INSTEAD OF INSERT ON exchange BEGIN
         OR (NEW.most > 0 AND idx < {_INDEX} - 2 AND NEW.most <= (
             SELECT sum(calls) FROM bucket AS newer
             WHERE newer.circuit = bucket.circuit AND newer.idx > bucket.idx)));
-    DELETE FROM process WHERE NEW.ask % 64 = 0 AND circuit = {_HERE} AND report = ''
-        AND seen <= {_INDEX} - NEW.keep;
+    DELETE FROM process WHERE NEW.ask % 64 = 0 AND circuit = {_HERE} AND seen <= {_INDEX} - NEW.keep
+        AND (report = '' OR CAST(report AS INTEGER) <= NEW.now - {REPORT_TTL});
 
     -- Leases.
     INSERT INTO lease(circuit, token, deadline, asked)

@@ -35,6 +35,8 @@ from fluxgate.fleet.store import (
     StoreError,
     View,
     key_of,
+    report_of,
+    stamped,
 )
 from fluxgate.state import State
 
@@ -55,7 +57,7 @@ class _Circuit:
         self.author = ""
         self.reporter = ""
         self.token = 0
-        self.reports: dict[str, str] = {}
+        self.reports: dict[str, str] = {}  # as SQLite and Redis keep them
         self.expires = 0
         self.begin()
 
@@ -158,11 +160,12 @@ class MemoryStore:
             now = self.space.clock()
             return [name for name in list(self.space.circuits) if self._find(name, now)]
 
-    def reports(self, name: str) -> list[Report]:
+    def reports(self, names: list[str]) -> list[list[Report]]:
         self._reach()
         with self.space.changed:
-            circuit = self._find(name, self.space.clock())
-            return [] if circuit is None else [Report(*pair) for pair in circuit.reports.items()]
+            now = self.space.clock()
+            found = [self._find(name, now) for name in names]
+            return [[] if each is None else _reports(each, now) for each in found]
 
     def wait(self, timeout: float) -> list[Hint]:
         self._reach()
@@ -240,7 +243,9 @@ class MemoryStore:
         if request.report is not None and request.epoch == circuit.epoch:
             circuit.reports.pop(self.process, None)
             if request.report:
-                circuit.reports[self.process] = _cut(request.report)
+                circuit.reports[self.process] = stamped(_cut(request.report), now)
+            living = {each.process for each in _reports(circuit, now)}
+            circuit.reports = {each: circuit.reports[each] for each in living}
         view = _view(request.name, circuit, now, request)
         return view._replace(applied=applied, tokens=tokens)
 
@@ -344,6 +349,11 @@ def _view(name: str, circuit: _Circuit | None, now: int, request: Exchange | Non
         probes=circuit.probes,
         live=len(circuit.leases),
     )
+
+
+def _reports(circuit: _Circuit, now: int) -> list[Report]:
+    found = (report_of(process, kept, now) for process, kept in circuit.reports.items())
+    return [report for report in found if report is not None]
 
 
 def _cut(report: str) -> str:

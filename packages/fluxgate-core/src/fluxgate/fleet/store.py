@@ -7,7 +7,8 @@ A store keeps, for each circuit name:
   anew with the next one;
 - its **witnesses**: which processes have reported calls, and which bad calls, in that window;
 - its **leases**: tokens of half-open probes with their deadlines, and the probes' outcomes;
-- **reports** of the processes: a few words each, shown to people; no decision uses them.
+- **reports** of the processes: a few words each, for people, and the votes of those that have
+  opened by themselves. One that isn't renewed within `REPORT_TTL` is gone.
 
 The rules that every store keeps (the contract tests hold all of them to it):
 
@@ -51,14 +52,18 @@ __all__ = [
     "View",
     "key_of",
     "name_of",
+    "report_of",
+    "stamped",
 ]
 
 VERSION: Final = 1
 """The version of what is stored: part of every key, so that two versions don't meet."""
 MAX_THRESHOLDS: Final = 4
 """How many slow-call thresholds a merged window counts by."""
-MAX_REPORT: Final = 128
-"""Bytes of a process's report, at most."""
+MAX_REPORT: Final = 112
+"""Bytes of a process's report, at most; 128 with its time."""
+REPORT_TTL: Final = 10_000
+"""Milliseconds for which a report counts; a process renews it once a second while it has one."""
 MAX_REASON: Final = 160
 """Characters of a reason, at most."""
 MAX_GRANTS: Final = 64
@@ -207,10 +212,17 @@ class Move(NamedTuple):
 
 
 class Report(NamedTuple):
-    """A process, and what it says of itself."""
+    """A process, and what it says of itself.
+
+    Attributes:
+        process: its name.
+        text: its report.
+        age: milliseconds since it was written.
+    """
 
     process: str
     text: str
+    age: int = 0
 
 
 class View(NamedTuple):
@@ -295,8 +307,8 @@ class Store(Protocol):
         """The names of all circuits that the store has."""
         ...
 
-    def reports(self, name: str) -> list[Report]:
-        """The last report of each process on a circuit."""
+    def reports(self, names: list[str]) -> list[list[Report]]:
+        """The last report of each process on each of these circuits, in the order of the names."""
         ...
 
     def wait(self, timeout: float) -> list[Hint]:
@@ -327,12 +339,32 @@ class Store(Protocol):
         ...
 
 
+def stamped(text: str, now: int) -> str:
+    """A report with the store's time (milliseconds), as SQLite and Redis keep it."""
+    return f"{now} {text}"
+
+
+def report_of(process: str, stamped: str, now: int) -> Report | None:
+    """A report from what is kept; None where it is too old, or no report."""
+    at, space, text = stamped.partition(" ")
+    if not (space and text and at.isdecimal() and len(at) < 19):
+        return None
+    age = max(now - int(at), 0)
+    return Report(process, text, age) if age < REPORT_TTL else None
+
+
 _LONGEST: Final = 96
+_CUT: Final = re.compile(r"[A-Za-z0-9_.~/:@%-]{71}\*[0-9a-f]{24}")
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_.~/:@-]")
 
 
 def key_of(name: str) -> str:
-    """A name as it stands in keys and pushes: escaped, bounded; a long one ends in a digest."""
+    """A name as it stands in keys and pushes: escaped, bounded; a long one ends in a digest.
+
+    What `name_of` gives for a key leads to that key again.
+    """
+    if _CUT.fullmatch(name):
+        return name
     key = quote(name, safe="/:@", errors="surrogatepass") if _UNSAFE.search(name) else name
     if len(key) <= _LONGEST:
         return key
@@ -341,5 +373,5 @@ def key_of(name: str) -> str:
 
 
 def name_of(key: str) -> str:
-    """The name of a key; of a long name, its beginning and the digest."""
-    return unquote(key, errors="surrogatepass")
+    """The name of a key; of a long name, the key itself: its beginning and the digest."""
+    return key if _CUT.fullmatch(key) else unquote(key, errors="surrogatepass")

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from fluxgate.fleet._circuits import circuit_of
 from fluxgate.fleet._verdict import read_reason, write_reason
-from fluxgate.fleet._window import added
-from fluxgate.fleet.store import DAY, MAX_THRESHOLDS, MIN_TTL, Move, Report, Store, View
+from fluxgate.fleet.store import DAY, MIN_TTL, Move, Report, Store, View
 from fluxgate.signals import Reason
 from fluxgate.state import State
 
 MOVES: Final = {"open": State.FORCED_OPEN, "reset": State.CLOSED, "disable": State.DISABLED}
 """The state that a verb sets."""
-ASKED: Final = 200
-"""Circuits whose reports are read in one look, at most, for each is a round trip. Those that aren't
-quiet go first."""
-_REPORT: Final = re.compile(
-    r"(?P<state>[a-z_]+) (?P<failures>\d+)/(?P<calls>\d+)(?: @[0-9a-f]+)? ?(?P<reason>.*)"
-)
 
 
 class Row(NamedTuple):
@@ -64,38 +57,17 @@ class Look(NamedTuple):
     error: str = ""
 
 
-class Seen(NamedTuple):
-    """A circuit as one process sees it: its own state, and its calls since it began.
-
-    Attributes:
-        process: the process.
-        state: its state of the circuit.
-        calls: its calls; None where the report can't be read.
-        failures: those that failed.
-        reason: why it is in that state; the report as it is, where it can't be read.
-    """
-
-    process: str
-    state: str
-    calls: int | None
-    failures: int | None
-    reason: str
-
-
 def row_of(view: View) -> Row:
     """The row of a view."""
-    counts = added((bucket.counts for bucket in view.buckets), MAX_THRESHOLDS)
-    if view.state is State.HALF_OPEN:
-        counts = view.probes
-    left = None if view.remaining is None else view.remaining / 1000
+    circuit = circuit_of(view, [])
     return Row(
-        name=view.name,
-        state=str(view.state),
-        epoch=view.epoch,
-        retry_after=left if view.state is State.OPEN else None,
-        calls=counts.calls,
-        failures=counts.failures,
-        reporter=view.reporter or None,
+        name=circuit.name,
+        state=str(circuit.state),
+        epoch=circuit.epoch,
+        retry_after=circuit.retry_after,
+        calls=circuit.calls,
+        failures=circuit.failures,
+        reporter=circuit.reporter,
     )
 
 
@@ -108,22 +80,9 @@ def rows(store: Store) -> list[Row]:
 def look_at(store: Store) -> Look:
     """Every circuit, and what the processes report of it."""
     found = rows(store)
-    return Look(found, _reports(store, found))
-
-
-def _reports(store: Store, of: Iterable[Row]) -> dict[str, list[Report]]:
-    asked = sorted(of, key=lambda row: row.quiet)[:ASKED]
-    found = {row.name: sorted(store.reports(row.name)) for row in asked}
-    return {name: each for name, each in found.items() if each}
-
-
-def seen(report: Report) -> Seen:
-    """A report, taken apart."""
-    found = _REPORT.fullmatch(report.text)
-    if found is None:
-        return Seen(report.process, "", None, None, report.text)
-    calls, failures = int(found["calls"]), int(found["failures"])
-    return Seen(report.process, found["state"], calls, failures, found["reason"])
+    names = [row.name for row in found]
+    reports = dict(zip(names, map(sorted, store.reports(names)), strict=True)) if names else {}
+    return Look(found, {name: each for name, each in reports.items() if each})
 
 
 def details(store: Store, view: View) -> dict[str, Any]:
@@ -136,7 +95,7 @@ def details(store: Store, view: View) -> dict[str, Any]:
         "witnesses": view.witnesses,
         "reporters": view.reporters,
         "probes": view.live,
-        "reports": {report.process: report.text for report in store.reports(view.name)},
+        "reports": {report.process: report.text for report in store.reports([view.name])[0]},
     }
 
 

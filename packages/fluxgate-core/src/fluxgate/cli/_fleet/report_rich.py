@@ -11,8 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fluxgate.cli._fleet.circuits import Look, seen
+from fluxgate.cli._fleet.circuits import Look
 from fluxgate.cli._fleet.report_text import HEADINGS, NONE, NOTE, cells_of, cells_of_process
+from fluxgate.fleet._circuits import process_of
 
 _COLOURS: Final = {
     "closed": "green",
@@ -68,8 +69,8 @@ def page(look: Look, width: int, room: int | None = None) -> Group:
     for row in rows:
         lines.append((cells_of(row), "bold", _COLOURS.get(row.state, "")))
         lines += [
-            (cells_of_process(each), "dim", _COLOURS.get(each.state, ""))
-            for each in map(seen, look.reports.get(row.name, ()))
+            (cells_of_process(each), "dim", _COLOURS.get(each.state or "", ""))
+            for each in map(process_of, look.reports.get(row.name, ()))
         ]
     shown = lines[:room]
     grid = Table(box=None, header_style="dim", pad_edge=False, padding=(0, _GAP, 0, 0))

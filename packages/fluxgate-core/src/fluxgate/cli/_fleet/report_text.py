@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from fluxgate._naming import printable
 from fluxgate._words import seconds
-from fluxgate.cli._fleet.circuits import Look, Row, Seen, seen
+from fluxgate.cli._fleet.circuits import Look, Row
+from fluxgate.fleet._circuits import FleetProcess, process_of
 from fluxgate.fleet.store import Report
 
 HEADINGS: Final[tuple[str, ...]] = ("NAME", "STATE", "CALLS", "FAILED", "LAST REPORT")
@@ -24,7 +25,7 @@ def table(look: Look) -> str:
     cells = [HEADINGS]
     for row in look.rows:
         cells.append(cells_of(row))
-        cells += [cells_of_process(seen(each)) for each in look.reports.get(row.name, ())]
+        cells += [cells_of_process(process_of(each)) for each in look.reports.get(row.name, ())]
     lines = columns(cells)
     if look.reports:
         lines += ["", NOTE]
@@ -42,10 +43,12 @@ def cells_of(row: Row) -> tuple[str, ...]:
     )
 
 
-def cells_of_process(of: Seen) -> tuple[str, ...]:
+def cells_of_process(of: FleetProcess) -> tuple[str, ...]:
     """A process's line."""
-    state = of.state.replace("_", " ")
-    return (f"  {shown(of.process)}", state, shown(of.calls), shown(of.failures), shown(of.reason))
+    if of.state is None:
+        return (f"  {shown(of.process)}", "", "-", "-", shown(of.reason))
+    state, calls, failures = of.state.replace("_", " "), str(of.calls), str(of.failures)
+    return (f"  {shown(of.process)}", state, calls, failures, shown(of.reason))
 
 
 def state_of(row: Row) -> str:
@@ -60,7 +63,7 @@ def of_details(details: Mapping[str, Any]) -> str:
     """One circuit, a line for each thing that is known of it."""
     width = max(map(len, details))
     lines = [f"{key:{width}}  {shown(value)}" for key, value in details.items() if key != "reports"]
-    own: list[Seen] = [seen(Report(*each)) for each in details["reports"].items()]
+    own = [process_of(Report(*each)) for each in details["reports"].items()]
     if own:
         heads = ("  PROCESS", "STATE", "CALLS", "FAILED", "REASON")
         lines += ["", *columns([heads, *map(cells_of_process, own)])]

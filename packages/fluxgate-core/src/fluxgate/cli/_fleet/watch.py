@@ -11,8 +11,9 @@ import time
 from contextlib import suppress
 from typing import Any, Final, TextIO
 
-from fluxgate.cli._fleet.circuits import Look, look_at, seen
+from fluxgate.cli._fleet.circuits import Look, look_at
 from fluxgate.cli._fleet.report_text import cells_of, cells_of_process
+from fluxgate.fleet._circuits import process_of
 from fluxgate.fleet.store import Store, StoreError
 
 _GLANCE: Final = 1.0  # seconds between two looks where no push comes
@@ -77,14 +78,14 @@ def lines(watch: Watch, out: TextIO, err: TextIO, *, as_json: bool) -> None:
                     err.write(f"{complained}\n")
             for row in look.rows:
                 reports = look.reports.get(row.name, ())
-                what = row._replace(retry_after=None), reports  # time that runs is no change
+                told = {each.process: each.text for each in reports}
+                what = row._replace(retry_after=None), told  # time that runs is no change
                 if shown.get(row.name) != what:
                     shown[row.name] = what
                     if as_json:
-                        told = {each.process: each.text for each in reports}
                         out.write(json.dumps({**row._asdict(), "reports": told}) + "\n")
                     else:
-                        cells = [cells_of(row), *(cells_of_process(seen(each)) for each in reports)]
+                        cells = [cells_of(row), *map(cells_of_process, map(process_of, reports))]
                         out.write("".join("  ".join(each).rstrip() + "\n" for each in cells))
             out.flush()
             watch.wait()
