@@ -253,10 +253,12 @@ def one_of(lines: IO[str], state: str) -> dict[str, object]:
 
 def test_watch_in_lines(url: str) -> None:
     with used(url, "x") as (_, (one,)), watching(url) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().split()[:4] == ["x", "closed", "1", "0"]
+        lines = process.stdout
+        assert lines is not None
+        assert lines.readline().split()[:4] == ["x", "closed", "1", "0"]
         one.disable(fleet=True)
-        assert process.stdout.readline().split()[:2] == ["x", "disabled"]
+        # The process may report that it is disabled before the fleet is.
+        eventually(lambda: lines.readline().split()[:2] == ["x", "disabled"])
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
 
@@ -309,10 +311,10 @@ def test_watch_on_a_terminal(tmp_path: Path) -> None:
             page += os.read(ours, 65536).decode()
             return text in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", page)
 
-        eventually(lambda: shows("closed"))
+        eventually(lambda: shows("closed"), 2 * PATIENCE)
         one.open_for(600.0, fleet=True)
-        eventually(lambda: shows("open, 10 min") or shows("open, 9 min"))
-        eventually(lambda: shows("open_for()"))
+        eventually(lambda: shows("open, 10 min") or shows("open, 9 min"), 2 * PATIENCE)
+        eventually(lambda: shows("open_for()"), 2 * PATIENCE)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
         os.close(ours)
