@@ -335,14 +335,14 @@ def test_a_random_permit_admits_what_the_dice_say(
     assert protected.state is (CLOSED if admitted else HALF_OPEN)
 
 
-def test_a_ramp_grows_with_the_time_since_half_open_began(
+def test_a_ramp_grows_from_the_end_of_the_cooldown(
     protect: Callable[..., Protected],
 ) -> None:
-    """The share is asked with the time in half-open, not with the time since the circuit opened."""
+    """The share is asked with the time since the cooldown ended, whenever the first call came."""
     protected = opened(protect, tripper=SEED, permit=RampUp(0.25, 0.75, 32.0))
     for seconds, below, above in [
-        (512.0, 0.1875, 0.25),
-        (16.0, 0.4375, 0.5),
+        (8.0, 0.3125, 0.375),
+        (8.0, 0.4375, 0.5),
         (16.0, 0.6875, 0.75),
         (64.0, 0.6875, 0.75),
     ]:
@@ -350,6 +350,35 @@ def test_a_ramp_grows_with_the_time_since_half_open_began(
         protected.dice.load(below, above)
         protected.succeed()
         protected.refused()
+
+
+def test_one_call_an_hour_is_admitted(breaker: Callable[..., Protected]) -> None:
+    """The default ramp is over by then, whatever the dice: each call probes, and ten close."""
+    rare = breaker()
+    rare.fail(times=10)
+    for number in range(10):
+        assert rare.state is (HALF_OPEN if number else OPEN)
+        rare.clock.advance(3600)
+        rare.dice.load(0.999)
+        rare.succeed()
+    assert rare.state is CLOSED
+    assert rare.totals.rejected == 0
+
+
+def test_a_failed_probe_starts_its_ramp_anew(breaker: Callable[..., Protected]) -> None:
+    """Each cooldown has a ramp of its own, from its own end."""
+    rare = breaker(tripper=CLASSIC, permit=RampUp(0.25, 1.0, 32.0), retry=Cooldown(COOLDOWN))
+    rare.fail()
+    rare.clock.advance(3600)
+    rare.dice.load(0.999)
+    rare.fail()
+    rare.clock.advance(COOLDOWN)
+    rare.dice.load(0.25)
+    rare.refused()
+    rare.clock.advance(32.0)
+    rare.dice.load(0.999)
+    rare.succeed()
+    assert rare.state is CLOSED
 
 
 def test_a_permit_that_admits_all_throws_no_dice(
@@ -577,14 +606,14 @@ class Counting(Permit):
 def test_the_call_that_ends_the_cooldown_is_decided_on_in_half_open(
     protect: Callable[..., Protected],
 ) -> None:
-    """It is the first probe, at time 0; with a permit that refuses it, it is refused as such."""
+    """It is the first probe, and its permit knows how late it is; if that refuses, it is refused."""
     permit = Counting()
     protected = opened(protect, permit=permit, tripper=SEED)
     protected.clock.advance(8.0)
     protected.succeed()
     protected.clock.advance(2.0)
     protected.succeed()
-    assert permit.asked == [0.0, 2.0]
+    assert permit.asked == [8.0, 10.0]
 
     refusing = opened(protect, permit=Random(0.5))
     refusing.dice.load(0.75)

@@ -264,7 +264,7 @@ class Model:
     admitted: int = 0
 
     def __post_init__(self) -> None:
-        self.began = self.now
+        self.cooled_at = self.now  # when the last cooldown ended
         self.settings = self.plan  # those of the phase; `plan` are the latest
 
     # the window
@@ -288,6 +288,7 @@ class Model:
 
     def acquire(self) -> Ticket | None:
         if self.state == "open" and self.now >= self.retry_at:
+            self.cooled_at = self.retry_at
             self.move("half_open")
         if self.state in ("open", "forced_open"):
             self.counts["rejected"] += 1
@@ -295,7 +296,7 @@ class Model:
         ticket = Ticket(self.generation, self.state)
         if self.state == "half_open":
             self.reclaim()
-            ratio = share(self.settings.permit, self.now - self.began)
+            ratio = share(self.settings.permit, self.now - self.cooled_at)
             if len(self.probes) >= self.settings.slots or not self.roll < ratio:
                 self.counts["rejected"] += 1
                 return None
@@ -373,7 +374,6 @@ class Model:
         self.retry_at = math.inf if retry_at is None else retry_at
         self.state, self.settings = state, self.plan
         self.generation += 1
-        self.began = self.now
         self.records, self.probes, self.was_firing = [], [], False
         if state != old:
             self.signals.append((old, state, "transition"))

@@ -21,7 +21,11 @@ class Permit(Strategy, ABC):
 
     @abstractmethod
     def ratio(self, elapsed: float) -> float:
-        """The share of calls (ratio 0-1) to admit, `elapsed` seconds after half-open began."""
+        """The share of calls (ratio 0-1) to admit, `elapsed` seconds after the cooldown ended.
+
+        The first call after it finds the circuit half-open, however late it comes: `elapsed` is
+        then as long as nobody called.
+        """
 
     def describe(self) -> str:
         """Which calls are probes, as a clause that can follow "half-open,"."""
@@ -62,7 +66,7 @@ class Random(Permit):
 
 
 class RampUp(Permit):
-    """Admit a share that grows linearly with time.
+    """Admit a share that grows linearly with the time since the cooldown ended.
 
     Args:
         initial: the share at the start, in (0, 1].

@@ -8,7 +8,8 @@ The rules:
    minimum is completed. If it fires: OPEN.
 3. OPEN refuses until `retry_at`. The next call after that finds it HALF_OPEN.
 4. HALF_OPEN admits probes, as many as there are slots, and of those the share that the permit
-   allows. A slot is a lease: after `probe_timeout` it is given to another.
+   allows, by the time since the cooldown ended. A slot is a lease: after `probe_timeout` it is given
+   to another.
 5. A tripper that can't fire in HALF_OPEN (`Closed() & ...`) means the classic rule: a failed probe
    re-opens, a successful one closes. Any other decides once it has its evidence: OPEN if it fires,
    else CLOSED.
@@ -400,6 +401,7 @@ class Machine:
             streak=old.tally.failure_streak,
             reopens=old.reopens,
             retry_at=old.retry_at,
+            cooled_at=old.cooled_at,
             reason=old.reason,
             event=old.event,
             tripped=old.tripped,
@@ -486,6 +488,7 @@ class Machine:
             streak=streak,
             reopens=reopens,
             retry_at=retry_at,
+            cooled_at=min(old.retry_at, now) if old.state is OPEN else None,
             reason=reason,
             event=event,
             tripped=tripped,
@@ -521,7 +524,7 @@ class Machine:
         policy = phase.policy
         if len(phase.probes) >= policy.max_half_open_calls:
             return None
-        if not self.verdicts.admits(policy, now - phase.began):
+        if not self.verdicts.admits(policy, now - phase.cooled_at):
             return None
         self._next_probe += 1
         # The admission first: whatever happens after the slot is taken, it gives the slot back.
@@ -538,7 +541,7 @@ class Machine:
             phase.probes[lease.token] = lease.deadline
             return Admission(phase, lease.token)
         # The permit is asked for the lease, and not again for the call that it goes to.
-        if phase.state is OPEN or self.verdicts.admits(phase.policy, now - phase.began):
+        if phase.state is OPEN or self.verdicts.admits(phase.policy, now - phase.cooled_at):
             leases.wanted += 1
         return None
 

@@ -54,6 +54,7 @@ class Phase:
         streak: failures in a row so far, which outlive a window.
         reopens: how often probing has failed since the circuit was last closed.
         retry_at: clock time before which every call is refused without a look at anything else.
+        cooled_at: clock time at which the cooldown before it ended; by default its beginning.
         reason: why it began.
         event: the event of this process that began it; None at first, and where the fleet did.
         tripped: whether a tripper has opened the circuit, which hasn't closed since.
@@ -63,6 +64,7 @@ class Phase:
 
     __slots__ = (
         "began",
+        "cooled_at",
         "dropped",
         "errors",
         "event",
@@ -98,6 +100,7 @@ class Phase:
         streak: int = 0,
         reopens: int = 0,
         retry_at: float = -math.inf,
+        cooled_at: float | None = None,
         reason: Reason | None = None,
         event: Event | None = None,
         tripped: bool = False,
@@ -108,6 +111,8 @@ class Phase:
         self.state = state
         self.generation = generation
         self.began = now
+        # A permit counts from there: a ramp that waited for the first call would refuse that one.
+        self.cooled_at = now if cooled_at is None else cooled_at
         self.shadow: Tripper | None = None
         # Probes have no verdict until they are judged; a window that is empty would not open.
         self.shadow_open: bool | None = None if state is State.HALF_OPEN else False
