@@ -606,7 +606,7 @@ class Counting(Permit):
 def test_the_call_that_ends_the_cooldown_is_decided_on_in_half_open(
     protect: Callable[..., Protected],
 ) -> None:
-    """It is the first probe, and its permit knows how late it is; if that refuses, it is refused."""
+    """It is the first probe, and its permit knows how late it is; that may refuse it."""
     permit = Counting()
     protected = opened(protect, permit=permit, tripper=SEED)
     protected.clock.advance(8.0)

@@ -50,7 +50,7 @@ def test_the_pages_blocks_run(tmp_path: Path) -> None:
                 file.write_text(block, encoding="utf-8")
             else:
                 blocks.append(block)
-        assert len(blocks) == 3
+        assert len(blocks) == 4
         (tmp_path / "blocks").write_text("\f".join(blocks), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", RUN],

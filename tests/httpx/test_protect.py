@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from fluxgate import State
+from fluxgate import CallNotPermittedError, State
+from fluxgate_httpx import by_host
 
 from .drivers import CONTEXT, Flavour, Web
 from .servers import HTTP2Server, Server, answer
@@ -312,6 +313,20 @@ async def test_its_circuits_are_in_reach(web: Web, server: Server) -> None:
     assert list(registry) == [server.key]
     async with web.client(web.guard(web.mock())) as made:
         assert web.flux.registry_of(made.client) is web.registry
+
+
+async def test_whether_a_host_is_available(web: Web, server: Server) -> None:
+    client = web.flux.protect(web.client_class(verify=CONTEXT))
+    circuit = web.flux.registry_of(client)[by_host(server.url)]
+    async with web.using(client) as session:
+        assert circuit.available
+        circuit.open_for(30)
+        assert not web.flux.registry_of(client)[by_host(f"{server.url}/path")].available
+        with pytest.raises(CallNotPermittedError):
+            await session.get(server.url)
+        circuit.reset()
+        await session.get(server.url)
+        assert circuit.available
 
 
 async def test_circuits_of_no_client(web: Web) -> None:

@@ -173,6 +173,19 @@ class Front(ABC):
         return self._circuit.state
 
     @property
+    def available(self) -> bool:
+        """Whether a call made now may be admitted; to look changes nothing.
+
+        For a choice between dependencies. False means that a call made now would be refused. True
+        is a promise only where the circuit is closed, metrics-only or disabled: once the cooldown
+        is over it means that a probe slot is free and the permit leaves the call a chance, for
+        which no dice are thrown here; another caller may be faster. (`state` still says open then.)
+        In a fleet, it also means that this process has a lease, or has yet to ask for one, which
+        only a call does.
+        """
+        return self._circuit.available()
+
+    @property
     def policy(self) -> Policy:
         """The settings as they are now."""
         return self._circuit.policy

@@ -179,6 +179,18 @@ class Circuit:
             self._report_refused(error, phase)
         return error
 
+    def available(self) -> bool:
+        """Whether a call made now may be admitted."""
+        if self.lane is not None:
+            return True
+        if self._inbox:  # a slot that was given back may be in there
+            self._perform(nothing)
+        machine = self._machine
+        phase = machine.phase
+        if phase.state is HALF_OPEN and nested.inside_probe_of(phase):
+            return True
+        return machine.may_admit(self.clock())
+
     # -- settlement
 
     def raised(

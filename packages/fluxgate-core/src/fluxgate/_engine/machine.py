@@ -8,8 +8,8 @@ The rules:
    minimum is completed. If it fires: OPEN.
 3. OPEN refuses until `retry_at`. The next call after that finds it HALF_OPEN.
 4. HALF_OPEN admits probes, as many as there are slots, and of those the share that the permit
-   allows, by the time since the cooldown ended. A slot is a lease: after `probe_timeout` it is given
-   to another.
+   allows, by the time since the cooldown ended. A slot is a lease: after `probe_timeout` it is
+   given to another.
 5. A tripper that can't fire in HALF_OPEN (`Closed() & ...`) means the classic rule: a failed probe
    re-opens, a successful one closes. Any other decides once it has its evidence: OPEN if it fires,
    else CLOSED.
@@ -418,6 +418,27 @@ class Machine:
         self._report()
 
     # -- reading
+
+    def may_admit(self, now: float) -> bool:
+        """Whether a call made now may be admitted. Changes nothing, and needs no lock."""
+        phase, policy = self.phase, self.policy
+        if now < phase.retry_at:
+            return False
+        if phase.state is not OPEN and phase.state is not HALF_OPEN:
+            return True
+        cooled_at = phase.retry_at if phase.state is OPEN else phase.cooled_at
+        if (leases := phase.leases) is not None:
+            # Without one at hand a call is refused, but only a call can ask for the first.
+            if any(now < lease.deadline for lease in leases.granted.copy()):
+                return True
+            return not leases.wanted and self.verdicts.may_admit(policy, now - cooled_at)
+        held = phase.probes.copy()  # in one step: others take and give back slots meanwhile
+        for dropped in phase.dropped.copy():
+            held.pop(dropped, None)
+        taken = sum(now < deadline for deadline in held.values())
+        return taken < policy.max_half_open_calls and self.verdicts.may_admit(
+            policy, now - cooled_at
+        )
 
     def advance(self, now: float) -> None:
         """Bring the numbers up to `now`: forget what is too old, reclaim lost probes."""

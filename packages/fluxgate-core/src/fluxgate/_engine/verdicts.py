@@ -172,6 +172,13 @@ class Verdicts:
             self.faults.append(("permit", error))
             return True
 
+    def may_admit(self, policy: Policy, elapsed: float) -> bool:
+        """Whether the permit leaves a call any chance to probe; no dice are thrown."""
+        try:
+            return policy.permit.ratio(elapsed) > 0
+        except Exception:  # the call that is then admitted reports it
+            return True
+
     # -- faults
 
     def take_faults(self) -> list[Fault]:
