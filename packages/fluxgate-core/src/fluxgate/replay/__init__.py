@@ -6,6 +6,7 @@ policy; the result says when it would have opened, and what that would have cost
 
 from __future__ import annotations
 
+from fluxgate.replay._recorder import Recorder
 from fluxgate.replay._replay import replay
 from fluxgate.replay._result import (
     Advice,
@@ -42,6 +43,7 @@ __all__ = [
     "Outage",
     "PolicyResult",
     "Recommendation",
+    "Recorder",
     "ReplayResult",
     "Role",
     "Scores",

@@ -194,6 +194,7 @@ def summary_of(trace: Trace, truth: Truth) -> TraceSummary:
         refused=sum(trace.refused or b""),
         unusable=trace.unusable,
         rejected=dict(trace.rejected),
+        skipped=dict(trace.skipped),
         begin=trace.start[0] if len(trace) else 0.0,
         end=end,
         keys=len(used),

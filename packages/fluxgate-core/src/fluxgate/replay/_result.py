@@ -6,7 +6,7 @@ Times are Unix seconds, durations seconds, shares ratios from 0 to 1.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
 from typing import Any
@@ -168,6 +168,7 @@ class TraceSummary:
         refused: those that a breaker refused when they were recorded.
         unusable: rows that were left out.
         rejected: why, with the number of rows.
+        skipped: kinds of records that are no calls, with the number of each.
         begin: Unix seconds of the first start.
         end: Unix seconds of the last end.
         keys: how many different keys there are; 0 where calls have none.
@@ -189,6 +190,7 @@ class TraceSummary:
     median_duration: float
     longest_duration: float
     slow: float | None
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
