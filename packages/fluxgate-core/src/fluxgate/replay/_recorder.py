@@ -147,6 +147,8 @@ class _File:
     def write(self, calls: list[Call]) -> None:
         """Add a line for each call. Raises `OSError` where that fails: they are lost."""
         file = self._ready()
+        if self.full:  # a shorter call might still have room, and its neighbours not
+            return
         room = self._max_bytes - os.fstat(file.fileno()).st_size
         lines: list[bytes] = []
         process = os.getpid()
@@ -157,7 +159,6 @@ class _File:
                 break
             room -= len(line)
             lines.append(line)
-            self.full = False
         if lines:
             # In one write, so that lines of other processes come before or after, not between.
             file.write(b"".join(lines))
@@ -185,6 +186,7 @@ class _File:
         if self._opened is None:
             # Unbuffered, and at the end whoever else writes.
             self._opened = self.path.open("ab", buffering=0)
+            self.full = False
             self._process = os.getpid()
             header = {"recording": 1, "share": self._share, "process": self._process}
             line = json.dumps(header).encode() + b"\n"
