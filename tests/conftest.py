@@ -1,9 +1,10 @@
-"""What holds for every test: interrupts, ids, a log of its own, no listener left behind."""
+"""What holds for every test: interrupts, ids, a log of its own, nothing that is left behind."""
 
 from __future__ import annotations
 
 import re
 import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -44,3 +45,12 @@ def no_listener_stays() -> Iterator[None]:
     left = everywhere.hooks()
     everywhere.listeners.clear()
     assert not left
+
+
+@pytest.fixture(autouse=True)
+def no_fleet_stays() -> Iterator[None]:
+    """A fleet that isn't closed goes on writing, logging and rolling dice in later tests."""
+    before = set(threading.enumerate())
+    yield
+    started = set(threading.enumerate()) - before
+    assert not [thread.name for thread in started if thread.name.startswith("fluxgate-fleet")]

@@ -22,6 +22,7 @@ from fluxgate import (
     SavedInfo,
     State,
 )
+from fluxgate.fleet import Fleet
 from fluxgate.permits import All, RampUp
 from fluxgate.registry import Registry
 from fluxgate.retries import Backoff, Cooldown, Never
@@ -265,10 +266,11 @@ def test_what_has_moved_is_newer() -> None:
 
 
 def test_in_a_fleet_the_store_knows_better() -> None:
-    breaker = CircuitBreaker("saved-in-fleet", fleet="memory://")
-    first = CircuitBreaker("saved-in-fleet")
-    first.force_open()
-    assert not breaker.restore(first.info())
+    with Fleet("memory://") as fleet:
+        breaker = CircuitBreaker("saved-in-fleet", fleet=fleet)
+        first = CircuitBreaker("saved-in-fleet")
+        first.force_open()
+        assert not breaker.restore(first.info())
 
 
 @pytest.mark.parametrize(
