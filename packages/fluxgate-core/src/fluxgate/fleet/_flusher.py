@@ -27,6 +27,9 @@ from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreEr
 
 T = TypeVar("T")
 
+_dice: Final = random.SystemRandom()
+"""Dice of our own: `random`'s are the program's, which may have seeded them and fork afterwards."""
+
 TICK: Final = (0.1, 0.25)
 """Seconds between two flushes, drawn anew each time so that processes don't keep step."""
 IDLE: Final = (0.2, 0.25)
@@ -261,7 +264,7 @@ class Flusher:
             except StoreError:
                 self._asked_at = 0.0  # the flusher is to see for itself
                 self.wake()
-                stopping.wait(random.uniform(0.2, 0.5))
+                stopping.wait(_dice.uniform(0.2, 0.5))
                 continue
             except Exception as error:  # never the end of it
                 self._trouble(error)
@@ -288,13 +291,13 @@ class Flusher:
     def _sleep(self) -> None:
         """Wait until it is time for the next tick, or somebody wants one now."""
         now = self.clock()
-        until = now + random.uniform(*self._pace)
+        until = now + _dice.uniform(*self._pace)
         while not self._urgent and now < until:
             rung = self._bell.wait(until - now)
             now = self.clock()
             if rung and self._alarmed:
                 self._alarmed = False
-                soon = max(now, self._asked_at + SOONEST) + random.uniform(*SOON)
+                soon = max(now, self._asked_at + SOONEST) + _dice.uniform(*SOON)
                 until = min(until, soon)
         self._urgent = self._alarmed = False  # first: what comes from now on is for the next tick
 

@@ -10,6 +10,8 @@ from typing import Any, Final, cast
 
 import httpx
 
+_dice: Final = random.SystemRandom()
+"""Dice of our own: `random`'s are the program's, and this runs in a thread that it doesn't see."""
 LONGEST_WAIT: Final = 60.0
 """The longest `Retry-After`, in seconds, that is waited for; beyond it a message is given up."""
 FIRST_WAIT: Final = 1.0
@@ -87,7 +89,7 @@ class Client:
                 if not error.again or left == 0 or seconds > LONGEST_WAIT:
                     raise
             # Longer than asked for, by a random part: else all processes would try at once.
-            sleep(seconds * random.uniform(1.0, 1.25))
+            sleep(seconds * _dice.uniform(1.0, 1.25))
             wait, left = wait * 2, left - 1
 
     def _try(
