@@ -18,7 +18,9 @@ import pytest
 import redis
 import trustme
 
-from fluxgate import State
+from fluxgate import CircuitBreaker, State
+from fluxgate.fleet import Fleet
+from fluxgate.fleet import _redis as redis_store
 from fluxgate.fleet._redis import CHANNEL, RedisStore
 from fluxgate.fleet._url import open_store
 from fluxgate.fleet._window import added
@@ -404,3 +406,29 @@ def test_a_child_has_connections_of_its_own(store: Store) -> None:
     assert calls(store) == 3
     view = store.move(Move("x", 0, 0, State.OPEN, 1_000))
     assert Hint("x", view.epoch, store.process) in store.wait(PATIENCE)
+
+
+def test_an_old_server_is_reported_once(
+    client: Any, server: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asked again with each tick, and with no connection more for that."""
+    monkeypatch.setattr("fluxgate.fleet._redis.OLDEST", (99, 0))
+    asked: list[Any] = []
+    real = redis_store._check_version
+
+    def check(client: Any) -> None:
+        asked.append(client)
+        real(client)
+
+    monkeypatch.setattr(redis_store, "_check_version", check)
+    with caplog.at_level(logging.WARNING, "fluxgate"), Fleet(server.url) as fleet:
+        one = CircuitBreaker("x", fleet=fleet)
+        deadline = time.monotonic() + PATIENCE
+        while len(asked) < 6:
+            one.call(int)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert len(client.client_list()) <= 4  # ours, the subscription, and one or none to try
+    said = [record.getMessage() for record in caplog.records if "can't be used" in record.message]
+    assert len(said) == 1
+    assert "too old" in said[0]
