@@ -75,18 +75,19 @@ def run(
         raise ConfigError(f"{verb} takes {'one name' if verb == 'show' else 'no name'}")
     if any(not name for name in names):
         raise ConfigError("a circuit's name can't be empty")
-    out, err = out or sys.stdout, err or sys.stderr
+    to: TextIO = sys.stdout if out is None else out
+    notes: TextIO = sys.stderr if err is None else err
     store = fleet._open_again() if isinstance(fleet, Fleet) else open_store(fleet, existing=True)
     try:
         if verb in SETTING:
             for name in names:
-                _set(store, name, verb, command, known, out, err)
+                _set(store, name, verb, command, known, to, notes)
         elif verb == "show":
-            _show(store, names[0], as_json, known, out)
+            _show(store, names[0], as_json, known, to)
         elif verb == "list":
-            _list(store, as_json, plain, out)
+            _list(store, as_json, plain, to)
         else:
-            _watch(store, as_json, plain, out, err)
+            _watch(store, as_json, plain, to, notes)
     finally:
         with suppress(StoreError):
             store.close()

@@ -22,7 +22,7 @@ def table(look: Look) -> str:
     """Every circuit, with the processes that have something to say about it."""
     if not look.rows:
         return NONE
-    cells = [HEADINGS]
+    cells: list[tuple[str, ...]] = [HEADINGS]
     for row in look.rows:
         cells.append(cells_of(row))
         cells += [cells_of_process(process_of(each)) for each in look.reports.get(row.name, ())]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 from django.core import checks
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -130,8 +130,8 @@ class Command(BaseCommand):
                 as_json=options["format"] == "json",
                 plain=options["no_color"],
                 known=_names(),
-                out=self.stdout,
-                err=self.stderr,
+                out=cast("TextIO", self.stdout),
+                err=cast("TextIO", self.stderr),
             )
         except fleet.UnknownCircuitError as error:
             raise CommandError(str(error), returncode=1) from error
