@@ -588,7 +588,7 @@ def test_open_for_ends_with_a_probe_whatever_the_retry_says(
     protected.clock.advance(8.0)
     protected.succeed()
     assert protected.moves == [(CLOSED, OPEN), (OPEN, HALF_OPEN), (HALF_OPEN, CLOSED)]
-    assert str(protected.signals[0].reason) == "open_for(): 8"
+    assert str(protected.signals[0].reason) == "open_for(): 8 s"
     assert "Never" not in protected.signals[1].reason.clause
 
 

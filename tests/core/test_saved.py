@@ -93,8 +93,13 @@ def test_the_shape_is_as_documented(wall: ManualClock) -> None:
             "calls": 2,
             "window": "CountWindow(100)",
             "errors": [],
+            "note": None,
+            "by": None,
         },
         "saved_at": 1_000_020.0,
+        "reverts_in": None,
+        "note": None,
+        "by": None,
     }
     assert set(SavedInfo.__annotations__) == set(first.info.save())
 

@@ -185,6 +185,8 @@ def test_an_unknown_name_where_nothing_is_configured() -> None:
         (["list", "--deploy"], "--deploy goes with check, not with list"),
         (["check", "--fleet"], "--fleet goes with the other actions, not with check"),
         (["watch"], "watch goes with --fleet"),
+        (["list", "--note", "x"], "--note goes with open, reset, disable, not with list"),
+        (["check", "--by", "x"], "--by goes with open, reset, disable, not with check"),
         (["watch", "payments", "--fleet"], "watch takes no name"),
         (["list", "--fleet"], r'set FLUXGATE\["FLEET"\] to a URL'),
         (["open", "payments", "--fleet"], r'set FLUXGATE\["FLEET"\] to a URL'),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -161,9 +163,29 @@ def test_set_by_hand(payments: CircuitBreaker, action: str, state: State) -> Non
     assert (out.count("\n"), err) == (1, "")
     eventually(lambda: payments.state is state)
     shown = json.loads(manage("show", "payments", "--fleet", "--format", "json")[0])
-    assert shown["reason"] == f"manage.py fluxgate {action}"
+    assert shown["note"] == f"manage.py fluxgate {action}"
+    assert shown["by"] == getpass.getuser()
     manage("reset", "payments", "--fleet")
     eventually(lambda: payments.state is State.CLOSED)
+
+
+def test_who_why_and_for_how_long(payments: CircuitBreaker) -> None:
+    said = ("--note", "drill", "--by", "alice")
+    out, _ = manage("disable", "payments", "--fleet", "--seconds", "600", *said)
+    assert out.startswith("payments: disabled for 10 min (epoch ")
+    eventually(lambda: payments.state is State.DISABLED)
+    assert str(payments.info().reason) == "disable(): 600 s, by alice: drill"
+    assert re.search(r"disabled, (10|9) min.*, by alice", manage("list", "--fleet")[0])
+    manage("reset", "payments", "--fleet", *said)
+    eventually(lambda: payments.state is State.CLOSED)
+    assert str(payments.info().reason) == "reset(), by alice: drill"
+    for options, problem in (
+        (("open", "--seconds", "0"), "seconds must be above 0"),
+        (("reset", "--seconds", "5"), "seconds go with open and disable, not with reset"),
+        (("show", "--note", "x"), "a note, and who, go with open, reset, disable, not with show"),
+    ):
+        with pytest.raises(CommandError, match=problem):
+            manage(options[0], "payments", "--fleet", *options[1:])
 
 
 def test_what_is_listed(payments: CircuitBreaker) -> None:

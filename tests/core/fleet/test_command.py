@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
 import os
@@ -31,6 +32,7 @@ from ...realservers import Redis
 from .conftest import PATIENCE, Fleets, eventually
 
 COLUMNS = ["name", "state", "epoch", "retry_after", "calls", "failures", "reporter"]
+COLUMNS += ["reverts_in", "by", "note"]
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +95,10 @@ def test_what_is_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
         search.open_for(600.0, fleet=True)
         assert fleet.flush(PATIENCE)
         assert main(["fleet", url, "show", "search"]) == 0
-        assert "reason       open_for(): 600" in capsys.readouterr().out
+        assert "reason       open_for(): 600 s" in capsys.readouterr().out
         assert main(["fleet", url, "show", "search", "--format", "json"]) == 0
         shown = json.loads(capsys.readouterr().out)
-        assert shown["reason"] == "open_for(): 600"
+        assert shown["reason"] == "open_for(): 600 s"
         (report,) = shown["reports"].values()
         assert report.startswith("open 0/1 ")
         assert main(["fleet", url, "show", "serach"]) == 1
@@ -131,7 +133,10 @@ def test_set_by_hand(url: str, verb: str, state: State, capsys: pytest.CaptureFi
         eventually(lambda: [each.state for each in breakers] == [state, state, State.CLOSED])
         assert main(["fleet", url, "show", "a", "--format", "json"]) == 0
         shown = json.loads(capsys.readouterr().out)
-        assert shown["reason"] == f"python -m fluxgate fleet {verb}"
+        control = {"open": "force_open()", "disable": "disable()"}[verb]
+        command = f"python -m fluxgate fleet {verb}"
+        assert shown["reason"] == f"{control}, by {getpass.getuser()}: {command}"
+        assert (shown["by"], shown["note"]) == (getpass.getuser(), command)
         assert main(["fleet", url, "reset", "a"]) == 0
         eventually(lambda: breakers[0].state is State.CLOSED)
         assert breakers[1].state is state

@@ -35,6 +35,8 @@ EXTRA = {
     "measured",
     "calls",
     "window",
+    "note",
+    "by",
     "errors",
 }
 
@@ -78,10 +80,12 @@ def test_the_parts_are_extra_and_json_has_them_all(caplog: pytest.LogCaptureFixt
         "measured": 0.62,
         "calls": 100,
         "window": "CountWindow(100)",
+        "note": None,
+        "by": None,
         "errors": {"httpx.ConnectTimeout": 58, "OSError": 4},
     }
     assert list(extra["errors"]) == ["httpx.ConnectTimeout", "OSError"]
-    assert {type(value) for value in extra.values()} == {str, bool, int, float, dict}
+    assert {type(value) for value in extra.values()} == {str, bool, int, float, dict, type(None)}
 
 
 LEVELS = {
@@ -263,6 +267,8 @@ def test_structlog_gets_the_parts_as_keys(parsed: Any) -> None:
         "measured": 0.62,
         "calls": 100,
         "window": "CountWindow(100)",
+        "note": None,
+        "by": None,
         "errors": {"httpx.ConnectTimeout": 58, "OSError": 4},
     }
 

@@ -28,6 +28,7 @@ from fluxgate._callables import (
     protect_async_generator,
     protect_generator,
 )
+from fluxgate._controls import Said, said
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.transitions import Event
 from fluxgate._naming import safe_repr
@@ -201,43 +202,108 @@ class Front(ABC):
 
     # -- controls: none of them waits for anything
 
-    def reset(self, *, fleet: bool = False) -> None:
+    def reset(self, *, note: str | None = None, by: str | None = None, fleet: bool = False) -> None:
         """Close the circuit and start afresh: window, streak and reopens are zeroed.
 
         Args:
+            note: why, as for `force_open`.
+            by: who, as for `force_open`.
             fleet: whether for the whole fleet, merged window included; as with all controls, this
                 process obeys at once, the others soon.
 
         Raises:
-            ConfigError: `fleet=True`, and the circuit is in no fleet.
+            ConfigError: an argument can't be used; or `fleet=True`, and the circuit is in no
+                fleet.
         """
-        self._control(Event.RESET, fleet)
+        self._control(Event.RESET, said(note=note, by=by), fleet)
 
-    def disable(self, *, fleet: bool = False) -> None:
-        """Let every call pass and count nothing, until `reset()`.
+    def disable(
+        self,
+        *,
+        seconds: float | None = None,
+        note: str | None = None,
+        by: str | None = None,
+        fleet: bool = False,
+    ) -> None:
+        """Let every call pass and count nothing, until `reset()` or for so many seconds.
+
+        What follows the time is what would stand without it: closed, with a fresh window; an
+        opening that isn't over; else half-open; or what another hand had set for good.
 
         Args:
+            seconds: after which it ends by itself, as for `force_open`.
+            note: why, as for `force_open`.
+            by: who, as for `force_open`.
             fleet: whether for the whole fleet.
-        """
-        self._control(Event.DISABLE, fleet)
 
-    def metrics_only(self, *, fleet: bool = False) -> None:
-        """Let every call pass and record it; report what would happen, until `reset()`.
+        Raises:
+            ConfigError: an argument can't be used; or `fleet=True`, and the circuit is in no
+                fleet.
+        """
+        self._control(Event.DISABLE, said(seconds=seconds, note=note, by=by), fleet)
+
+    def metrics_only(
+        self,
+        *,
+        seconds: float | None = None,
+        note: str | None = None,
+        by: str | None = None,
+        fleet: bool = False,
+    ) -> None:
+        """Let every call pass and record it; report what would happen.
+
+        Until `reset()`, or for so many seconds; then as after `disable`. The first call that ends
+        after the time ends it, and has passed.
 
         Args:
+            seconds: after which it ends by itself, as for `force_open`.
+            note: why, as for `force_open`.
+            by: who, as for `force_open`.
             fleet: whether for the whole fleet.
-        """
-        self._control(Event.METRICS_ONLY, fleet)
 
-    def force_open(self, *, fleet: bool = False) -> None:
-        """Refuse every call until `reset()`.
+        Raises:
+            ConfigError: an argument can't be used; or `fleet=True`, and the circuit is in no
+                fleet.
+        """
+        self._control(Event.METRICS_ONLY, said(seconds=seconds, note=note, by=by), fleet)
+
+    def force_open(
+        self,
+        *,
+        seconds: float | None = None,
+        note: str | None = None,
+        by: str | None = None,
+        fleet: bool = False,
+    ) -> None:
+        """Refuse every call until `reset()`, or for so many seconds.
+
+        After the time it probes, as after any opening: nobody has called, so nobody knows how the
+        dependency is. Only an opening that lasts longer, or what another hand had set for good,
+        stands again.
 
         Args:
-            fleet: whether for the whole fleet.
-        """
-        self._control(Event.FORCE_OPEN, fleet)
+            seconds: after which it ends by itself: above 0, at most 1e9. It does so with the first
+                call, or with `info()`; `state` shows it from then on. None: it stays until the
+                next control. The last control counts: its time takes the place of an earlier one's.
+            note: why, in one line; 200 characters are kept. It stands in the reason of the signal
+                (so in the log, in Slack and in spans), in refusals and in `info().reason`.
+            by: who, in one line; 64 characters are kept, beside the note.
+            fleet: whether for the whole fleet, `seconds`, `note` and `by` included.
 
-    def open_for(self, seconds: float, *, fleet: bool = False) -> None:
+        Raises:
+            ConfigError: an argument can't be used; or `fleet=True`, and the circuit is in no
+                fleet.
+        """
+        self._control(Event.FORCE_OPEN, said(seconds=seconds, note=note, by=by), fleet)
+
+    def open_for(
+        self,
+        seconds: float,
+        *,
+        note: str | None = None,
+        by: str | None = None,
+        fleet: bool = False,
+    ) -> None:
         """Open for a stated time, as when a server said how long to stay away.
 
         It never shortens an opening, and a state that was set by hand (metrics-only, disabled,
@@ -245,12 +311,15 @@ class Front(ABC):
 
         Args:
             seconds: above 0, at most 1e9 (some 31 years).
+            note: why, as for `force_open`.
+            by: who, as for `force_open`.
             fleet: whether for the whole fleet.
 
         Raises:
             TypeError: `seconds` is no number.
             ValueError: it is out of range.
-            ConfigError: `fleet=True`, and the circuit is in no fleet.
+            ConfigError: another argument can't be used; or `fleet=True`, and the circuit is in no
+                fleet.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise TypeError(f"open_for({safe_repr(seconds)}): seconds must be a number")
@@ -258,16 +327,17 @@ class Front(ABC):
             raise ValueError(
                 f"open_for({safe_repr(seconds)}): seconds must be above 0 and at most 1e9"
             )
+        words = said(note=note, by=by)
         if fleet:
-            self._member().open_for(seconds)
+            self._member().open_for(seconds, words)
         else:
-            self._circuit.open_for(seconds)
+            self._circuit.open_for(seconds, said=words)
 
-    def _control(self, event: Event, fleet: bool) -> None:
+    def _control(self, event: Event, words: Said, fleet: bool) -> None:
         if fleet:
-            self._member().control(event)
+            self._member().control(event, words)
         else:
-            self._circuit.control(event)
+            self._circuit.control(event, said=words)
 
     def _member(self) -> Member:
         member = self._circuit.fleet

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from fluxgate._naming import safe_repr
+from fluxgate._controls import MAX_BY, MAX_NOTE
+from fluxgate._naming import printable, safe_repr
 from fluxgate._settings.errors import Mistake, SettingError, did_you_mean, raise_all
 from fluxgate._values import MAX_SECONDS
 from fluxgate.errors import ConfigError
@@ -37,6 +38,9 @@ class Saved(NamedTuple):
     reopens: int
     last_trip: Reason | None
     saved_at: float
+    reverts_in: float | None = None
+    note: str | None = None
+    by: str | None = None
 
 
 def written(info: Info) -> SavedInfo:
@@ -59,8 +63,13 @@ def written(info: Info) -> SavedInfo:
             "calls": trip.calls,
             "window": trip.window,
             "errors": [list(error) for error in trip.errors],
+            "note": trip.note,
+            "by": trip.by,
         },
         "saved_at": info.at,
+        "reverts_in": info.reverts_in,
+        "note": None if info.reason is None else info.reason.note,
+        "by": None if info.reason is None else info.reason.by,
     }
 
 
@@ -128,6 +137,9 @@ def read(saved: object, name: str | None = None, path: str = "saved") -> Saved:
         reopens=reader.take("reopens", _is_count, "a whole number, 0 or more"),
         last_trip=reader.reason("last_trip"),
         saved_at=reader.take("saved_at", _is_time, "seconds since the epoch"),
+        reverts_in=reader.may_take("reverts_in", _is_seconds, "seconds, or null"),
+        note=reader.line("note", MAX_NOTE),
+        by=reader.line("by", MAX_BY),
     )
     if name is not None and not reader.problems and found.name != name:
         problem = f"it is the save of {found.name!r}, and this circuit is {name!r}"
@@ -181,6 +193,15 @@ class _Reader:
         self.problems.append(SettingError(f"{safe_repr(value)} is not {what}{near}", path))
         return None
 
+    def may_take(self, field: str, fits: Callable[[Any], bool], what: str) -> Any:
+        """A field that may be left out, or null."""
+        return self.take(field, _or_null(fits), what) if field in self._table else None
+
+    def line(self, field: str, longest: int) -> str | None:
+        """A field of text that may be left out, or null; one printable line of it."""
+        text = self.may_take(field, lambda value: isinstance(value, str), "text, or null")
+        return printable(text, longest) if text else None
+
     def reason(self, field: str) -> Reason | None:
         """A field that holds a reason, or null."""
         what = "a reason as info.save() writes it, or null"
@@ -200,6 +221,8 @@ class _Reader:
                 for label, count in inner.take("errors", _are_errors, "pairs of text and a count")
                 or ()
             ),
+            note=inner.line("note", MAX_NOTE),
+            by=inner.line("by", MAX_BY),
         )
         self.problems += inner.problems
         return reason

@@ -6,7 +6,7 @@ Exported metrics stand in `listeners/_prometheus_families.py` and `listeners/_ot
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from fluxgate import _saved
 from fluxgate._values import Record
@@ -143,6 +143,10 @@ class SavedInfo(TypedDict):
         reopens: how often probing has failed since it was last closed.
         last_trip: why it last opened, without the messages of errors: an object with the fields
             of `Reason`, `errors` a list of pairs; None if it never did.
+        reverts_in: seconds until a state that was set by hand ends by itself, as of then; None,
+            or left out: it doesn't.
+        note: why it was set by hand; None, or left out, where nobody said.
+        by: who set it by hand; the same.
         saved_at: when that was, wall-clock seconds since the epoch.
     """
 
@@ -153,6 +157,9 @@ class SavedInfo(TypedDict):
     retry_after: float | None
     reopens: int
     last_trip: dict[str, Any] | None
+    reverts_in: NotRequired[float | None]
+    note: NotRequired[str | None]
+    by: NotRequired[str | None]
     saved_at: float
 
 
@@ -163,7 +170,8 @@ class Info(Record):
         name: the circuit's name.
         state: its state.
         since: when it entered that state, wall-clock seconds since the epoch, for display only.
-        retry_after: seconds until an open circuit probes; None in other states and under `Never`.
+        retry_after: seconds until a circuit probes that is open, or forced open for a time; None in
+            other states and under `Never`.
         open_for: seconds that this opening lasts in all; None where `retry_after` is.
         reopens: how often probing has failed since the circuit was last closed.
         probes: probes in flight.
@@ -175,6 +183,9 @@ class Info(Record):
             if it would not, or there is none.
         fleet: the circuit as the whole fleet has it; None where it is in none.
         at: the moment, wall-clock seconds since the epoch.
+        reason: why it is in its state; of a control with who called it and why.
+        reverts_in: seconds until a state that was set by hand for a time ends by itself; None
+            otherwise.
     """
 
     name: str
@@ -191,6 +202,8 @@ class Info(Record):
     shadow: Reason | None
     fleet: FleetView | None = None
     at: float = 0.0
+    reason: Reason | None = None
+    reverts_in: float | None = None
 
     def save(self) -> SavedInfo:
         """The state that a new breaker goes on from, for `json.dumps` and `breaker.restore()`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from fluxgate._values import Record
 from fluxgate.state import State
@@ -29,13 +29,15 @@ class Reason(Record):
         clause: the deciding clause as an expression (`FailureRate(0.5)`), the control that was
             called (`force_open()`), or the event (`probe failed`). Few distinct values: fit for
             a metrics label.
-        measured: the value that the clause compared (ratio 0-1, seconds, or a count); None where
-            nothing was measured.
+        measured: the value that the clause compared (ratio 0-1, seconds, or a count), or the
+            seconds that a control was called for; None where there is neither.
         calls: how many calls it was measured over.
         window: the window that they are in, as an expression (`CountWindow(100)`).
         errors: what the last failures among them were, each with its count, the most frequent
             first: `("httpx.ConnectTimeout", 58)`. Types alone, unless the setting
             `error_messages=True` asks for the messages, which may hold secrets.
+        note: why a control was called, as its caller said; None where nobody said.
+        by: who called it, as its caller said; None where nobody said.
     """
 
     clause: str
@@ -43,12 +45,17 @@ class Reason(Record):
     calls: int | None = None
     window: str | None = None
     errors: tuple[tuple[str, int], ...] = ()
+    note: str | None = None
+    by: str | None = None
 
     def __str__(self) -> str:
+        who = "" if self.by is None else f", by {self.by}"
+        why = "" if self.note is None else f": {self.note}"
         if self.measured is None:
-            return self.clause
+            return f"{self.clause}{who}{why}"
         over = "" if self.calls is None else f" over {self.calls} calls"
-        return f"{self.clause}: {self.measured:.4g}{over}"
+        unit = " s" if self.clause in _TIMED else ""
+        return f"{self.clause}: {self.measured:.4g}{unit}{over}{who}{why}"
 
     @property
     def without_messages(self) -> Reason:
@@ -57,7 +64,10 @@ class Reason(Record):
         for label, count in self.errors:
             kind = label.partition(": ")[0]
             counts[kind] = counts.get(kind, 0) + count
-        return Reason(self.clause, self.measured, self.calls, self.window, tuple(counts.items()))
+        errors = tuple(counts.items())
+        return Reason(
+            self.clause, self.measured, self.calls, self.window, errors, self.note, self.by
+        )
 
     @property
     def details(self) -> str:
@@ -65,6 +75,10 @@ class Reason(Record):
         where = "" if self.window is None else f" in {self.window}"
         what = ", ".join(f"{count} × {label}" for label, count in self.errors)
         return f"{self}{where}{what and f'; last errors: {what}'}"
+
+
+_TIMED: Final = frozenset({"open_for()", "force_open()", "disable()", "metrics_only()"})
+"""Clauses whose `measured` is a time: the controls that take seconds."""
 
 
 class SignalKind(StrEnum):

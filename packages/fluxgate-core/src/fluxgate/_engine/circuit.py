@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import ref
 
 from fluxgate import _log
+from fluxgate._controls import NOTHING_SAID, Said
 from fluxgate._engine import everywhere, living, nested
 from fluxgate._engine.calls import CallReports, refused_call
 from fluxgate._engine.dispatch import Delivery, Dispatch, Hooks, hooks_of
@@ -138,7 +139,7 @@ class Circuit:
         if now < (retry_at := phase.retry_at):
             left = retry_at - now if retry_at < inf else None
             raise self._refusal(phase, phase.reason, left)
-        if phase.state is DISABLED:
+        if phase.state is DISABLED and (now < phase.until or phase.leases is not None):
             return Admission(phase)
         admission = self._exclusively(self._acquire, now)
         if deferred := admission is DEFERRED:
@@ -156,7 +157,9 @@ class Circuit:
         assert isinstance(admission, Phase)
         if not deferred:
             self._afterwards()
-        reason = admission.last_trip if admission.state is HALF_OPEN else admission.reason
+        reason = admission.reason
+        if admission.state is HALF_OPEN:
+            reason = admission.last_trip or reason  # none, where it was forced open for a time
         raise self._refusal(admission, reason, _left(admission, now))
 
     def _acquire(self, now: float) -> Admission | Phase:
@@ -287,16 +290,20 @@ class Circuit:
 
     # -- controls and reading
 
-    def control(self, event: Event, origin: Origin = Origin.LOCAL) -> None:
+    def control(
+        self, event: Event, origin: Origin = Origin.LOCAL, said: Said = NOTHING_SAID
+    ) -> None:
         """Set the state by hand."""
-        self._perform(self._machine.control, event, self.clock(), origin)
+        self._perform(self._machine.control, event, self.clock(), origin, said)
 
-    def open_for(self, seconds: float, origin: Origin = Origin.LOCAL) -> None:
+    def open_for(
+        self, seconds: float, origin: Origin = Origin.LOCAL, said: Said = NOTHING_SAID
+    ) -> None:
         """Open for a stated time."""
-        self._perform(self._machine.open_for, seconds, self.clock(), origin)
+        self._perform(self._machine.open_for, seconds, self.clock(), origin, said)
 
     def hand_over(self) -> None:
-        """Give the phase to the fleet, if it is open or half-open."""
+        """Give the phase to the fleet, if it is open, half-open, or set by hand for a time."""
         self._perform(self._machine.hand_over)
 
     def listen(self, listener: Listener) -> Subscription:
@@ -355,6 +362,8 @@ class Circuit:
             retry_at=None if left is None else now + left - age,
             reopens=saved.reopens,
             last_trip=saved.last_trip,
+            until=inf if saved.reverts_in is None else now + saved.reverts_in - age,
+            said=Said(note=saved.note, by=saved.by),
         )
 
     def update(self, changes: dict[str, Any]) -> None:
@@ -415,6 +424,8 @@ class Circuit:
             shadow=machine.verdicts.shadow(phase),
             fleet=None if self.fleet is None else self.fleet.shown(),
             at=wall,
+            reason=phase.reason,
+            reverts_in=max(phase.until - now, 0.0) if phase.until < inf else None,
         )
 
     # -- for the fleet, whose threads are inside no circuit

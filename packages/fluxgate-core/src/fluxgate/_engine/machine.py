@@ -14,11 +14,14 @@ The rules:
    re-opens, a successful one closes. Any other decides once it has its evidence: OPEN if it fires,
    else CLOSED.
 6. METRICS_ONLY is CLOSED whose verdicts are reported and never carried out. DISABLED admits and
-   counts nothing. FORCED_OPEN refuses. They are set by hand and left by hand.
+   counts nothing. FORCED_OPEN refuses. They are set by hand and left by hand; or, if they were set
+   for a time, when the first call after it comes, or somebody looks. What follows is what would
+   stand without them (`Phase.successor`).
 7. A shadow tripper is asked where the live one is. Its verdicts are reported as they change, and
    never carried out.
 8. A phase that has leases is the fleet's: its probes are those that the fleet has granted, their
-   outcomes are noted for the fleet, and nothing is decided here. `follow` begins such a phase,
+   outcomes are noted for the fleet, and nothing is decided here, nor does the time end it that was
+   given with a control. `follow` begins such a phase,
    `release` gives it back, and a control ends it.
 9. Each move begins a new phase with a new generation. What was admitted in an older one is
    counted as stale and moves nothing.
@@ -37,11 +40,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from fluxgate._controls import NOTHING_SAID, Said
 from fluxgate._engine.counters import Counters
 from fluxgate._engine.lane import Lane
 from fluxgate._engine.leases import Leases
-from fluxgate._engine.phase import RECORDING, Admission, Cause, Notice, Phase
-from fluxgate._engine.transitions import CONTROLS, TRANSITIONS, Event
+from fluxgate._engine.phase import (
+    BY_HAND,
+    PASSING,
+    RECORDING,
+    Admission,
+    Beneath,
+    Cause,
+    Notice,
+    Phase,
+)
+from fluxgate._engine.transitions import CONTROL_OF, CONTROLS, TRANSITIONS, Event
 from fluxgate._engine.verdicts import Verdicts
 from fluxgate._tally import Thresholds
 from fluxgate.policy import Policy
@@ -102,7 +115,11 @@ class Machine:
         """Admit a call, or refuse it with None."""
         phase = self.phase
         if phase.leases is not None:
+            if phase.state in PASSING:
+                return Admission(phase)
             return self._acquire_leased(phase, phase.leases, now)
+        if now >= phase.until:
+            phase = self._revert(phase, now)
         if phase.state is OPEN and now >= phase.retry_at:
             phase = self._move(Event.COOLED, now, Reason("cooldown over"))
         if phase.state is HALF_OPEN:
@@ -242,29 +259,56 @@ class Machine:
 
     # -- controls
 
-    def control(self, event: Event, now: float, origin: Origin = Origin.LOCAL) -> None:
-        """Set the state by hand.
+    def control(
+        self,
+        event: Event,
+        now: float,
+        origin: Origin = Origin.LOCAL,
+        said: Said = NOTHING_SAID,
+    ) -> None:
+        """Set the state by hand, for good or for `said.seconds`.
 
-        Setting the state that there is changes nothing, but `RESET` always starts afresh: window,
-        streak, reopens.
+        Setting the state that there is makes no phase: it takes the time and the reason that were
+        given last. But `RESET` always starts afresh: window, streak, reopens.
         """
-        if event is not Event.RESET and self.phase.state is CONTROLS[event]:
+        old, state, reason = self.phase, CONTROLS[event], said.reason(f"{event}()")
+        if event is Event.RESET:
+            self._move(event, now, reason, origin=origin)
             return
-        self._move(event, now, Reason(f"{event}()"), origin=origin)
+        until = math.inf if said.seconds is None else now + said.seconds
+        beneath = None if said.seconds is None else old.below(state)
+        if old.state is not state:
+            self._move(event, now, reason, until, origin, beneath)
+        elif said != NOTHING_SAID or old.until < math.inf:
+            old.leases = None  # a hand has set it, here
+            old.reason, old.until, old.beneath = reason, until, beneath
+            if state is FORCED_OPEN:
+                old.retry_at = until
+            self.lane = None  # it ends earlier, or later
+            self._choose_lane(old, now)
 
-    def open_for(self, seconds: float, now: float, origin: Origin = Origin.LOCAL) -> None:
+    def open_for(
+        self,
+        seconds: float,
+        now: float,
+        origin: Origin = Origin.LOCAL,
+        said: Said = NOTHING_SAID,
+    ) -> None:
         """Open for a stated time.
 
         It never shortens an opening, and never overrides a state that was set by hand.
         """
+        reason = said._replace(seconds=seconds).reason("open_for()")
         phase = self.phase
         if Event.OPEN_FOR not in TRANSITIONS[phase.state]:
             return
         retry_at = now + seconds
-        if phase.state is OPEN:
-            phase.retry_at = max(phase.retry_at, retry_at)
-        else:
-            self._move(Event.OPEN_FOR, now, Reason("open_for()", seconds), retry_at, origin)
+        if phase.state is not OPEN:
+            self._move(Event.OPEN_FOR, now, reason, retry_at, origin)
+        elif retry_at > phase.retry_at:
+            phase.retry_at = retry_at
+            if said != NOTHING_SAID:  # who is refused from now on is so for this
+                phase.reason = phase.last_trip = reason
 
     def update(self, policy: Policy, now: float) -> None:
         """Take other settings: at once while recording, else with the next phase."""
@@ -298,13 +342,19 @@ class Machine:
         reopens: int,
         reason: Reason,
         origin: Origin,
+        until: float = math.inf,
+        beneath: Beneath | None = None,
     ) -> Phase:
-        """Begin the phase that the fleet is in; open or half-open, it is the fleet's from now on.
+        """Begin the phase that the fleet is in.
+
+        Open, half-open, or set by hand for a time, it is the fleet's from now on.
 
         Args:
             state: the fleet's.
             now: clock time.
             retry_at: clock time before which every call is refused.
+            until: clock time at which a state that was set by hand ends.
+            beneath: what follows then.
             reopens: how often the fleet's probes have failed since it was last closed.
             reason: why the fleet is in that state.
             origin: who decided that.
@@ -320,7 +370,9 @@ class Machine:
             reopens=reopens,
             last_trip=reason if opens else old.last_trip,
             streak=old.tally.failure_streak,
-            leases=Leases() if state is OPEN or state is HALF_OPEN else None,
+            leases=Leases() if state is OPEN or state is HALF_OPEN or until < math.inf else None,
+            until=until,
+            beneath=beneath,
         )
 
     def restore(
@@ -332,6 +384,8 @@ class Machine:
         retry_at: float | None,
         reopens: int,
         last_trip: Reason | None,
+        until: float = math.inf,
+        said: Said = NOTHING_SAID,
     ) -> bool:
         """Begin the phase that the circuit was in in another process, if it has not moved yet.
 
@@ -343,6 +397,8 @@ class Machine:
                 the retry, from now.
             reopens: how often probing has failed since the circuit was last closed.
             last_trip: why it last opened.
+            until: clock time at which a state that was set by hand ends, past or to come.
+            said: why it was in that state, and who had it so.
 
         Returns:
             Whether it has not moved yet. What was set by hand, here, counts as a move.
@@ -353,13 +409,15 @@ class Machine:
         if state is CLOSED:
             old.last_trip = last_trip
             return True
+        if state not in BY_HAND:
+            until = math.inf
         if state is FORCED_OPEN:
-            retry_at = math.inf
+            retry_at = until
         elif state is not OPEN:
             retry_at = -math.inf
         elif retry_at is None:
             retry_at = now + self.verdicts.delay(self.policy, reopens)
-        reason = Reason("restore()")
+        reason = said.reason("restore()")
         generation = old.generation + 1
         phase = Phase(
             state,
@@ -372,14 +430,16 @@ class Machine:
             reason=last_trip if state is OPEN and last_trip is not None else reason,
             last_trip=last_trip,
             notice=Notice(CLOSED, state, generation, reason),
+            until=until,
         )
         self._begin(phase, now)
         return True
 
     def hand_over(self) -> None:
-        """Give an open or half-open phase to the fleet."""
+        """Give a phase to the fleet that is open, half-open, or set by hand for a time."""
         phase = self.phase
-        if phase.leases is None and phase.state in (OPEN, HALF_OPEN):
+        ends = phase.state in (OPEN, HALF_OPEN) or phase.until < math.inf
+        if phase.leases is None and ends:
             phase.leases = Leases()
 
     def release(self, phase: Phase) -> None:
@@ -406,6 +466,8 @@ class Machine:
             event=old.event,
             tripped=old.tripped,
             last_trip=old.last_trip,
+            until=old.until,
+            beneath=old.beneath,
         )
         self.verdicts.faults.clear()
         self.totals = Counters(old.policy.buckets)
@@ -424,9 +486,16 @@ class Machine:
         phase, policy = self.phase, self.policy
         if now < phase.retry_at:
             return False
-        if phase.state is not OPEN and phase.state is not HALF_OPEN:
+        state, cooled_at = phase.state, phase.cooled_at
+        if state is OPEN or state is FORCED_OPEN:
+            cooled_at = phase.retry_at
+        if now >= phase.until and phase.leases is None and self.lane is None:
+            follows = phase.successor(now)  # what was set by hand is over
+            if now < follows.retry_at:
+                return False
+            state, cooled_at = follows.state, min(cooled_at, now)
+        if state not in (OPEN, HALF_OPEN, FORCED_OPEN):
             return True
-        cooled_at = phase.retry_at if phase.state is OPEN else phase.cooled_at
         if (leases := phase.leases) is not None:
             # Without one at hand a call is refused, but only a call can ask for the first.
             if any(now < lease.deadline for lease in leases.granted.copy()):
@@ -441,9 +510,12 @@ class Machine:
         )
 
     def advance(self, now: float) -> None:
-        """Bring the numbers up to `now`: forget what is too old, reclaim lost probes."""
-        self.phase.tally.advance(now)
-        self._reclaim(self.phase, now)
+        """Bring it up to `now`: end what is over, forget what is too old, reclaim lost probes."""
+        phase = self.phase
+        if now >= phase.until and phase.leases is None:
+            phase = self._revert(phase, now)
+        phase.tally.advance(now)
+        self._reclaim(phase, now)
 
     # -- inside
 
@@ -454,8 +526,9 @@ class Machine:
         reason: Reason,
         retry_at: float | None = None,
         origin: Origin = Origin.LOCAL,
+        beneath: Beneath | None = None,
     ) -> Phase:
-        """Begin the phase that `event` leads to."""
+        """Begin the phase that `event` leads to; what is set by hand lasts until `retry_at`."""
         old = self.phase
         state = TRANSITIONS[old.state][event]
         reopens, last_trip = old.reopens, old.last_trip
@@ -464,10 +537,12 @@ class Machine:
             last_trip = reason
             if retry_at is None:
                 retry_at = now + self.verdicts.delay(self.policy, reopens)
-        elif state is FORCED_OPEN:
-            retry_at = math.inf
         elif state is CLOSED:
             reopens = 0
+        until = math.inf
+        if state in BY_HAND:
+            until = math.inf if retry_at is None else retry_at
+            retry_at = until if state is FORCED_OPEN else None
         return self._enter(
             state,
             now,
@@ -479,6 +554,30 @@ class Machine:
             streak=0 if event is Event.RESET else old.tally.failure_streak,
             event=event,
             tripped=event is Event.TRIPPED or (event is Event.COOLED and old.tripped),
+            until=until,
+            beneath=beneath,
+        )
+
+    def _revert(self, old: Phase, now: float) -> Phase:
+        """Begin the phase that follows a state that was set by hand, now that its time is over."""
+        why = old.reason
+        reason = Reason(
+            f"{CONTROL_OF[old.state]}() over",
+            note=None if why is None else why.note,
+            by=None if why is None else why.by,
+        )
+        next_ = old.successor(now)
+        return self._enter(
+            next_.state,
+            now,
+            reason,
+            next_.retry_at,
+            Origin.LOCAL,
+            reopens=next_.reopens,
+            last_trip=old.last_trip,
+            streak=old.tally.failure_streak,
+            # Callers that are refused again want to know why.
+            why=next_.reason if next_.state in (OPEN, FORCED_OPEN) else None,
         )
 
     def _enter(
@@ -495,6 +594,9 @@ class Machine:
         event: Event | None = None,
         tripped: bool = False,
         leases: Leases | None = None,
+        why: Reason | None = None,
+        until: float = math.inf,
+        beneath: Beneath | None = None,
     ) -> Phase:
         """Begin a phase; where the state changes, with a notice of the transition."""
         old, generation = self.phase, self.phase.generation + 1
@@ -509,13 +611,15 @@ class Machine:
             streak=streak,
             reopens=reopens,
             retry_at=retry_at,
-            cooled_at=min(old.retry_at, now) if old.state is OPEN else None,
-            reason=reason,
+            cooled_at=min(old.retry_at, now) if old.state in (OPEN, FORCED_OPEN) else None,
+            reason=reason if why is None else why,
             event=event,
             tripped=tripped,
             leases=leases,
             last_trip=last_trip,
             notice=notice,
+            until=until,
+            beneath=beneath,
         )
         if not changed:
             self.verdicts.withdraw(old, reason)
@@ -591,6 +695,9 @@ class Machine:
         if phase.state not in RECORDING:
             self.lane = None
             return
+        if now >= phase.until and phase.leases is None:
+            self._revert(phase, now)  # which chooses one
+            return
         tripper, tally = phase.watched, phase.tally
         up = (tripper.steady and tally.total_count >= phase.minimum) or (
             tripper.needs_bad and tally.clean
@@ -603,7 +710,8 @@ class Machine:
             or lane.fast_below != fast_below
             or now >= lane.until
         ):
-            self.lane = Lane(phase, fast_below, tally.until(now), now, up and tripper.steady)
+            until = min(tally.until(now), phase.until)
+            self.lane = Lane(phase, fast_below, until, now, up and tripper.steady)
 
 
 def _nothing() -> None:

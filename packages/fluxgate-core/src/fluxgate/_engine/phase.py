@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 RECORDING = frozenset({State.CLOSED, State.METRICS_ONLY})
 """The states whose calls go through a lane."""
 
+BY_HAND = frozenset({State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN})
+"""The states that a hand sets; a hand ends them, or the time that it gave."""
+
+PASSING = frozenset({State.METRICS_ONLY, State.DISABLED})
+"""Those of them that admit every call."""
+
 LAST_ERRORS = 100
 """How many failures a phase remembers the errors of."""
 
@@ -60,10 +66,13 @@ class Phase:
         tripped: whether a tripper has opened the circuit, which hasn't closed since.
         last_trip: why the circuit last opened.
         notice: the transition that it began with, for the listeners.
+        until: clock time at which a state that was set by hand ends by itself.
+        beneath: what stood when it was set by hand for a time; None: nothing but the defaults.
     """
 
     __slots__ = (
         "began",
+        "beneath",
         "cooled_at",
         "dropped",
         "errors",
@@ -86,6 +95,7 @@ class Phase:
         "tally",
         "tripped",
         "tripper",
+        "until",
         "watched",
         "would_open",
     )
@@ -107,6 +117,8 @@ class Phase:
         leases: Leases | None = None,
         last_trip: Reason | None = None,
         notice: Notice | None = None,
+        until: float = math.inf,
+        beneath: Beneath | None = None,
     ) -> None:
         self.state = state
         self.generation = generation
@@ -128,6 +140,8 @@ class Phase:
         self.leases = leases
         self.last_trip = last_trip
         self.notice = notice
+        self.until = until
+        self.beneath = beneath
         self.probes: dict[int, float] = {}  # token -> deadline, the earliest first
         self.dropped: list[int] = []  # tokens whose admissions are gone, unsettled
         self.errors: deque[Cause | None] | None = None  # most phases never see one
@@ -148,6 +162,33 @@ class Phase:
         self.watched = self.tripper if self.shadow is None else self.tripper | self.shadow
         self.minimum = max(self.watched.minimums, default=0)
 
+    def below(self, state: State) -> Beneath | None:
+        """The state beneath `state`, if that is set for a time from this phase on.
+
+        One that was set for a time itself is replaced, and what stood beneath it stands on.
+        """
+        if self.state not in BY_HAND:
+            return Beneath(self.state, self.retry_at, self.reopens, self.reason)
+        if self.until < math.inf:
+            return self.beneath
+        if self.state is state:
+            return None  # nobody knows any more what stood before
+        return Beneath(self.state, self.retry_at, self.reopens, self.reason)
+
+    def successor(self, at: float) -> Beneath:
+        """The state after one that was set by hand for a time, when that ends at `at`.
+
+        What would stand without it. But where no calls were made, nobody knows how the dependency
+        is: instead of closed, half-open.
+        """
+        beneath = self.beneath or Beneath(State.CLOSED)
+        state = beneath.state
+        cooled = state is State.OPEN and at >= beneath.retry_at
+        if cooled or (state is State.CLOSED and self.state is State.FORCED_OPEN):
+            state = State.HALF_OPEN
+        refuses = state is State.OPEN or state is State.FORCED_OPEN
+        return beneath._replace(state=state, retry_at=beneath.retry_at if refuses else -math.inf)
+
     def begin_errors(self, cause: Cause | None) -> None:
         """Remember the causes of failures from this one on, the first that anybody knows."""
         if cause is not None:
@@ -163,6 +204,22 @@ class Phase:
             label = cause if isinstance(cause, str) else label_of(cause)
             counts[label] = counts.get(label, 0) + 1
         return tuple(sorted(counts.items(), key=lambda pair: -pair[1]))
+
+
+class Beneath(NamedTuple):
+    """The state beneath one that was set by hand for a time.
+
+    Attributes:
+        state: the state.
+        retry_at: clock time before which it refuses every call.
+        reopens: how often probing had failed since the circuit was last closed.
+        reason: why it was in that state.
+    """
+
+    state: State
+    retry_at: float = -math.inf
+    reopens: int = 0
+    reason: Reason | None = None
 
 
 class Admission(NamedTuple):

@@ -30,6 +30,8 @@ CONTROLS = {
     Event.METRICS_ONLY: METRICS_ONLY,
 }
 
+CONTROL_OF = {state: event for event, state in CONTROLS.items()}
+
 TRANSITIONS: dict[State, dict[Event, State]] = {
     CLOSED: {Event.TRIPPED: OPEN, Event.OPEN_FOR: OPEN, **CONTROLS},
     OPEN: {Event.COOLED: HALF_OPEN, Event.OPEN_FOR: OPEN, **CONTROLS},
@@ -39,7 +41,8 @@ TRANSITIONS: dict[State, dict[Event, State]] = {
         Event.OPEN_FOR: OPEN,
         **CONTROLS,
     },
-    # What was set by hand stays until a hand changes it.
+    # What was set by hand stays until a hand changes it, or the time is over that it gave; then
+    # comes what stood before (`Phase.successor`), which no table can say.
     METRICS_ONLY: {**CONTROLS},
     DISABLED: {**CONTROLS},
     FORCED_OPEN: {**CONTROLS},

@@ -19,14 +19,16 @@ SHORTLY: dict[State, str] = {
 BY_HAND: dict[State, str] = {
     State.METRICS_ONLY: (
         "every call passes and is recorded; what the policy would have done is reported "
-        "(would_open) and never done. metrics_only() leads here, reset() away."
+        "(would_open) and never done. metrics_only() leads here; reset() "
+        "leads away, or the seconds that it was given."
     ),
     State.DISABLED: (
-        "every call passes and nothing is counted. disable() leads here, reset() away."
+        "every call passes and nothing is counted. disable() leads here; reset() leads away, or "
+        "the seconds that it was given."
     ),
     State.FORCED_OPEN: (
-        "every call is refused, however long, whatever the policy says. force_open() leads here, "
-        "reset() away."
+        "every call is refused, however long, whatever the policy says. force_open() leads here; "
+        "reset() leads away, or the seconds that it was given."
     ),
 }
 

@@ -7,24 +7,29 @@ They read and move the circuits in the store, without taking part in the fleet t
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, TextIO
 
+from fluxgate._controls import Said, said
 from fluxgate._naming import printable
 from fluxgate._settings.errors import did_you_mean
+from fluxgate._words import seconds as in_seconds
 from fluxgate.cli._fleet import circuits, report_text, watch
 from fluxgate.errors import ConfigError, FluxgateError
 from fluxgate.fleet import Fleet
 from fluxgate.fleet._url import open_store
 from fluxgate.fleet.store import Store, StoreError
 
-__all__ = ["SETTING", "VERBS", "UnknownCircuitError", "run"]
+__all__ = ["SETTING", "TIMED", "VERBS", "UnknownCircuitError", "run"]
 
 SETTING: Final = ("open", "reset", "disable")
 """The verbs that set circuits, and take one name or more."""
+TIMED: Final = ("open", "disable")
+"""Those of them that may end by themselves."""
 VERBS: Final = ("list", "show", *SETTING, "watch")
 """All verbs; `show` takes one name."""
 
@@ -41,6 +46,9 @@ def run(
     command: str,
     as_json: bool = False,
     plain: bool = False,
+    seconds: float | None = None,
+    note: str | None = None,
+    by: str | None = None,
     known: Sequence[str] = (),
     out: TextIO | None = None,
     err: TextIO | None = None,
@@ -55,9 +63,12 @@ def run(
         fleet: a fleet, or its URL. A file of SQLite must be there: it is the processes' to make.
         verb: one of `VERBS`.
         names: circuits, for `show` one, for those of `SETTING` one or more.
-        command: the command as it was given; it becomes the reason of what is set.
+        command: the command as it was given; it is the note of what is set without one.
         as_json: whether to write JSON.
         plain: no colours, even on a terminal.
+        seconds: after which `open` and `disable` end by themselves; None, they don't.
+        note: why a circuit is set.
+        by: who sets it; by default the user of the operating system.
         known: names that the caller knows to be circuits, for "did you mean".
         out: where to write; standard output by default.
         err: where notes go; standard error by default.
@@ -75,13 +86,22 @@ def run(
         raise ConfigError(f"{verb} takes {'one name' if verb == 'show' else 'no name'}")
     if any(not name for name in names):
         raise ConfigError("a circuit's name can't be empty")
+    if seconds is not None and verb not in TIMED:
+        raise ConfigError(f"seconds go with {' and '.join(TIMED)}, not with {verb}")
+    if verb not in SETTING and (note is not None or by is not None):
+        raise ConfigError(f"a note, and who, go with {', '.join(SETTING)}, not with {verb}")
+    words = said(
+        seconds=seconds,
+        note=command if note is None else note,
+        by=_user() if by is None else by,
+    )
     to: TextIO = sys.stdout if out is None else out
     notes: TextIO = sys.stderr if err is None else err
     store = fleet._open_again() if isinstance(fleet, Fleet) else open_store(fleet, existing=True)
     try:
         if verb in SETTING:
             for name in names:
-                _set(store, name, verb, command, known, to, notes)
+                _set(store, name, verb, words, known, to, notes)
         elif verb == "show":
             _show(store, names[0], as_json, known, to)
         elif verb == "list":
@@ -97,7 +117,7 @@ def _set(
     store: Store,
     name: str,
     verb: str,
-    command: str,
+    words: Said,
     known: Sequence[str],
     out: TextIO,
     err: TextIO,
@@ -105,9 +125,18 @@ def _set(
     (before,) = store.read([name])
     if not before.known:
         err.write(f"note: set for later, since {_unreported(store, name, known)}\n")
-    view = circuits.set_by_hand(store, name, verb, command)
+    view = circuits.set_by_hand(store, before, verb, words)
     state = view.state.replace("_", " ")
-    out.write(f"{printable(name, None)}: {state} (epoch {view.epoch})\n")
+    ends = "" if words.seconds is None else f" for {in_seconds(words.seconds)}"
+    out.write(f"{printable(name, None)}: {state}{ends} (epoch {view.epoch})\n")
+
+
+def _user() -> str | None:
+    """The user of the operating system; None where it has no name, as in some containers."""
+    try:
+        return " ".join(getpass.getuser().split()) or None
+    except (OSError, KeyError, ImportError):
+        return None
 
 
 def _unreported(store: Store, name: str, known: Sequence[str]) -> str:

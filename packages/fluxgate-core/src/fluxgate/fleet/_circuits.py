@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from fluxgate._engine.phase import BY_HAND
 from fluxgate._values import Record
 from fluxgate.fleet._verdict import read_reason
 from fluxgate.fleet._window import MINUTE, added
@@ -53,9 +54,9 @@ class FleetCircuit(Record):
         name: the circuit's name; one of more than 96 characters is cut, and ends in a digest.
         state: the fleet's state.
         epoch: the number of its last move; 0 before the first.
-        retry_after: seconds until it may be probed; None unless it is open, and somebody knows.
+        retry_after: seconds until it may be probed; None unless it refuses, and somebody knows.
         reopens: how often probing has failed since it was last closed.
-        reason: why it is in this state; None before the first move.
+        reason: why it is in this state, and who has set it; None before the first move.
         author: the process that has moved it there; None before the first move.
         calls: calls of all processes in the merged window; half-open, the probes that have ended.
         failures: those that failed.
@@ -65,6 +66,7 @@ class FleetCircuit(Record):
         reporter: the process that has last reported calls; None if none has.
         processes: each process where it isn't quietly closed (or whose circuit the fleet has in
             another state), by name.
+        reverts_in: seconds until a state that was set by hand for a time ends; None otherwise.
     """
 
     name: str
@@ -81,6 +83,7 @@ class FleetCircuit(Record):
     reporters: int
     reporter: str | None
     processes: tuple[FleetProcess, ...]
+    reverts_in: float | None = None
 
 
 def circuits_of(store: Store) -> list[FleetCircuit]:
@@ -105,7 +108,7 @@ def circuit_of(view: View, reports: list[Report]) -> FleetCircuit:
         name=view.name,
         state=view.state,
         epoch=view.epoch,
-        retry_after=left if view.state is State.OPEN else None,
+        retry_after=left if view.state in (State.OPEN, State.FORCED_OPEN) else None,
         reopens=view.reopens,
         reason=read_reason(view.reason) if view.reason else None,
         author=view.author or None,
@@ -116,6 +119,7 @@ def circuit_of(view: View, reports: list[Report]) -> FleetCircuit:
         reporters=view.reporters,
         reporter=view.reporter or None,
         processes=tuple(map(process_of, sorted(reports))),
+        reverts_in=left if view.state in BY_HAND else None,
     )
 
 

@@ -13,6 +13,7 @@ from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.phase import Phase
 from fluxgate.fleet._deltas import Seen, read
 from fluxgate.fleet._head import Head, milliseconds, ttl_of
+from fluxgate.fleet._reverts import after_phase
 from fluxgate.fleet._verdict import write_reason
 from fluxgate.fleet.store import Move
 from fluxgate.signals import Reason
@@ -27,7 +28,7 @@ class Control(NamedTuple):
         move: what it asks of the store.
         phase: the circuit's phase since then.
         seen: the circuit's counts at that time: older calls belong to the older epoch.
-        until: clock time (of the flusher) at which an opening ends.
+        until: clock time (of the flusher) at which an opening ends, or what was set for a time.
     """
 
     circuit: Circuit
@@ -39,10 +40,12 @@ class Control(NamedTuple):
     def now(self, head: Head, now: float) -> Move | None:
         """The move to make now; None if there is nothing left to do."""
         move = self.move
-        if move.state is State.OPEN:
-            if now >= self.until and self.circuit._machine.phase is not self.phase:
+        if self.until < math.inf:
+            phase = self.circuit._machine.phase
+            alone = move.state is not State.OPEN and phase.leases is None
+            if now >= self.until and (alone or phase is not self.phase):
                 return None  # the store was away all the time, and the circuit has gone on
-            if head.state is State.OPEN and head.until >= self.until:
+            if move.state is head.state is State.OPEN and head.until >= self.until:
                 return None  # `open_for` never shortens an opening
             move = move._replace(remaining=milliseconds(max(self.until - now, 0.0)))
         return move._replace(known=max(move.known, head.epoch))
@@ -67,7 +70,7 @@ class Controls:
             expected=None,
             known=epoch,
             state=state,
-            reason=write_reason(reason),
+            reason=write_reason(reason, after_phase(machine.phase) or ""),
             ttl=ttl_of(state, circuit.policy),
         )
         self._waiting.append(Control(circuit, move, machine.phase, read(machine), until))

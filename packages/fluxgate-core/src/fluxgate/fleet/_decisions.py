@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate.fleet._head import Head, milliseconds, ttl_of
+from fluxgate.fleet._reverts import NEXT, is_over, reason_of_end, successor
 from fluxgate.fleet._verdict import Verdict, of_probes, of_window, write_reason
 from fluxgate.fleet._window import merged, shape_of, snapshot
 from fluxgate.fleet.store import Move, View
@@ -43,6 +44,12 @@ def decide(
         wants: whether calls of this process, whose phase the fleet owns, would probe.
     """
     policy = circuit.policy
+    if is_over(view):
+        then = successor(view)
+        if advisory and then.state in (State.OPEN, State.HALF_OPEN):
+            then = NEXT
+        move = moved_on(circuit, head, then.state, reason_of_end(view))
+        return Decision(move._replace(remaining=then.remaining))
     if view.state is State.CLOSED:
         shape = shape_of(policy)
         if shape is None:

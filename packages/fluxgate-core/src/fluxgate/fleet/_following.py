@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from fluxgate._engine.machine import Machine
-from fluxgate._engine.phase import Phase
-from fluxgate.fleet._head import BY_HAND
+from fluxgate._engine.phase import BY_HAND, Phase
+from fluxgate.fleet._reverts import read_next
 from fluxgate.fleet._verdict import read_reason
 from fluxgate.fleet.store import View
 from fluxgate.signals import Origin
@@ -19,16 +19,27 @@ Step: TypeAlias = Callable[[Machine, float], Phase | None]
 
 
 def follow(view: View, origin: Origin) -> Step:
-    """The step into the state of a view; open or half-open, the phase is the fleet's."""
+    """The step into the state of a view.
+
+    Open, half-open, or set by hand for a time, the phase is the fleet's.
+    """
     left = math.inf if view.remaining is None else view.remaining / 1000
 
     def step(machine: Machine, now: float) -> Phase:
         machine.advised = None
-        retry_at = now + left if view.state is State.OPEN else -math.inf
-        if view.state is State.FORCED_OPEN:
-            retry_at = math.inf
+        refuses = view.state is State.OPEN or view.state is State.FORCED_OPEN
+        until = now + left if view.state in BY_HAND else math.inf
         leases, reason = machine.phase.leases, read_reason(view.reason)
-        phase = machine.follow(view.state, now, retry_at, view.reopens, reason, origin)
+        phase = machine.follow(
+            view.state,
+            now,
+            now + left if refuses else -math.inf,
+            view.reopens,
+            reason,
+            origin,
+            until,
+            read_next(view).beneath(until) if until < math.inf else None,
+        )
         if leases is not None and phase.leases is not None and phase.state is State.HALF_OPEN:
             phase.leases.wanted = leases.wanted
         return phase

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
+from fluxgate._engine.phase import BY_HAND
 from fluxgate.fleet.store import DAY, MAX_DURATION, MIN_TTL, Move, View
 from fluxgate.policy import Policy
 from fluxgate.state import State
 
-BY_HAND: Final = frozenset({State.METRICS_ONLY, State.DISABLED, State.FORCED_OPEN})
-"""States that a hand sets, and only a hand ends."""
 COUNTING: Final = frozenset({State.CLOSED, State.METRICS_ONLY})
 """The fleet's states whose calls are evidence."""
 
@@ -27,7 +26,7 @@ class Head(NamedTuple):
         state: its state.
         reopens: how often probing has failed since it was last closed.
         reason: why, as the store has it.
-        until: clock time (of the flusher) at which an opening ends.
+        until: clock time (of the flusher) at which an opening ends, or what was set by hand.
     """
 
     epoch: int = 0
@@ -48,9 +47,10 @@ class Head(NamedTuple):
         return self.state in COUNTING
 
     def retry_after(self, now: float) -> float | None:
-        """Seconds until an open circuit may be probed; None where nobody knows."""
+        """Seconds until a circuit that refuses may be probed; None where nobody knows."""
         left = self.until - now
-        return max(left, 0.0) if self.state is State.OPEN and left < math.inf else None
+        refuses = self.state is State.OPEN or self.state is State.FORCED_OPEN
+        return max(left, 0.0) if refuses and left < math.inf else None
 
     def reassertion(self, name: str, view: View, policy: Policy, now: float) -> Move:
         """The move that brings this head back to a store that has lost it."""

@@ -23,17 +23,19 @@ import weakref
 from collections.abc import Callable
 from typing import Final
 
+from fluxgate._controls import NOTHING_SAID, Said
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.machine import Machine
-from fluxgate._engine.phase import Phase
+from fluxgate._engine.phase import BY_HAND, Phase
 from fluxgate._engine.transitions import CONTROLS, Event
 from fluxgate.fleet._controls import Control, Controls
 from fluxgate.fleet._decisions import Decision, carried_out, decide, moved_on
 from fluxgate.fleet._deltas import Deltas, Seen
 from fluxgate.fleet._following import Step, advise, follow, release, stay
-from fluxgate.fleet._head import BY_HAND, Head, ttl_of
+from fluxgate.fleet._head import Head, ttl_of
 from fluxgate.fleet._probes import Probes
 from fluxgate.fleet._reports import opened_alone, openings, write_report
+from fluxgate.fleet._reverts import is_over
 from fluxgate.fleet._verdict import of_openings
 from fluxgate.fleet._window import metrics_of, shape_of
 from fluxgate.fleet.store import Counts, Exchange, Move, Probe, Report, Shape, View, key_of
@@ -136,25 +138,31 @@ class Member:
             metrics=metrics_of(view, None if circuit is None else circuit.policy),
         )
 
-    def control(self, event: Event) -> None:
+    def control(self, event: Event, said: Said = NOTHING_SAID) -> None:
         """Set the state of the whole fleet by hand: here at once, there soon."""
         circuit = self._circuit()
         if circuit is None:
             return
-        circuit.control(event, Origin.FLEET)
-        self._set(circuit, CONTROLS[event], Reason(f"{event}()"))
+        circuit.control(event, Origin.FLEET, said)
+        until = math.inf
+        if said.seconds is not None:
+            until = self._clock() + said.seconds
+            if not self._lost:  # no end of its own, however soon that comes
+                circuit.hand_over()
+        self._set(circuit, CONTROLS[event], said.reason(f"{event}()"), until)
 
-    def open_for(self, seconds: float) -> None:
+    def open_for(self, seconds: float, said: Said = NOTHING_SAID) -> None:
         """Open the whole fleet for a stated time: here at once, there soon."""
         circuit = self._circuit()
         if circuit is None:
             return
-        circuit.open_for(seconds, Origin.FLEET)
+        circuit.open_for(seconds, Origin.FLEET, said)
         if circuit.state is OPEN:
             if not (self._lost or self._advisory):  # no probes of its own, however soon it ends
                 circuit.hand_over()
             until = self._clock() + seconds
-            self._set(circuit, OPEN, Reason("open_for()", seconds), until)
+            reason = said._replace(seconds=seconds).reason("open_for()")
+            self._set(circuit, OPEN, reason, until)
 
     def _set(self, circuit: Circuit, state: State, reason: Reason, until: float = math.inf) -> None:
         if self.left:
@@ -329,7 +337,9 @@ class Member:
         phase = circuit._machine.phase
         if phase is not control.phase:
             return False
-        return control.move.state is not OPEN or self._advisory or phase.leases is not None
+        if control.until == math.inf or phase.leases is not None:
+            return True
+        return control.move.state is OPEN and self._advisory
 
     def wanted(self) -> Move | None:
         """The move that was asked for by hand, as of now."""
@@ -397,7 +407,10 @@ class Member:
         """The store is back, and nothing has happened there meanwhile."""
         self._let_go = False
         phase = circuit._machine.phase
-        shared = self._head.state in (OPEN, HALF_OPEN)
+        head = self._head
+        shared = head.state in (OPEN, HALF_OPEN)
+        if head.state in BY_HAND and head.until < math.inf and phase is self._phase:
+            shared = True
         # Nor here, or it has opened again by itself meanwhile: it is the fleet's again.
         if self._advisory or (shared and (phase is self._phase or phase.state is OPEN)):
             self._follow(circuit, view, Origin.PEER)
@@ -428,7 +441,7 @@ class Member:
         """The move to make when the store is in the same epoch as this process, or None."""
         if self._let_go:
             return self._return(circuit, view)
-        if shape_of(circuit.policy) is None:
+        if shape_of(circuit.policy) is None and not is_over(view):
             return None
         if circuit.state in BY_HAND and view.state not in BY_HAND:
             return None

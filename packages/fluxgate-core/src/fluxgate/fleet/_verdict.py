@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from fluxgate._controls import MAX_BY, MAX_NOTE, Said
+from fluxgate._naming import printable
 from fluxgate.fleet.store import MAX_REASON, View
 from fluxgate.metric import Metrics
 from fluxgate.policy import Policy
@@ -105,22 +107,39 @@ def _explained(tripper: Tripper, metrics: Metrics, policy: Policy) -> Reason:
         return Reason(repr(tripper))
 
 
-def write_reason(reason: Reason) -> str:
-    """A reason as it is stored: clause, number, calls and window, but no errors."""
+def write_reason(reason: Reason, then: object = "") -> str:
+    """A reason as it is stored: all of it but the errors, tabs in between.
+
+    Args:
+        reason: the reason.
+        then: what follows the state that it is the reason of (`_reverts`).
+    """
     measured = "" if reason.measured is None else f"{reason.measured:.6g}"
     calls = "" if reason.calls is None else str(reason.calls)
-    return "\t".join((reason.clause[:100], measured, calls, reason.window or ""))[:MAX_REASON]
+    fields = [reason.clause[:100], measured, calls, (reason.window or "")[:60], str(then)]
+    if reason.by is not None or reason.note is not None:
+        # The note last: should it be too long after all, it is the part that can be cut.
+        fields += [reason.by or "", reason.note or ""]
+    return "\t".join(fields).rstrip("\t")[:MAX_REASON]
+
+
+def written_fields(text: str) -> tuple[str, ...]:
+    """The seven fields of what is stored; those that aren't there are empty."""
+    return (*text.split("\t", 6), *[""] * 7)[:7]
 
 
 def read_reason(text: str) -> Reason:
     """A reason from what is stored; whatever it is, it is shown."""
-    clause, measured, calls, window = (*text.split("\t"), "", "", "", "")[:4]
+    clause, measured, calls, window, _, by, note = written_fields(text)
+    words = Said(None, printable(note, MAX_NOTE) or None, printable(by, MAX_BY) or None)
     try:
         return Reason(
             clause or "fleet",
             float(measured) if measured else None,
             int(calls) if calls else None,
             window or None,
+            note=words.note,
+            by=words.by,
         )
     except ValueError:
-        return Reason(clause or "fleet")
+        return words.reason(clause or "fleet")

@@ -64,7 +64,7 @@ MAX_REPORT: Final = 112
 """Bytes of a process's report, at most; 128 with its time."""
 REPORT_TTL: Final = 10_000
 """Milliseconds for which a report counts; a process renews it once a second while it has one."""
-MAX_REASON: Final = 160
+MAX_REASON: Final = 400
 """Characters of a reason, at most."""
 MAX_GRANTS: Final = 64
 """Leases that one exchange is granted, at most."""
@@ -192,7 +192,8 @@ class Move(NamedTuple):
         expected: the epoch that it moves on from; None: whichever (a control by hand).
         known: the highest epoch that the caller has seen.
         state: the state to come.
-        remaining: milliseconds until it may be probed; None: until somebody changes it.
+        remaining: milliseconds until it may be probed, or until what was set by hand is over;
+            None: until somebody changes it.
         reopens: how often probing has failed since it was last closed.
         reason: why, of at most `MAX_REASON` characters.
         reassert: it brings `known` back after a loss, and is not a new epoch (half-open, it is
@@ -233,7 +234,8 @@ class View(NamedTuple):
         known: whether the store has it.
         epoch: the number of its last move; 0 before the first.
         state: its state.
-        remaining: milliseconds until it may be probed; None where there is no deadline.
+        remaining: milliseconds until it may be probed, or until what was set by hand is over;
+            None where there is no deadline.
         reopens: how often probing has failed since it was last closed.
         reason: why it is in this state.
         author: the process that moved it there.

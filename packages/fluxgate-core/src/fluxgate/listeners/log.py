@@ -55,9 +55,10 @@ class LogListener:
     next one how many were.
 
     The `extra` of each record: `circuit`, `old_state`, `new_state`, `kind`, `shadow`,
-    `generation`, and of the reason `reason` (its clause), `measured`, `calls`, `window`, `errors`
-    (label: count). All are plain strings, numbers, dicts, booleans or None. Control characters,
-    bidirectional marks and lone surrogates in names and messages are written as escapes.
+    `generation`, and of the reason `reason` (its clause), `measured`, `calls`, `window`, `note`,
+    `by`, `errors` (label: count). All are plain strings, numbers, dicts, booleans or None. Control
+    characters, bidirectional marks and lone surrogates in names and messages are written as
+    escapes.
 
     Example:
         breaker = CircuitBreaker("payments", listeners=[LogListener()])
@@ -156,6 +157,8 @@ def _extra(signal: Signal) -> dict[str, Any]:
         "measured": reason.measured,
         "calls": reason.calls,
         "window": reason.window,
+        "note": reason.note,
+        "by": reason.by,
         "errors": {printable(label, None): count for label, count in reason.errors},
     }
 

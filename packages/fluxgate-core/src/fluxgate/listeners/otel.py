@@ -148,6 +148,10 @@ def _explained(reason: Reason) -> _Attributes:
         found["fluxgate.reason.calls"] = reason.calls
     if reason.window is not None:
         found["fluxgate.reason.window"] = reason.window
+    if reason.note is not None:
+        found["fluxgate.reason.note"] = encodable(reason.note)
+    if reason.by is not None:
+        found["fluxgate.reason.by"] = encodable(reason.by)
     if reason.errors:
         found["fluxgate.reason.errors"] = [
             encodable(f"{count} x {label}") for label, count in reason.errors

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from fluxgate._controls import Said
+from fluxgate._engine.transitions import CONTROL_OF, Event
 from fluxgate.fleet._circuits import circuit_of
+from fluxgate.fleet._head import milliseconds
+from fluxgate.fleet._reverts import after_control
 from fluxgate.fleet._verdict import read_reason, write_reason
 from fluxgate.fleet.store import DAY, MIN_TTL, Move, Report, Store, View
-from fluxgate.signals import Reason
 from fluxgate.state import State
 
 MOVES: Final = {"open": State.FORCED_OPEN, "reset": State.CLOSED, "disable": State.DISABLED}
@@ -22,10 +25,13 @@ class Row(NamedTuple):
         name: the circuit's name.
         state: its state, by its value (`forced_open`).
         epoch: the number of its last move.
-        retry_after: seconds until it is probed; None unless it is open.
+        retry_after: seconds until it is probed; None unless it is open, or forced open for a time.
         calls: calls in the merged window; half-open, the probes that have ended.
         failures: those that failed.
         reporter: the process that has last reported calls.
+        reverts_in: seconds until a state that was set by hand ends by itself; None, it doesn't.
+        by: who has set it by hand; None where nobody said.
+        note: why; the same.
     """
 
     name: str
@@ -35,6 +41,9 @@ class Row(NamedTuple):
     calls: int
     failures: int
     reporter: str | None
+    reverts_in: float | None = None
+    by: str | None = None
+    note: str | None = None
 
     @property
     def quiet(self) -> bool:
@@ -59,7 +68,7 @@ class Look(NamedTuple):
 
 def row_of(view: View) -> Row:
     """The row of a view."""
-    circuit = circuit_of(view, [])
+    circuit, reason = circuit_of(view, []), read_reason(view.reason)
     return Row(
         name=circuit.name,
         state=str(circuit.state),
@@ -68,6 +77,9 @@ def row_of(view: View) -> Row:
         calls=circuit.calls,
         failures=circuit.failures,
         reporter=circuit.reporter,
+        reverts_in=circuit.reverts_in,
+        by=reason.by,
+        note=reason.note,
     )
 
 
@@ -99,16 +111,19 @@ def details(store: Store, view: View) -> dict[str, Any]:
     }
 
 
-def set_by_hand(store: Store, name: str, verb: str, command: str) -> View:
+def set_by_hand(store: Store, before: View, verb: str, said: Said) -> View:
     """Set a circuit's state for every process.
 
     Args:
         store: the fleet's.
-        name: the circuit.
+        before: the circuit as it has just been read.
         verb: one of `MOVES`.
-        command: the command as it was given, for the reason.
+        said: for how long, why and who.
     """
     state = MOVES[verb]
-    reason = write_reason(Reason(command))
+    remaining = milliseconds(said.seconds)
+    event = Event.RESET if state is State.CLOSED else CONTROL_OF[state]
+    then = after_control(before, state, remaining) or ""
+    reason = write_reason(said.reason(f"{event}()"), then)
     ttl = MIN_TTL if state is State.CLOSED else DAY
-    return store.move(Move(name, None, 0, state, reason=reason, ttl=ttl))
+    return store.move(Move(before.name, None, 0, state, remaining, reason=reason, ttl=ttl))

@@ -6,14 +6,14 @@ import argparse
 import sys
 from typing import Final
 
-from fluxgate.cli.fleet import SETTING, UnknownCircuitError, run
+from fluxgate.cli.fleet import SETTING, TIMED, UnknownCircuitError, run
 
 _VERBS: Final = {
     "list": "every circuit, and the processes that report trouble with it",
     "show": "one circuit, and what each process reports of it",
-    "open": "refuse every call, until reset",
+    "open": "refuse every call, until reset or for a time",
     "reset": "close, and start afresh",
-    "disable": "let every call pass and count nothing, until reset",
+    "disable": "let every call pass and count nothing, until reset or for a time",
     "watch": "every circuit, and then each change, until interrupted",
 }
 _STATUSES: Final = (
@@ -35,10 +35,17 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     for verb, words in _VERBS.items():
         each = verbs.add_parser(verb, help=words, description=f"{words[0].upper()}{words[1:]}.")
         each.set_defaults(names=[], format="text", plain=False)
+        each.set_defaults(seconds=None, note=None, by=None)
         if verb == "show":
             each.add_argument("names", metavar="NAME", nargs=1)
         elif verb in SETTING:
             each.add_argument("names", metavar="NAME", nargs="+")
+            each.add_argument("--note", metavar="TEXT", help="why; it stands in every log")
+            each.add_argument("--by", metavar="WHO", help="who; by default the user of this shell")
+        if verb in TIMED:
+            each.add_argument(
+                "--seconds", type=float, metavar="S", help="after which it ends by itself"
+            )
         if verb not in SETTING:
             each.add_argument("--format", choices=("text", "json"), default="text")
         if verb in ("list", "watch"):
@@ -55,6 +62,9 @@ def _run(options: argparse.Namespace) -> int:
             command=f"python -m fluxgate fleet {options.verb}",
             as_json=options.format == "json",
             plain=options.plain,
+            seconds=options.seconds,
+            note=options.note,
+            by=options.by,
         )
     except UnknownCircuitError as error:
         print(error, file=sys.stderr)

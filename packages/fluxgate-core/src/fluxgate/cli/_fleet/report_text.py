@@ -10,6 +10,7 @@ from fluxgate._words import seconds
 from fluxgate.cli._fleet.circuits import Look, Row
 from fluxgate.fleet._circuits import FleetProcess, process_of
 from fluxgate.fleet.store import Report
+from fluxgate.state import State
 
 HEADINGS: Final[tuple[str, ...]] = ("NAME", "STATE", "CALLS", "FAILED", "LAST REPORT")
 NOTE: Final = (
@@ -52,11 +53,13 @@ def cells_of_process(of: FleetProcess) -> tuple[str, ...]:
 
 
 def state_of(row: Row) -> str:
-    """A circuit's state in words, with the time that is left of it."""
+    """A circuit's state in words, with the time that is left of it, and who has set it."""
     state = row.state.replace("_", " ")
-    if row.retry_after is None:
-        return state
-    return f"{state}, {seconds(round(row.retry_after, 1))}"
+    left = row.retry_after if row.reverts_in is None else row.reverts_in
+    parts = [state, "" if left is None else seconds(round(left, 1))]
+    if row.state != State.CLOSED and row.by is not None:
+        parts.append(f"by {shown(row.by)}")
+    return ", ".join(part for part in parts if part)
 
 
 def of_details(details: Mapping[str, Any]) -> str:

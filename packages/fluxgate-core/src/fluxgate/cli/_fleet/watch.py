@@ -79,7 +79,8 @@ def lines(watch: Watch, out: TextIO, err: TextIO, *, as_json: bool) -> None:
             for row in look.rows:
                 reports = look.reports.get(row.name, ())
                 told = {each.process: each.text for each in reports}
-                what = row._replace(retry_after=None), told  # time that runs is no change
+                # Time that runs is no change.
+                what = row._replace(retry_after=None, reverts_in=None), told
                 if shown.get(row.name) != what:
                     shown[row.name] = what
                     if as_json:

@@ -74,6 +74,11 @@ class Command(BaseCommand):
             action="store_true",
             help="the circuits that all processes share (list, show, watch, open, reset, disable)",
         )
+        parser.add_argument("--note", help="why: open, reset and disable hand it on to every log")
+        parser.add_argument("--by", help="who; by default the user of this shell")
+        parser.add_argument(
+            "--seconds", type=float, help="after which open or disable ends by itself"
+        )
         parser.add_argument("--deploy", action="store_true", help="check for a deployment, too")
         parser.add_argument(
             "--fail-level",
@@ -94,6 +99,8 @@ class Command(BaseCommand):
         if options["deploy"] and action != "check":
             raise CommandError(f"--deploy goes with check, not with {action}")
         _check_count(action, names)
+        if not options["fleet"]:
+            _check_said(action, options)
         if options["fleet"] and action == "check":
             raise CommandError("--fleet goes with the other actions, not with check")
         if action == "watch" and not options["fleet"]:
@@ -129,6 +136,9 @@ class Command(BaseCommand):
                 command=f"manage.py fluxgate {action}",
                 as_json=options["format"] == "json",
                 plain=options["no_color"],
+                seconds=options["seconds"],
+                note=options["note"],
+                by=options["by"],
                 known=_names(),
                 out=cast("TextIO", self.stdout),
                 err=cast("TextIO", self.stderr),
@@ -220,6 +230,12 @@ def _check_count(action: str, names: Sequence[str]) -> None:
         raise CommandError(f"{action} takes one name or more")
     if wanted is not None and len(names) != wanted:
         raise CommandError(f"{action} takes {'one name' if wanted else 'no name'}")
+
+
+def _check_said(action: str, options: dict[str, Any]) -> None:
+    for name in ("seconds", "note", "by"):
+        if options[name] is not None and action not in _CONTROLS:
+            raise CommandError(f"--{name} goes with {', '.join(_CONTROLS)}, not with {action}")
 
 
 def _refuse(action: str, names: Iterable[str]) -> NoReturn:
