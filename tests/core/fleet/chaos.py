@@ -373,8 +373,14 @@ class Crew:
             for _ in range(count)
         ]
         for worker in self.workers:
-            self._stack.enter_context(worker)
-        eventually(self.attached)
+            self._stack.callback(worker.close)  # also of those that never got ready
+        try:
+            for worker in self.workers:
+                worker.ready()
+            eventually(self.attached)
+        except BaseException:
+            self.close()
+            raise
         for worker in self.workers:
             worker.traffic(rate)
         self.epochs: list[list[int]] = []

@@ -163,7 +163,7 @@ class Served:
 def serve(connection: Connection, kind: type[Served], url: str, settings: dict[str, Any]) -> None:
     served = kind(url, settings)
     connection.send(None)
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
+    with contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
         while True:
             name, args = connection.recv()
             if name == "close":
@@ -202,12 +202,12 @@ class Worker:
 
     def ready(self) -> None:
         if not self._ready:
-            self._answer()
+            self._answer(10 * PATIENCE)  # 32 interpreters start at once, on two busy cores
             self._ready = True
 
-    def _answer(self) -> Any:
+    def _answer(self, patience: float = 2 * PATIENCE) -> Any:
         # Longer than what it does may take: a flush has patience of its own.
-        assert self._near.poll(2 * PATIENCE), "it doesn't answer"
+        assert self._near.poll(patience), "it doesn't answer"
         answer = self._near.recv()
         if isinstance(answer, Exception):
             raise answer
