@@ -39,13 +39,13 @@ def without_breaker() -> httpx.AsyncHTTPTransport:
     return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None))
 
 
-def with_breaker(pace: float, listener: Listener) -> AsyncCircuitBreakerTransport:
+def with_breaker(pace: float, *listeners: Listener) -> AsyncCircuitBreakerTransport:
     """Put a circuit for each host around the same transport.
 
     It judges what comes back: a status of 500 is a failure, and so are a time-out, a broken
     connection, and a body that ends too soon, whatever its status was.
     """
-    rules = {"defaults": {**settings(pace), "listeners": [listener]}}
+    rules = {"defaults": {**settings(pace), "listeners": [*listeners]}}
     return AsyncCircuitBreakerTransport(without_breaker(), circuits=rules)
 
 

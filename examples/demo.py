@@ -22,13 +22,20 @@ from screen import PlainLines, Screen
 from serving import Running, running
 from traffic import SCRIPT_SECONDS, Changes, Stage, Users
 
+from fluxgate.replay import Recorder
 from fluxgate_httpx import by_host
 
 
-async def run(service: Running, apps: dict[str, Running], pace: float, file: Path | None) -> None:
+async def run(
+    service: Running,
+    apps: dict[str, Running],
+    pace: float,
+    file: Path | None,
+    recorders: list[Recorder],
+) -> None:
     """Play the script, show it, and show the figures."""
     changes = Changes()
-    transport = with_breaker(pace, listener=changes)
+    transport = with_breaker(pace, changes, *recorders)
     breaker = transport.registry[by_host(service.url) or ""]
     async with (
         make_client(service.url, pace, transport) as client,
@@ -116,6 +123,12 @@ def main() -> int:
         help="four processes with one circuit instead, and the store taken away in the middle",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE, too")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="record the calls of the first group, for `python -m fluxgate replay FILE`",
+    )
     options = parser.parse_args()
     if options.fleet:
         import fleet  # its processes import it anew
@@ -133,7 +146,10 @@ def main() -> int:
             print(f"upstream at {service.url}, process {service.pid}")
             for framework, app in apps.items():
                 print(f"{framework} application at {app.url}, process {app.pid}", flush=True)
-            asyncio.run(run(service, apps, pace, options.json))
+            recorders = [Recorder(options.record)] if options.record else []
+            asyncio.run(run(service, apps, pace, options.json, recorders))
+            for recorder in recorders:
+                recorder.close()
     except KeyboardInterrupt:
         print("\nStopped.")
         return 130

@@ -7,7 +7,7 @@ policy; the result says when it would have opened, and what that would have cost
 from __future__ import annotations
 
 from fluxgate.replay._recorder import Recorder
-from fluxgate.replay._replay import replay
+from fluxgate.replay._replay import MOST_UNKNOWN, MOST_UNUSABLE, replay
 from fluxgate.replay._result import (
     Advice,
     Axis,
@@ -32,6 +32,8 @@ from fluxgate.replay._sweep import sweep
 from fluxgate.replay._trace import Call, Labels, Trace
 
 __all__ = [
+    "MOST_UNKNOWN",
+    "MOST_UNUSABLE",
     "Advice",
     "Axis",
     "Bracket",
