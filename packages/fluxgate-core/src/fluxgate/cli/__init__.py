@@ -1,4 +1,4 @@
-"""The command line: `python -m fluxgate explain EXPRESSION`, `… diagram`, `… fleet URL list`."""
+"""The command line: `python -m fluxgate explain EXPRESSION`, `… diagram`, `… fleet`, `… replay`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from fluxgate import FluxgateError
+from fluxgate.cli import _replay as replay
 from fluxgate.cli._diagram import command as diagram
 from fluxgate.cli._explain import command as explain
 from fluxgate.cli._fleet import command as fleet_command
@@ -44,13 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fluxgate",
-        description="Circuit breakers: what a policy does, how a state changes, what a fleet has.",
+        description="Circuit breakers: what a policy does or would have done; what a fleet has.",
     )
     parser.add_argument("--version", action=_Version, help="show the version and leave")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     explain.add_to(commands)
     diagram.add_to(commands)
     fleet_command.add_to(commands)
+    replay.add_to(commands)
     return parser
 
 
