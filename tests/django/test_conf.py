@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -221,3 +222,30 @@ else:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("<fluxgate_django.breakers> ")
+
+
+asked: list[int] = []
+
+
+def ping() -> None:
+    asked.append(1)
+
+
+def test_a_prober_by_its_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It closes the circuit without a request."""
+    monkeypatch.setitem(sys.modules, "shop_health", sys.modules[__name__])
+    asked.clear()
+    stock = {
+        "PROBER": "shop_health.ping",
+        "PERMIT": "All()",
+        "TRIPPER": "Closed() & FailureStreak(1)",
+    }
+    with override_settings(FLUXGATE={"BREAKERS": {"stock": stock}}):
+        assert conf.problems() == []
+        circuit = breakers["stock"]
+        circuit.open_for(0.02)
+        end = time.monotonic() + 30
+        while circuit.state is not State.CLOSED and time.monotonic() < end:
+            time.sleep(0.01)
+        assert circuit.state is State.CLOSED
+        assert asked

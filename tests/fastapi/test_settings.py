@@ -1,5 +1,7 @@
 """`install(app, config=...)`: a mapping, a TOML file, the environment. Mistakes name their path."""
 
+import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,8 @@ from fluxgate import AsyncCircuitBreaker, ConfigError
 from fluxgate.config import read
 from fluxgate.registry import Registry
 from fluxgate.retries import Cooldown
-from fluxgate_fastapi import Breaker, install
+from fluxgate.trippers import Closed, FailureStreak
+from fluxgate_fastapi import Breaker, install, registry_of
 
 TRIPPER = "MinRequests(10) & FailureRate(0.5)"
 OTHER = "MinRequests(5) & FailureRate(0.25)"
@@ -377,3 +380,31 @@ def test_a_circuit_called_fleet() -> None:
 
 def make(name: str) -> AsyncCircuitBreaker:
     return AsyncCircuitBreaker(name)
+
+
+# -- a prober
+
+asked: list[int] = []
+
+
+def ping() -> None:
+    asked.append(1)
+
+
+def test_a_prober_from_the_environment(environment: pytest.MonkeyPatch) -> None:
+    """It closes the circuit without a request, and ends with the lifespan."""
+    environment.setitem(sys.modules, "shop_health", sys.modules[__name__])
+    environment.setenv("FLUXGATE__PAYMENTS__PROBER", "shop_health.ping")
+    environment.setenv("FLUXGATE__PAYMENTS__PERMIT", "All()")
+    app = shop(from_environment())
+    circuit = registry_of(app)["payments"]
+    asked.clear()
+    with TestClient(app):
+        circuit.update(tripper=Closed() & FailureStreak(1))
+        circuit.open_for(0.02)
+        end = time.monotonic() + 30
+        while circuit.state != "closed" and time.monotonic() < end:
+            time.sleep(0.01)
+        assert circuit.state == "closed"
+        assert asked
+    assert circuit.listeners == ()

@@ -82,6 +82,17 @@ def fleet_of(fleet: object) -> Fleet:
     return _fleet.fleet_of(fleet)
 
 
+def _probed_by(function: Callable[[], object], breaker: Any) -> None:
+    """Have a prober of its own call that function."""
+    from fluxgate.probing import Prober  # not at import: most circuits have none
+
+    try:
+        Prober(breaker, function)
+    except TypeError as error:
+        said = str(error).removeprefix("Prober: function ")
+        raise type(error)(f"prober {said}") from None
+
+
 class Front(ABC):
     """A breaker, but for the calls that it protects.
 
@@ -93,6 +104,8 @@ class Front(ABC):
         clock: gives seconds that never go back; durations and deadlines are taken from it.
         dice: gives numbers in [0, 1), uniformly; jitter and permits are drawn from it.
         fleet: what shares the circuit with other processes: a `fluxgate.fleet.Fleet`, or a URL.
+        prober: a function, sync or async, that asks the dependency how it is: a
+            `fluxgate.probing.Prober` calls it from a thread once the cooldown is over (none).
         settings: what `Policy` takes: `window=`, `tracker=`, `healthy=`, `result_tracker=`,
             `tripper=`, `retry=`, `permit=`, `max_half_open_calls=`, `probe_timeout=`, `shadow=`,
             `buckets=`, `error_messages=`. By default the last
@@ -121,6 +134,7 @@ class Front(ABC):
         clock: Callable[[], float] = real_clock(),  # noqa: B008 - freezegun finds names
         dice: Callable[[], float] = _roll,
         fleet: Fleet | str | None = None,
+        prober: Callable[[], object] | None = None,
         **settings: Unpack[Settings],
     ) -> None:
         if not isinstance(name, str):
@@ -150,6 +164,8 @@ class Front(ABC):
         self._clock = clock
         if fleet is not None:
             fleet_of(fleet)._join(self._circuit)
+        if prober is not None:
+            _probed_by(prober, self)
 
     @classmethod
     def _over(cls: type[Self], circuit: Circuit) -> Self:

@@ -60,6 +60,8 @@ class CircuitBreaker(Front):
         clock: gives seconds that never go back; durations and deadlines are taken from it.
         dice: gives numbers in [0, 1), uniformly; jitter and permits are drawn from it.
         fleet: what shares the circuit with other processes: a `fluxgate.fleet.Fleet`, or a URL.
+        prober: a function, sync or async, that asks the dependency how it is: a
+            `fluxgate.probing.Prober` calls it from a thread once the cooldown is over (none).
 
     Raises:
         TypeError: an argument is of the wrong kind.

@@ -36,6 +36,7 @@ class BreakerSettings(TypedDict, total=False):
     buckets: Iterable[float] | str
     error_messages: bool
     listeners: Sequence[Listener | str]
+    prober: Callable[[], object] | str | None
     initial_state: State | str
     clock: Callable[[], float]
     dice: Callable[[], float]

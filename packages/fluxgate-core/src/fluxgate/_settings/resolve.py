@@ -28,7 +28,7 @@ Factory: TypeAlias = Callable[[str], Breaker]
 
 Front = TypeVar("Front", CircuitBreaker, AsyncCircuitBreaker)
 
-KEYS: Final = (*Settings.__annotations__, "listeners", "initial_state", "clock", "dice")
+KEYS: Final = (*Settings.__annotations__, "listeners", "prober", "initial_state", "clock", "dice")
 """The settings of a breaker: its parameters but the name."""
 
 _INITIAL = [str(state) for state in State if state not in (State.OPEN, State.HALF_OPEN)]
@@ -162,7 +162,7 @@ def _unknown(key: object, value: object) -> NoReturn:
 
 
 def _resolved(key: str, value: Any) -> Any:
-    if key in ("healthy", "result_tracker", "shadow") and value is None:
+    if key in ("healthy", "prober", "result_tracker", "shadow") and value is None:
         return None
     if value is None:
         raise SettingError("None is no setting: leave the key out to have the default")
@@ -246,6 +246,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "buckets": _bounds,
     "error_messages": _flag,
     "listeners": _listeners,
+    "prober": _callable,
     "initial_state": _initial_state,
     "clock": _callable,
     "dice": _callable,

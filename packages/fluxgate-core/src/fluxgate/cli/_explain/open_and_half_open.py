@@ -19,7 +19,8 @@ def while_open(policy: Policy) -> Section:
     points = [f"It stays open {policy.retry.describe()}."]
     if policy.retry.openings()[0] < math.inf:
         points.append(
-            "It does not turn half-open by itself: the first call after that time probes. "
+            "It does not turn half-open by itself: the first call after that time probes, or that "
+            "of a prober, which needs no traffic. "
             "A refusal's retry_after is what is left of it."
         )
     points.append(
