@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from fluxgate import CallNotPermittedError, CircuitBreaker, State
-from fluxgate.listeners._otel_instruments import INSTRUMENTS
+from fluxgate.listeners._otel_instruments import FLEET_INSTRUMENTS, INSTRUMENTS
 from fluxgate.listeners.otel import Instrumentation, instrument
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown, Never
@@ -106,6 +106,10 @@ def test_calls_by_outcome(observed: Observed) -> None:
     }
 
 
+ALONE = {each.name for each in INSTRUMENTS if not each.name.startswith("fluxgate.fleet.")}
+"""The instruments of a circuit that is in no fleet."""
+
+
 def test_complete_from_the_first_export_on(observed: Observed) -> None:
     """A series that begins at its first event hides that event: all counters are there at 0."""
     observed.make(
@@ -113,7 +117,7 @@ def test_complete_from_the_first_export_on(observed: Observed) -> None:
     )
     observed.instrument()
     exported = observed.export()
-    assert set(exported) == {each.name for each in INSTRUMENTS} - {"fluxgate.circuit.retry_after"}
+    assert set(exported) == ALONE - {"fluxgate.circuit.retry_after"}
     assert observed.points("fluxgate.circuit.slow_calls", "fluxgate.call.threshold") == {(2.0,): 0}
     assert observed.points("fluxgate.circuit.trips", "fluxgate.reason.clause") == {
         ("FailureRate(0.5)",): 0,
@@ -320,7 +324,7 @@ def test_an_instrument_that_was_left_out_gets_no_old_reading(
     breaker.attempt().fail()
     assert handle._read("the second") is before
     now[0] += 60.0
-    assert handle._read("the third")[0].totals.failures == 1
+    assert handle._read("the third").readings[0].totals.failures == 1
 
 
 def test_every_circuit_of_the_process_by_default() -> None:
@@ -340,10 +344,13 @@ KINDS = {"counter": "counter", "up-down counter": "up_down_counter", "gauge": "g
 def test_the_page_has_every_instrument() -> None:
     page = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
     rows = re.findall(
-        r"^\| `(fluxgate\.circuit\.[\w.]+)` \| ([\w -]+) \|(.*?)\| `(.+?)` \|", page, re.MULTILINE
+        r"^\| `(fluxgate\.(?:circuit|fleet)\.[\w.]+)` \| ([\w -]+) \|(.*?)\| `(.+?)` \|",
+        page,
+        re.MULTILINE,
     )
     listed = {name: (KINDS[kind], unit) for name, kind, _, unit in rows}
-    assert listed == {each.name: (each.kind, each.unit) for each in INSTRUMENTS}
+    instruments = (*INSTRUMENTS, *FLEET_INSTRUMENTS)
+    assert listed == {each.name: (each.kind, each.unit) for each in instruments}
 
 
 # -- setting up, and undoing
@@ -462,7 +469,7 @@ def test_the_global_provider_may_be_set_later() -> None:
         """
     )
     # Neither a deadline nor slow calls nor buckets: the circuit has none.
-    assert output == f"fluxgate 0.1.0 {len(INSTRUMENTS) - 3}"
+    assert output == f"fluxgate 0.1.0 {len(ALONE) - 3}"
 
 
 def test_without_the_package_it_says_what_to_install() -> None:

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fluxgate import CircuitBreaker, State
+from fluxgate.fleet import Fleet
 from fluxgate.listeners.prometheus import PrometheusCollector
 from fluxgate.trippers import FailureStreak, SlowRate
 
@@ -31,15 +32,21 @@ needs_promtool = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def families() -> dict[str, Any]:
+def families() -> Iterator[dict[str, Any]]:
     """What a scrape shows, by family."""
+    fleet = Fleet("memory://prometheus-docs")
     breaker = CircuitBreaker(
-        "api", tripper=FailureStreak(2) | SlowRate(0.5, 1.0), buckets=(0.5,), shadow=SlowRate(1, 2)
+        "api",
+        tripper=FailureStreak(2) | SlowRate(0.5, 1.0),
+        buckets=(0.5,),
+        shadow=SlowRate(1, 2),
+        fleet=fleet,
     )
     registry = CollectorRegistry()
     PrometheusCollector(registry, circuits=lambda: [breaker])
     parsed = text_string_to_metric_families(generate_latest(registry).decode())
-    return {family.name: family for family in parsed}
+    yield {family.name: family for family in parsed}
+    fleet.close()
 
 
 @pytest.fixture(scope="module")

@@ -234,14 +234,14 @@ _making = threading.RLock()
 _forking: dict[int, list[Flusher]] = {}  # by thread: two may fork at once
 
 
-def _living() -> list[Flusher]:
+def living() -> list[Flusher]:
     """All flushers; copied in one step, since other threads make fleets meanwhile."""
     return [each for ref in _flushers.valuerefs() if (each := ref()) is not None]
 
 
 def _before_fork() -> None:
     held = _forking[threading.get_ident()] = list[Flusher]()
-    for flusher in _living():
+    for flusher in living():
         held.append(flusher)
         flusher.before_fork()
 
@@ -255,13 +255,13 @@ def _after_fork_in_child() -> None:
     global _making
     _making = threading.RLock()
     _forking.clear()
-    for flusher in _living():
+    for flusher in living():
         flusher.after_fork_in_child()
 
 
 @atexit.register
 def _at_exit() -> None:
-    for flusher in _living():
+    for flusher in living():
         if not flusher.closed:
             flusher.close(1.0)
 

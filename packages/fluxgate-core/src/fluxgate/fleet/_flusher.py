@@ -92,20 +92,30 @@ class Flusher:
 
     Args:
         store: where the circuits are.
-        label: how logs name the store; it shows no secret.
+        label: how logs and metrics name the store; it shows no secret.
+
+    Attributes:
+        flushes: how often this process has handed anything in or asked for anything.
+        failed_flushes: how many of these the store has not answered, or was too busy for.
+        flush_seconds: how long all of them took together.
     """
 
     def __init__(self, store: Store, label: str) -> None:
         self.store = store
         self.clock = real_clock()
-        self._label = label
+        self.label = label
         self._members: dict[int, Member] = {}
         self._number = 0
         self.attached = False
         self.last_error: str | None = None
         self._dropped = 0  # by members that are gone
         self.closed = False
+        self._count_from_zero()
         self._begin()
+
+    def _count_from_zero(self) -> None:
+        self.flushes = self.failed_flushes = 0
+        self.flush_seconds = 0.0
 
     def _begin(self) -> None:
         self._lock = threading.RLock()  # a finaliser or signal handler may make a breaker
@@ -248,6 +258,7 @@ class Flusher:
         self.store.after_fork_in_child()
         self._begin()
         self.attached, self.last_error, self._dropped = False, None, 0
+        self._count_from_zero()
         for member in self.members():
             member.restart()
         if running:
@@ -308,7 +319,7 @@ class Flusher:
             self._take(hints)
             due = self._due(everything=bool(requests))
             if due:
-                self._flush(due)
+                self._timed_flush(due)
             well = self._complete and (self.attached or not self._members)
         except StoreBusy as error:
             due, well = [], False
@@ -371,6 +382,16 @@ class Flusher:
                     member.mark()
                     due.append((member, circuit))
         return due
+
+    def _timed_flush(self, due: list[tuple[Member, Circuit]]) -> None:
+        began, well = self.clock(), False
+        try:
+            self._flush(due)
+            well = True
+        finally:
+            self.flush_seconds += max(self.clock() - began, 0.0)
+            self.flushes += 1
+            self.failed_flushes += not well
 
     def _flush(self, due: list[tuple[Member, Circuit]]) -> None:
         now = self._asked_at = self.clock()
@@ -441,7 +462,7 @@ class Flusher:
         self.attached = True
         if self._warned:
             self._warned = False
-            _log(f"fleet {self._label}: the store is back; circuits are shared again")
+            _log(f"fleet {self.label}: the store is back; circuits are shared again")
 
     def _busy(self, error: StoreBusy) -> None:
         """Somebody else has the store: nothing is lost yet."""
@@ -457,7 +478,7 @@ class Flusher:
         if self.attached or not self._warned:
             self._warned = True
             _log(
-                f"fleet {self._label}: the store can't be used ({error}); every process goes on "
+                f"fleet {self.label}: the store can't be used ({error}); every process goes on "
                 "by itself until it can"
             )
         self.attached = False

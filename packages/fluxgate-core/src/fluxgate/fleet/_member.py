@@ -121,6 +121,14 @@ class Member:
         """The epoch that this process knows."""
         return self._head.epoch
 
+    def leases(self) -> int:
+        """The leases that this process holds, with a call in them or waiting for one."""
+        circuit = self._circuit()
+        phase = None if circuit is None else circuit._machine.phase
+        if phase is None or phase.leases is None:
+            return 0
+        return len(phase.leases.granted) + len(phase.probes)
+
     def owns(self) -> bool:
         """Whether the fleet owns the circuit's phase."""
         circuit = self._circuit()

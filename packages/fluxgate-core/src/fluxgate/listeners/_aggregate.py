@@ -20,6 +20,7 @@ from fluxgate._engine.circuit import Circuit
 from fluxgate._front import Front
 from fluxgate._naming import encodable, safe_repr
 from fluxgate.breaker import circuits as every_circuit
+from fluxgate.listeners._aggregate_fleets import FleetReader, FleetReading
 from fluxgate.metric import Info, Totals
 from fluxgate.policy import Policy
 from fluxgate.state import State
@@ -44,6 +45,21 @@ Source = Callable[[], Iterable[Front]]
 """Gives the breakers to read, such as `fluxgate.circuits` or a registry's `values`."""
 
 
+class Shared(NamedTuple):
+    """The circuits of one name that are in a fleet, as their fleets have them.
+
+    Attributes:
+        states: in how many of them this process believes the fleet to be in each state; all
+            states are there.
+        epoch: the number of the fleet's last transition that this process knows of, the highest.
+        leases: probes that the fleet has granted to this process and that are not over, added.
+    """
+
+    states: Mapping[State, int]
+    epoch: int
+    leases: int
+
+
 class Reading(NamedTuple):
     """All circuits of one name at one moment.
 
@@ -61,6 +77,7 @@ class Reading(NamedTuple):
         retry_after: seconds until an open one probes, the longest; None if none has such a time.
         would_open: whether a metrics-only one would open now.
         shadow_open: whether a shadow tripper would have one open now.
+        shared: those that are in a fleet; None if none is.
     """
 
     name: str
@@ -73,12 +90,13 @@ class Reading(NamedTuple):
     retry_after: float | None
     would_open: bool
     shadow_open: bool
+    shared: Shared | None = None
 
 
 class _LastRead:
     """A circuit as it was last read."""
 
-    __slots__ = ("clauses", "failing", "info", "label", "policy", "ref")
+    __slots__ = ("clauses", "failing", "info", "label", "leases", "policy", "ref")
 
     info: Info
     policy: Policy | None
@@ -89,18 +107,21 @@ class _LastRead:
         self.label = label
         self.policy = None
         self.failing = False
+        self.leases: int | None = None  # None: in no fleet
 
     def read(self, front: Front) -> None:
         """Read the circuit; if that raises, what was read before stays."""
         try:
             policy, info = front.policy, front.info()
+            member = front._circuit.fleet
+            leases = None if member is None or member.left else member.leases()
             if policy is not self.policy:
                 self.clauses = clauses_of(policy)
         except Exception as error:
             _log.fault(front.name, "reading the circuit", error)
             self.failing = True
             return
-        self.policy, self.info = policy, info
+        self.policy, self.info, self.leases = policy, info, leases
         self.failing = False
 
 
@@ -141,6 +162,7 @@ class Reader:
 
     Attributes:
         unreadable: how many circuits raised when they were last read.
+        fleets: the fleets of the circuits when they were last read.
     """
 
     def __init__(
@@ -174,6 +196,8 @@ class Reader:
         self._reasons: dict[str, set[str]] = {}  # of every name that has its own place
         self._hidden: set[str] = set()  # the names that are part of OTHER
         self.unreadable = 0
+        self.fleets: list[FleetReading] = []
+        self._fleet_reader = FleetReader(keep_labels=self._keep_names)
         self._pid = os.getpid()  # last: whoever sees it relies on what is above
 
     def read(self) -> list[Reading]:
@@ -221,6 +245,7 @@ class Reader:
             self._sum(label, group, collected.get(label)) for label, group in groups.items()
         ]
         self._kept = _Kept(circuits, collected)
+        self.fleets = self._fleet_reader.read([front._circuit for front in fronts.values()])
         return readings
 
     def _compare(
@@ -276,6 +301,7 @@ class Reader:
             retry_after=max(waits, default=None),
             would_open=any(info.would_open is not None for info in infos),
             shadow_open=any(info.shadow is not None for info in infos),
+            shared=_shared(group),
         )
 
     def _totals(self, label: str, group: list[_LastRead], collected: _Collected | None) -> Totals:
@@ -300,6 +326,18 @@ class Reader:
 
 
 _READ: Final = Reader._read.__code__
+
+
+def _shared(group: list[_LastRead]) -> Shared | None:
+    """Those of a name's circuits that are in a fleet; None if none is."""
+    states, epoch, leases, found = dict.fromkeys(WORST_FIRST, 0), 0, 0, False
+    for last in group:
+        view = last.info.fleet
+        if last.leases is not None and view is not None:
+            found = True
+            states[view.state] += 1
+            epoch, leases = max(epoch, view.epoch), leases + last.leases
+    return Shared(states, epoch, leases) if found else None
 
 
 def _timed(totals: Totals) -> float:

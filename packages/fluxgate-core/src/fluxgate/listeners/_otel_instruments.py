@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from fluxgate.listeners._aggregate import Reading
+from fluxgate.listeners._aggregate_fleets import FleetReading
 
 NAME: Final = "fluxgate.circuit.name"
 STATE: Final = "fluxgate.circuit.state"
@@ -15,12 +16,15 @@ OUTCOME: Final = "fluxgate.call.outcome"
 THRESHOLD: Final = "fluxgate.call.threshold"
 CLAUSE: Final = "fluxgate.reason.clause"
 TRIPPER: Final = "fluxgate.tripper"
+URL: Final = "fluxgate.fleet.url"
+CONNECTION: Final = "fluxgate.fleet.connection"
 BOUND: Final = "le"
 """Without our namespace: the name that Prometheus uses, and whatever reads its histograms."""
 
 Value = str | float
 Point = tuple[float, dict[str, Value]]
-"""A number, and its attributes beside the circuit's name."""
+"""A number, and its attributes beside the circuit's name or the fleet's URL."""
+R = TypeVar("R", bound=Reading | FleetReading)
 
 
 class Kind(StrEnum):
@@ -34,7 +38,7 @@ class Kind(StrEnum):
     """Not to be added up."""
 
 
-class Instrument(NamedTuple):
+class Instrument(NamedTuple, Generic[R]):
     """One instrument.
 
     Attributes:
@@ -42,14 +46,16 @@ class Instrument(NamedTuple):
         kind: which kind it is.
         unit: what it counts, in UCUM's notation.
         description: its description in the exports.
-        points: gives the numbers of one circuit name.
+        points: gives the numbers of one circuit name, or of one fleet.
+        subject: the attribute that says which circuit or fleet it is about.
     """
 
     name: str
     kind: Kind
     unit: str
     description: str
-    points: Callable[[Reading], Iterator[Point]]
+    points: Callable[[R], Iterator[Point]]
+    subject: str = NAME
 
 
 def _state(reading: Reading) -> Iterator[Point]:
@@ -112,7 +118,44 @@ def _would_open(reading: Reading) -> Iterator[Point]:
     yield int(reading.shadow_open), {TRIPPER: "shadow"}
 
 
-INSTRUMENTS: Final = (
+def _fleet_circuits(reading: Reading) -> Iterator[Point]:
+    if reading.shared is not None:
+        for state, count in reading.shared.states.items():
+            yield count, {STATE: state.value}
+
+
+def _fleet_epoch(reading: Reading) -> Iterator[Point]:
+    if reading.shared is not None:
+        yield reading.shared.epoch, {}
+
+
+def _fleet_leases(reading: Reading) -> Iterator[Point]:
+    if reading.shared is not None:
+        yield reading.shared.leases, {}
+
+
+def _fleet_connections(reading: FleetReading) -> Iterator[Point]:
+    yield reading.attached, {CONNECTION: "attached"}
+    yield reading.detached, {CONNECTION: "detached"}
+
+
+def _fleet_dropped(reading: FleetReading) -> Iterator[Point]:
+    yield reading.counts.dropped, {}
+
+
+def _fleet_flushes(reading: FleetReading) -> Iterator[Point]:
+    yield reading.counts.flushes, {}
+
+
+def _fleet_flush_time(reading: FleetReading) -> Iterator[Point]:
+    yield reading.counts.flush_seconds, {}
+
+
+def _fleet_failed_flushes(reading: FleetReading) -> Iterator[Point]:
+    yield reading.counts.failed_flushes, {}
+
+
+INSTRUMENTS: Final[tuple[Instrument[Reading], ...]] = (
     Instrument(
         "fluxgate.circuit.state",
         Kind.UP_DOWN_COUNTER,
@@ -199,4 +242,69 @@ INSTRUMENTS: Final = (
         "circuit, the shadow of any.",
         _would_open,
     ),
+    Instrument(
+        "fluxgate.fleet.circuits",
+        Kind.UP_DOWN_COUNTER,
+        "{circuit}",
+        "Circuits in a fleet, by the state that the fleet is in as far as this process knows.",
+        _fleet_circuits,
+    ),
+    Instrument(
+        "fluxgate.fleet.epoch",
+        Kind.GAUGE,
+        "1",
+        "The number of the fleet's last transition of the circuit that this process knows of.",
+        _fleet_epoch,
+    ),
+    Instrument(
+        "fluxgate.fleet.leases",
+        Kind.UP_DOWN_COUNTER,
+        "{call}",
+        "Probes that the fleet has granted to this process and that are not over.",
+        _fleet_leases,
+    ),
 )
+
+FLEET_INSTRUMENTS: Final[tuple[Instrument[FleetReading], ...]] = (
+    Instrument(
+        "fluxgate.fleet.connections",
+        Kind.UP_DOWN_COUNTER,
+        "{process}",
+        "1 for what a process is: attached to its fleet's store, or detached.",
+        _fleet_connections,
+        URL,
+    ),
+    Instrument(
+        "fluxgate.fleet.dropped_calls",
+        Kind.COUNTER,
+        "{call}",
+        "Calls that this process has counted and the fleet never will.",
+        _fleet_dropped,
+        URL,
+    ),
+    Instrument(
+        "fluxgate.fleet.flushes",
+        Kind.COUNTER,
+        "{flush}",
+        "Exchanges with the store, failed ones included.",
+        _fleet_flushes,
+        URL,
+    ),
+    Instrument(
+        "fluxgate.fleet.flush.time",
+        Kind.COUNTER,
+        "s",
+        "Seconds that exchanges with the store took together.",
+        _fleet_flush_time,
+        URL,
+    ),
+    Instrument(
+        "fluxgate.fleet.failed_flushes",
+        Kind.COUNTER,
+        "{flush}",
+        "Exchanges that the store has not answered, or was too busy for.",
+        _fleet_failed_flushes,
+        URL,
+    ),
+)
+"""Of fleets; they have no points where no circuit is in a fleet."""

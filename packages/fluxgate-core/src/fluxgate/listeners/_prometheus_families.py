@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from math import inf
-from typing import Final, Literal, NamedTuple
+from typing import Final, Generic, Literal, NamedTuple, TypeVar
 
 from fluxgate.listeners._aggregate import WORST_FIRST, Reading
+from fluxgate.listeners._aggregate_fleets import FleetReading
 from fluxgate.state import State
 
 Kind = Literal["gauge", "counter", "summary", "histogram"]
 Part = tuple[str, tuple[str, ...], float]
-"""A series of a circuit: the suffix of its name, its labels after `circuit`, its value."""
+"""A series: the suffix of its name, its labels after the first, its value."""
+R = TypeVar("R", bound=Reading | FleetReading)
 
 SEVERITY: Final = {state: number for number, state in enumerate(reversed(WORST_FIRST))}
 _STATES: Final = {
@@ -22,27 +24,29 @@ _STATES: Final = {
 }
 
 
-class Family(NamedTuple):
+class Family(NamedTuple, Generic[R]):
     """One metric.
 
     Attributes:
         name: its name; a counter's series add `_total`, a summary's `_sum` and `_count`.
         kind: its type.
         help: its description on the page.
-        parts: gives the series of one circuit name.
-        labels: the labels after `circuit`.
+        parts: gives the series of one circuit name, or of one fleet.
+        labels: the labels after the first.
         unit: what it is measured in; the name ends with it.
         across: for a gauge, how the values of several workers become one; workers that have
             ended don't count.
+        subject: the first label: what its series are about.
     """
 
     name: str
     kind: Kind
     help: str
-    parts: Callable[[Reading], Iterable[Part]]
+    parts: Callable[[R], Iterable[Part]]
     labels: tuple[str, ...] = ()
     unit: str = ""
     across: Literal["livemax", "livesum", ""] = ""
+    subject: Literal["circuit", "fleet"] = "circuit"
 
 
 def _seconds(number: float) -> str:
@@ -125,11 +129,43 @@ def _would_open(reading: Reading) -> tuple[Part, ...]:
     return (("", ("live",), reading.would_open), ("", ("shadow",), reading.shadow_open))
 
 
+def _fleet_circuits(reading: Reading) -> Iterator[Part]:
+    if reading.shared is not None:
+        for state, count in reading.shared.states.items():
+            yield "", (state.value,), count
+
+
+def _fleet_epoch(reading: Reading) -> Iterator[Part]:
+    if reading.shared is not None:
+        yield "", (), reading.shared.epoch
+
+
+def _fleet_leases(reading: Reading) -> Iterator[Part]:
+    if reading.shared is not None:
+        yield "", (), reading.shared.leases
+
+
+def _fleet_connections(reading: FleetReading) -> tuple[Part, ...]:
+    return (("", ("attached",), reading.attached), ("", ("detached",), reading.detached))
+
+
+def _fleet_dropped(reading: FleetReading) -> tuple[Part, ...]:
+    return (("_total", (), reading.counts.dropped),)
+
+
+def _fleet_flushes(reading: FleetReading) -> tuple[Part, ...]:
+    return (("_count", (), reading.counts.flushes), ("_sum", (), reading.counts.flush_seconds))
+
+
+def _fleet_failed_flushes(reading: FleetReading) -> tuple[Part, ...]:
+    return (("_total", (), reading.counts.failed_flushes),)
+
+
 def _nothing(_: Reading) -> tuple[Part, ...]:
     return ()
 
 
-FAMILIES: Final = (
+FAMILIES: Final[tuple[Family[Reading], ...]] = (
     Family(
         "fluxgate_circuit_state",
         "gauge",
@@ -236,9 +272,68 @@ FAMILIES: Final = (
         labels=("tripper",),
         across="livemax",
     ),
+    Family(
+        "fluxgate_fleet_circuits",
+        "gauge",
+        "Circuits of this name in a fleet, by the state that the fleet is in as far as this "
+        "process knows.",
+        _fleet_circuits,
+        labels=("state",),
+        across="livesum",
+    ),
+    Family(
+        "fluxgate_fleet_epoch",
+        "gauge",
+        "The number of the fleet's last transition of this circuit that this process knows of.",
+        _fleet_epoch,
+        across="livemax",
+    ),
+    Family(
+        "fluxgate_fleet_leases",
+        "gauge",
+        "Probes that the fleet has granted to this process and that are not over.",
+        _fleet_leases,
+        across="livesum",
+    ),
 )
 
-UNREADABLE: Final = Family(
+FLEET_FAMILIES: Final[tuple[Family[FleetReading], ...]] = (
+    Family(
+        "fluxgate_fleet_connections",
+        "gauge",
+        "1 for what a process is: attached to its fleet's store, or detached; summed over "
+        "processes.",
+        _fleet_connections,
+        labels=("state",),
+        across="livesum",
+        subject="fleet",
+    ),
+    Family(
+        "fluxgate_fleet_dropped_calls",
+        "counter",
+        "Calls that this process has counted and the fleet never will.",
+        _fleet_dropped,
+        subject="fleet",
+    ),
+    Family(
+        "fluxgate_fleet_flush_duration_seconds",
+        "summary",
+        "How long exchanges with the store took, failed ones included.",
+        _fleet_flushes,
+        unit="seconds",
+        subject="fleet",
+    ),
+    Family(
+        "fluxgate_fleet_failed_flushes",
+        "counter",
+        "Exchanges that the store has not answered, or was too busy for.",
+        _fleet_failed_flushes,
+        subject="fleet",
+    ),
+)
+"""Of fleets; there are none where no circuit is in a fleet."""
+
+UNREADABLE: Final[Family[Reading]] = Family(
     "fluxgate_unreadable_circuits",
     "gauge",
     "Circuits that raised when they were read, and are shown as they were before.",

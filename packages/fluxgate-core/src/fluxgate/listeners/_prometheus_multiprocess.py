@@ -22,9 +22,16 @@ from typing import Any, Final, cast
 
 from prometheus_client import values
 
-from fluxgate.listeners._aggregate import Reader, Reading
+from fluxgate.listeners._aggregate import Reader
 from fluxgate.listeners._options import seconds
-from fluxgate.listeners._prometheus_families import FAMILIES, UNREADABLE, Family, Part
+from fluxgate.listeners._prometheus_families import (
+    FAMILIES,
+    FLEET_FAMILIES,
+    UNREADABLE,
+    Family,
+    Part,
+    R,
+)
 
 PAUSE: Final = 0.1
 """Seconds between two writes at least, however many transitions there are."""
@@ -48,9 +55,9 @@ class _Series:
 
     __slots__ = ("_base", "_last", "_value", "kind", "name")
 
-    def __init__(self, family: Family, name: str, part: Part) -> None:
+    def __init__(self, family: Family[R], name: str, part: Part) -> None:
         suffix, labels, _ = part
-        named = ("circuit", *(family.labels or ("le",)))[: 1 + len(labels)]
+        named = (family.subject, *(family.labels or ("le",)))[: 1 + len(labels)]
         self.kind = family.kind
         self.name = name
         self._value = cast(Any, values).ValueClass(
@@ -192,10 +199,9 @@ class Writer:
             return
         shown = not ending and (self._used or not self._forked)
         before, self._written = self._written, {}
-        for family in FAMILIES:
-            for reading in readings:
-                for part in _parts(family, reading):
-                    self._put(family, reading.name, part, shown)
+        fleets = self._reader.fleets
+        self._put_all(FAMILIES, readings, shown)
+        self._put_all(FLEET_FAMILIES, fleets, shown)
         self._put(UNREADABLE, "", ("", (), self._reader.unreadable), shown)
         living = {reading.name for reading in readings}
         for key in before.keys() - self._written.keys():
@@ -204,7 +210,13 @@ class Writer:
             if gone.kind == "gauge" or (gone.kind == "histogram" and gone.name in living):
                 gone.set(0.0)
 
-    def _put(self, family: Family, name: str, part: Part, shown: bool) -> None:
+    def _put_all(self, families: tuple[Family[R], ...], readings: list[R], shown: bool) -> None:
+        for family in families:
+            for reading in readings:
+                for part in _parts(family, reading):
+                    self._put(family, reading.name, part, shown)
+
+    def _put(self, family: Family[R], name: str, part: Part, shown: bool) -> None:
         suffix, labels, value = part
         key = (family.name, suffix, name, labels)
         series = _series.get(key)
@@ -214,7 +226,7 @@ class Writer:
         series.set(value if shown or family.kind != "gauge" else 0.0)
 
 
-def _parts(family: Family, reading: Reading) -> Iterable[Part]:
+def _parts(family: Family[R], reading: R) -> Iterable[Part]:
     """The series as the files have them: a histogram's buckets one by one, not cumulative."""
     return _buckets(family.parts(reading)) if family.kind == "histogram" else family.parts(reading)
 

@@ -30,13 +30,16 @@ import fluxgate
 from fluxgate._naming import encodable, safe_repr
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.listeners._aggregate import Reader, Reading, Source
+from fluxgate.listeners._aggregate_fleets import FleetReading
 from fluxgate.listeners._otel_instruments import (
     CLAUSE,
+    FLEET_INSTRUMENTS,
     INSTRUMENTS,
     NAME,
     STATE,
     Instrument,
     Kind,
+    R,
 )
 from fluxgate.signals import Reason, Signal, SignalKind
 
@@ -163,11 +166,12 @@ class _Collection(NamedTuple):
     """One reading of the circuits, and the names of the instruments that have been given it."""
 
     readings: list[Reading]
+    fleets: list[FleetReading]
     at: float
     served: set[str]
 
 
-_NONE_YET: Final = _Collection([], -math.inf, set())  # never fresh, so nothing is added to it
+_NONE_YET: Final = _Collection([], [], -math.inf, set())  # never fresh, so nothing is added to it
 
 
 class Instrumentation:
@@ -210,32 +214,38 @@ class Instrumentation:
         if first:
             meter = self._meters.get_meter("fluxgate", fluxgate.__version__)
             for each in INSTRUMENTS:
-                _create(meter, each, self._callback(each))
+                _create(meter, each, self._callback(each, lambda last: last.readings))
+            for one in FLEET_INSTRUMENTS:
+                _create(meter, one, self._callback(one, lambda last: last.fleets))
         self.active = True
 
-    def _callback(self, instrument: Instrument) -> _Callback:
+    def _callback(
+        self, instrument: Instrument[R], of: Callable[[_Collection], list[R]]
+    ) -> _Callback:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
             return [
-                Observation(value, {NAME: reading.name, **attributes})
-                for reading in self._read(instrument.name)
+                Observation(value, {instrument.subject: reading.name, **attributes})
+                for reading in of(self._read(instrument.name))
                 for value, attributes in instrument.points(reading)
             ]
 
         return observe
 
-    def _read(self, name: str) -> list[Reading]:
+    def _read(self, name: str) -> _Collection:
         """The circuits, read once for all instruments of a collection.
 
         An SDK asks the instruments one after the other. A reading that this instrument has had
         already belongs to an earlier collection, as does one that is older than `_FRESH`.
         """
         if not self.active or self._reader is None:
-            return []
+            return _NONE_YET
         last, now = self._collection, time.monotonic()
         if name in last.served or now - last.at > _FRESH:
-            last = self._collection = _Collection(self._reader.read(), now, set())
+            last = self._collection = _Collection(
+                self._reader.read(), self._reader.fleets, now, set()
+            )
         last.served.add(name)
-        return last.readings
+        return last
 
 
 def instrument(
@@ -288,7 +298,7 @@ _instrumenting: Final = threading.Lock()
 _instrumented: Final[weakref.WeakSet[Instrumentation]] = weakref.WeakSet()  # kept by the callbacks
 
 
-def _create(meter: Meter, instrument: Instrument, callback: _Callback) -> None:
+def _create(meter: Meter, instrument: Instrument[R], callback: _Callback) -> None:
     create = {
         Kind.COUNTER: meter.create_observable_counter,
         Kind.UP_DOWN_COUNTER: meter.create_observable_up_down_counter,

@@ -31,8 +31,14 @@ from prometheus_client.samples import Sample
 
 import fluxgate
 from fluxgate._naming import safe_repr
-from fluxgate.listeners._aggregate import Reader, Reading, Source
-from fluxgate.listeners._prometheus_families import FAMILIES, UNREADABLE, Family
+from fluxgate.listeners._aggregate import Reader, Source
+from fluxgate.listeners._prometheus_families import (
+    FAMILIES,
+    FLEET_FAMILIES,
+    UNREADABLE,
+    Family,
+    R,
+)
 from fluxgate.listeners._prometheus_multiprocess import Writer, in_multiprocess_mode
 from fluxgate.signals import Signal
 
@@ -103,12 +109,16 @@ class PrometheusCollector:
 
     def describe(self) -> list[Metric]:
         """List the metrics without their series: registering reads no circuit."""
-        return [_metric(family) for family in (*FAMILIES, UNREADABLE)]
+        circuits = [_metric(family) for family in FAMILIES]
+        fleets = [_metric(family) for family in FLEET_FAMILIES]
+        return [*circuits, *fleets, _metric(UNREADABLE)]
 
     def collect(self) -> Iterable[Metric]:
         """Read the circuits. Any thread may do so at any time; no circuit can make it fail."""
         readings = self._reader.read()
         metrics = [_filled(family, readings) for family in FAMILIES]
+        fleets = self._reader.fleets
+        metrics += [_filled(family, fleets) for family in FLEET_FAMILIES]
         unreadable = _metric(UNREADABLE)
         unreadable.samples = [Sample(UNREADABLE.name, {}, self._reader.unreadable)]
         return [metric for metric in (*metrics, unreadable) if metric.samples or not readings]
@@ -161,13 +171,13 @@ def _check(registry: object) -> None:
         )
 
 
-def _metric(family: Family) -> Metric:
+def _metric(family: Family[R]) -> Metric:
     return Metric(family.name, family.help, family.kind, family.unit)
 
 
-def _filled(family: Family, readings: list[Reading]) -> Metric:
+def _filled(family: Family[R], readings: list[R]) -> Metric:
     metric, parts = _metric(family), family.parts
-    labels = ("circuit", *(family.labels or ("le",)))
+    labels = (family.subject, *(family.labels or ("le",)))
     metric.samples = [
         Sample(
             family.name + suffix, dict(zip(labels, (reading.name, *values), strict=False)), value
