@@ -196,8 +196,9 @@ def _moments(series: polars.Series) -> polars.Series:
 
 def _flags(series: polars.Series) -> Any:
     """1, 0, or NaN where there is none; 2 for a word that is neither true nor false."""
-    words = series.str.strip_chars().str.to_lowercase()
-    flags = words.replace_strict(_FLAGS, default=2.0, return_dtype=pl.Float64)
+    words = series.unique().to_list()  # a handful: sooner than to strip every one
+    known = {word: _FLAGS.get(word.strip().lower(), 2.0) for word in words if word is not None}
+    flags = series.replace_strict(known, default=2.0, return_dtype=pl.Float64)
     given = series.is_not_null() & (series != "")
     return _as_numpy(flags.set(~given, None))
 
