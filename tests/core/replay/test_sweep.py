@@ -110,6 +110,7 @@ def test_what_makes_no_policy_is_listed() -> None:
         ("FailureRate=0.1..0.9/9", "FailureRate", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)),
         ("MinRequests = 1..4/7", "MinRequests", (1, 2, 3, 4)),
         ("CountWindow=50,100", "CountWindow", (50, 100)),
+        ("FailureRate.ratio=0.5", "FailureRate", (0.5,)),
         ("RampUp.final=0.5,1", "RampUp.final", (0.5, 1.0)),
         ("probe_timeout=1,5", "probe_timeout", (1.0, 5.0)),
     ],
@@ -142,6 +143,16 @@ def test_a_setting_varies_once() -> None:
         sweep(Trace.from_rows([]), ["FailureRate=0.1", "FailureRate=0.2"])
     with pytest.raises(ConfigError, match="name what varies"):
         sweep(Trace.from_rows([]), [])
+
+
+def test_every_first_argument_has_a_short_name() -> None:
+    policy = config.build("x", {"tripper": "AvgLatency(1.0) | FailureStreak(9)"}).policy
+    assert axis_of("AvgLatency=0.5..2/4", policy).values == (0.5, 1.0, 1.5, 2.0)
+    assert axis_of("AvgLatency.threshold=3", policy).name == "AvgLatency"
+    assert axis_of("RampUp=0.1,0.2", policy).name == "RampUp"
+    assert (
+        repr(changed(policy, {"AvgLatency": 2.0}).tripper) == "AvgLatency(2.0) | FailureStreak(9)"
+    )
 
 
 def test_changed_policies() -> None:

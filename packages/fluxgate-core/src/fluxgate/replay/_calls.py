@@ -30,10 +30,10 @@ class Calls:
         self.start, self.failed = trace.start, trace.failed
         self.unknown = trace.refused
         self._status, self._error = trace.status, trace.error
-        self.duration = trace.duration
+        self.duration: array[float] = trace.duration
         if self.unknown is not None:
-            known = map(lambda unknown, each: 0.0 if unknown else each, self.unknown, self.duration)
-            self.duration = array("d", known)
+            pairs = zip(self.unknown, trace.duration, strict=True)
+            self.duration = array("d", (0.0 if unknown else each for unknown, each in pairs))
         self.order: array[int]
         if np is not None and len(trace):
             end = np.frombuffer(self.start) + np.frombuffer(self.duration)

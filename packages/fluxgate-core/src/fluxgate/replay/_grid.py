@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, cast
 
 from fluxgate._settings.errors import SettingError, did_you_mean
 from fluxgate._values import Binary, Strategy
@@ -34,15 +33,16 @@ def axis_of(text: str, policy: Policy) -> Axis:
     name, equals, values = (part.strip() for part in text.partition("="))
     if not equals:
         raise SettingError(f"{text!r} is no grid: write FailureRate=0.1..0.9/9", "sweep")
-    found = [value for known, value in _numbers(policy) if known == name or _short(known) == name]
+    numbers_there = list(_numbers(policy))
+    found = [each for each in numbers_there if name in (each.name, each.short)]
     if not found:
-        known = sorted({_short(known) for known, _ in _numbers(policy)})
+        known = sorted({each.short for each in numbers_there})
         hint = did_you_mean(name, known) or f"; it has {', '.join(known)}"
         raise SettingError(f"{name!r} is no number in this policy{hint}", "sweep")
     numbers = _values(values, text)
-    if isinstance(found[0], int):
+    if isinstance(found[0].value, int):
         numbers = [round(number) for number in numbers]
-    return Axis(name=name, values=tuple(sorted(set(numbers))))
+    return Axis(name=found[0].short, values=tuple(sorted(set(numbers))))
 
 
 def grid(policy: Policy, axes: Iterable[Axis]) -> Iterator[tuple[tuple[int, ...], Policy | str]]:
@@ -59,7 +59,7 @@ def grid(policy: Policy, axes: Iterable[Axis]) -> Iterator[tuple[tuple[int, ...]
             yield place, str(error)
 
 
-def changed(policy: Policy, numbers: dict[str, float]) -> Policy:
+def changed(policy: Policy, numbers: Mapping[str, float]) -> Policy:
     """A policy with other numbers, by the names of axes.
 
     Raises:
@@ -75,20 +75,34 @@ def changed(policy: Policy, numbers: dict[str, float]) -> Policy:
 def scaled(policy: Policy, ratio: float) -> Policy:
     """A policy for a trace that holds this share of the calls: counts of calls are smaller."""
     counts: dict[str, float] = {
-        name: max(1, round(value * ratio))
-        for name, value in _numbers(policy)
-        if name in ("MinRequests.count", "CountWindow.size")
+        each.short: max(1, round(each.value * ratio))
+        for each in _numbers(policy)
+        if each.short in ("MinRequests", "CountWindow")
     }
     return changed(policy, counts) if counts else policy
 
 
 def has_streak(policy: Policy) -> bool:
     """Whether it looks at calls in a row, which a sample doesn't keep."""
-    return any(name == "FailureStreak.count" for name, _ in _numbers(policy))
+    return any(each.short == "FailureStreak" for each in _numbers(policy))
 
 
-def _numbers(policy: Policy) -> Iterator[tuple[str, float]]:
-    """The numbers of a policy: `FailureRate.ratio`, `Cooldown.duration`, `probe_timeout`."""
+class _Number(NamedTuple):
+    """A number in a policy.
+
+    Attributes:
+        name: such as `FailureRate.ratio`, `SlowRate.threshold`, `probe_timeout`.
+        short: the same without its argument where that is the first: `FailureRate`.
+        value: the number.
+    """
+
+    name: str
+    short: str
+    value: float
+
+
+def _numbers(policy: Policy) -> Iterator[_Number]:
+    """The numbers of a policy."""
     for name in _STRATEGIES:
         pending: list[Strategy] = [getattr(policy, name)]
         while pending:
@@ -96,41 +110,27 @@ def _numbers(policy: Policy) -> Iterator[tuple[str, float]]:
             if isinstance(strategy, Binary):
                 pending += [strategy.left, strategy.right]  # pyright: ignore[reportUnknownMemberType]
                 continue
-            for argument in strategy.__match_args__:
+            kind = type(strategy).__name__
+            for place, argument in enumerate(strategy.__match_args__):
                 value = getattr(strategy, argument)
                 if isinstance(value, (int, float)) and not isinstance(value, bool):
-                    yield f"{type(strategy).__name__}.{argument}", value
+                    name = f"{kind}.{argument}"
+                    yield _Number(name, name if place else kind, value)
     for name in _NUMBERS:
-        yield name, getattr(policy, name)
+        yield _Number(name, name, getattr(policy, name))
 
 
-def _short(name: str) -> str:
-    """The name without its argument where that is the clause's first."""
-    kind, dot, argument = name.partition(".")
-    return kind if dot and argument in _FIRST else name
-
-
-_FIRST: Final = {"ratio", "count", "size", "duration", "initial", "share"}
-"""First arguments; `AvgLatency.threshold` is one, too, but not `SlowRate`'s."""
-
-
-def _rebuilt(strategy: Any, numbers: dict[str, float]) -> Any:
+def _rebuilt(strategy: Any, numbers: Mapping[str, float]) -> Any:
+    """A strategy with other numbers; itself where none of its numbers is another."""
     if isinstance(strategy, Binary):
-        left, right = _rebuilt(strategy.left, numbers), _rebuilt(strategy.right, numbers)  # pyright: ignore[reportUnknownMemberType]
-        return left & right if strategy.symbol == "&" else left | right
-    kind = type(strategy)
-    first, *rest = strategy.__match_args__ or ("",)
-    values = [getattr(strategy, name) for name in strategy.__match_args__]
-    new = [
-        numbers.get(
-            f"{kind.__name__}.{name}", numbers.get(kind.__name__, value) if name == first else value
-        )
-        for name, value in zip((first, *rest), values, strict=False)
-    ]
-    if new == values:
-        return strategy
-    parameters = inspect.signature(kind).parameters
-    return kind(*new) if len(parameters) >= len(new) else strategy
+        both: Any = strategy  # pyright: ignore[reportUnknownVariableType]
+        left, right = _rebuilt(both.left, numbers), _rebuilt(both.right, numbers)
+        return left & right if both.symbol == "&" else left | right
+    kind = cast("type[Strategy]", type(strategy))
+    old = [getattr(strategy, name) for name in kind.__match_args__]
+    names = [kind.__name__, *(f"{kind.__name__}.{name}" for name in kind.__match_args__[1:])]
+    new = [numbers.get(name, value) for name, value in zip(names, old, strict=False)]
+    return strategy if new == old else kind(*new)
 
 
 def _values(text: str, whole: str) -> list[float]:

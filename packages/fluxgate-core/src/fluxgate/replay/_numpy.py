@@ -6,6 +6,8 @@ from typing import Any
 
 np: Any
 try:
-    import numpy as np
+    import numpy
+
+    np = numpy
 except ImportError:  # slower, the same answers
     np = None

@@ -72,7 +72,8 @@ def replay(
     """
     check(workers, sampled)
     candidates = candidates_of(policies, present, sampled)
-    truth = truth_of(trace, None if outages is None else (known := list(outages)), slow)
+    known = None if outages is None else list(outages)
+    truth = truth_of(trace, known, slow)
     result = held_against(trace, truth, candidates, workers, seed, sampled)
     if trace.key is None or len(trace.key.names) < 2 or not routes:
         return result
@@ -80,7 +81,7 @@ def replay(
     parts: list[ReplayResult] = []
     for places in chosen:
         part = trace.select(places)
-        part_truth = truth_of(part, None if outages is None else known, slow)
+        part_truth = truth_of(part, known, slow)
         parts.append(held_against(part, part_truth, candidates, workers, seed, sampled))
     return _with_routes(result, parts, left_out)
 

@@ -5,11 +5,11 @@ Times are Unix seconds, durations seconds, shares ratios from 0 to 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 from fluxgate.state import State
 
@@ -190,7 +190,7 @@ class TraceSummary:
     median_duration: float
     longest_duration: float
     slow: float | None
-    skipped: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -372,9 +372,10 @@ def _plain(value: Any) -> Any:
         names = sorted(value.__dataclass_fields__, key=lambda name: name != "policy")
         return {name: _plain(getattr(value, name)) for name in names}
     if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
+        table: Any = value  # pyright: ignore[reportUnknownVariableType]
+        return {str(key): _plain(each) for key, each in table.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(each) for each in value]
+        return [_plain(each) for each in cast("Sequence[Any]", value)]
     return value
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from itertools import starmap
 from math import inf
 from multiprocessing import get_context
 from typing import Final, NamedTuple
@@ -378,20 +377,13 @@ def _steps(cell: Cell, axes: Sequence[Axis], cells: Sequence[Cell]) -> Iterable[
 
 def _difference(before: Scores, after: Scores) -> str:
     """The differences of the second from the first, in words."""
-    words = list(
-        filter(
-            None,
-            starmap(
-                _more_or_fewer,
-                (
-                    (after.outages_missed - before.outages_missed, "outage", "missed"),
-                    (after.false_openings - before.false_openings, "false opening", ""),
-                    (after.good_refused - before.good_refused, "good call", "refused"),
-                    (after.bad_let_through - before.bad_let_through, "bad call", "let through"),
-                ),
-            ),
-        )
+    numbers = (
+        (after.outages_missed - before.outages_missed, "outage", "missed"),
+        (after.false_openings - before.false_openings, "false opening", ""),
+        (after.good_refused - before.good_refused, "good call", "refused"),
+        (after.bad_let_through - before.bad_let_through, "bad call", "let through"),
     )
+    words = [_more_or_fewer(*each) for each in numbers if each[0]]
     old, new = before.seconds_to_open.median, after.seconds_to_open.median
     if old is not None and new is not None and abs(new - old) >= 1e-3:
         words.insert(0, f"it opens {seconds(abs(new - old))} {'later' if new > old else 'sooner'}")
@@ -399,8 +391,6 @@ def _difference(before: Scores, after: Scores) -> str:
 
 
 def _more_or_fewer(difference: int, noun: str, what: str) -> str:
-    if not difference:
-        return ""
     more = "more" if difference > 0 else "fewer"
     count, _, named = number(abs(difference), noun).partition(" ")
     return f"{count} {more} {named} {what}".strip()

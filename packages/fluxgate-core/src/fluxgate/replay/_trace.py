@@ -368,8 +368,8 @@ def _zipped(columns: list[Iterable[Any] | None]) -> Iterator[list[Any]]:
 # -- as a whole
 
 
-def _is_numeric(column: object) -> bool:
-    return np is not None and isinstance(column, np.ndarray) and column.dtype.kind in "biuf"
+def _is_numeric(column: Any) -> bool:
+    return np is not None and type(column) is np.ndarray and column.dtype.kind in "biuf"
 
 
 def _from_numpy(
@@ -473,18 +473,21 @@ def _sorted(trace: Trace) -> Trace:
 
 def _taker(places: Sequence[int]) -> Callable[[Any], Any]:
     """Copies the chosen places of a column."""
-    if np is None:
-        return lambda column: (
-            bytearray(map(column.__getitem__, places))
-            if isinstance(column, bytearray)
-            else array(column.typecode, map(column.__getitem__, places))
-        )
-    numpy, chosen = np, np.asarray(places, dtype=np.intp)
+    numpy, chosen = np, None if np is None else np.asarray(places, dtype=np.intp)
 
     def take(column: Any) -> Any:
-        kind = numpy.uint8 if isinstance(column, bytearray) else column.typecode
-        whole = numpy.frombuffer(column, dtype=kind) if len(column) else numpy.empty(0, kind)
-        taken = whole[chosen].tobytes()
-        return bytearray(taken) if isinstance(column, bytearray) else array(column.typecode, taken)
+        kind: str = getattr(column, "typecode", "B")  # flags are bytes
+        copied: Any = bytearray() if kind == "B" else _new_array(kind)
+        if numpy is None:
+            copied.extend(map(column.__getitem__, places))
+        else:
+            whole = numpy.frombuffer(column, dtype=kind) if len(column) else numpy.empty(0, kind)
+            taken = whole[chosen].tobytes()
+            copied.extend(taken) if kind == "B" else copied.frombytes(taken)
+        return copied
 
     return take
+
+
+_new_array: Callable[[str], Any] = array
+"""An array by its type code; as a name of its own, since one of its forms is deprecated."""
