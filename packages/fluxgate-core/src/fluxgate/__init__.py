@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fluxgate.attempt import Attempt
+from fluxgate.attempt import Attempt, in_probe
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker, circuits, listen
 from fluxgate.errors import CallNotPermittedError, ConfigError, FluxgateError, WrongFrontError
 from fluxgate.metric import FleetView, Info, Metrics, SavedInfo, Snapshot, Totals
@@ -44,6 +44,7 @@ __all__ = [
     "Totals",
     "WrongFrontError",
     "circuits",
+    "in_probe",
     "listen",
 ]
 

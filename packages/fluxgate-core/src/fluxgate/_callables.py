@@ -69,7 +69,7 @@ class _FirstItem(Generator[Any, Any, Any]):
     def send(self, value: Any) -> Any:
         attempt = self._attempt
         if attempt.probe:
-            nested.begin(attempt._admission)
+            nested.begin(attempt._admission, attempt._circuit.name)
         try:
             return self._inner.send(value)
         finally:
@@ -117,7 +117,7 @@ def protect_async_generator(circuit: Circuit, fn: Fn) -> Fn:
         try:
             step = anext(items)
             while True:
-                nested.begin(attempt._admission)
+                nested.begin(attempt._admission, circuit.name)
                 try:
                     item = await step
                 except StopAsyncIteration:

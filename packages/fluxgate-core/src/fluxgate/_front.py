@@ -107,8 +107,8 @@ class Front(ABC):
         prober: a function, sync or async, that asks the dependency how it is: a
             `fluxgate.probing.Prober` calls it from a thread once the cooldown is over (none).
         settings: what `Policy` takes: `window=`, `tracker=`, `healthy=`, `result_tracker=`,
-            `tripper=`, `retry=`, `permit=`, `max_half_open_calls=`, `probe_timeout=`, `shadow=`,
-            `buckets=`, `error_messages=`. By default the last
+            `tripper=`, `retry=`, `permit=`, `max_half_open_calls=`, `probe_timeout=`,
+            `cancelled_after=`, `shadow=`, `buckets=`, `error_messages=`. By default the last
             100 calls, all exceptions, `MinRequests(10) & FailureRate(0.5)`, 60 s open, a ramp
             from 10 % to 100 % over 60 s, 10 probes at once with 60 s each.
 

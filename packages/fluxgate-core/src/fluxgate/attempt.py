@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fluxgate._engine import nested
+from fluxgate._naming import safe_repr
 from fluxgate.signals import Outcome
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from fluxgate._engine.lane import Lane
     from fluxgate._engine.phase import Admission
 
-__all__ = ["Attempt"]
+__all__ = ["Attempt", "in_probe"]
 
 
 class Attempt:
@@ -146,7 +147,7 @@ class Attempt:
         return True
 
     def __enter__(self) -> Attempt:
-        nested.begin(self._admission)
+        nested.begin(self._admission, self._circuit.name)
         return self
 
     def __exit__(
@@ -158,7 +159,7 @@ class Attempt:
         self._end(error)
 
     async def __aenter__(self) -> Attempt:
-        nested.begin(self._admission)
+        nested.begin(self._admission, self._circuit.name)
         return self
 
     async def __aexit__(
@@ -186,6 +187,31 @@ class Attempt:
     def __repr__(self) -> str:
         kind = "probe" if self.probe else "call"
         return f"<Attempt: {kind} of {self._circuit.name!r}{', settled' if self.settled else ''}>"
+
+
+def in_probe(circuit: str | None = None) -> bool:
+    """Whether this code runs inside a probe, a call that a half-open circuit has let in to see.
+
+    For a shorter time-out: a probe holds one of few slots, and everybody waits for its outcome.
+
+        timeout = 1.0 if in_probe("payments") else 10.0
+
+    It is so in a function that is decorated, or called by `call`, in a `with` block and in a
+    generator that runs, and in all that they call and await: tasks that they start, and threads
+    that get a copy of the context (`asyncio.to_thread`), but no other threads. It ends when the
+    probe has settled, or has lost its slot after `probe_timeout`. Calls of a closed circuit leave
+    nothing to be found, so that they cost nothing; within a probe of another circuit they run
+    inside that one.
+
+    Args:
+        circuit: the name of the circuit whose probes are meant; None, those of any.
+
+    Raises:
+        TypeError: `circuit` is no name.
+    """
+    if circuit is not None and not isinstance(circuit, str):
+        raise TypeError(f"circuit must be the name of one, or None: {safe_repr(circuit)}")
+    return nested.inside_probe(circuit)
 
 
 def _no_duration(elapsed: float) -> ValueError:

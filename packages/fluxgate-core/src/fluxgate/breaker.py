@@ -53,6 +53,7 @@ class CircuitBreaker(Front):
         probe_timeout: seconds after which a probe that has not ended gives its slot back (60).
         shadow: another tripper to try: what it would do is reported, and never done.
         buckets: upper bounds (seconds) of a histogram of durations, for collectors.
+        cancelled_after: seconds from which a call that is cancelled counts as a failure (never).
         error_messages: whether explanations quote the messages of errors, not their types alone.
         listeners: called with each `Signal`, in order, on the path of the call that caused it.
         initial_state: `CLOSED`, `METRICS_ONLY` (to try a policy on real traffic), `DISABLED` or
@@ -177,7 +178,7 @@ class CircuitBreaker(Front):
     ) -> R:
         """The call where there was no lane."""
         attempt = Attempt(self._circuit, admission)
-        nested.begin(admission)
+        nested.begin(admission, self._circuit.name)
         try:
             result = fn(*args, **kwargs)
             if type(result) not in MADE:
@@ -354,7 +355,7 @@ class AsyncCircuitBreaker(Front):
     ) -> R:
         """The call where there was no lane."""
         attempt = Attempt(self._circuit, admission)
-        nested.begin(admission)
+        nested.begin(admission, self._circuit.name)
         try:
             awaitable = fn(*args, **kwargs)
             self._check_awaitable(fn, awaitable)

@@ -33,6 +33,7 @@ class Settings(TypedDict, total=False):
     permit: Permit
     max_half_open_calls: int
     probe_timeout: float
+    cancelled_after: float | None
     shadow: Tripper | None
     buckets: Iterable[float]
     error_messages: bool
@@ -53,6 +54,9 @@ class Policy(Strategy):
         max_half_open_calls: probes in flight at once, 1 to 10,000,000.
         probe_timeout: seconds (1e-9 to 1e9) after which a probe that has not ended gives its slot
             back and is ignored, whatever becomes of it; choose it above your longest good call.
+        cancelled_after: seconds (1e-9 to 1e9) from which a call that is cancelled counts as a
+            failure: its caller has waited long enough to blame the dependency. None: a cancelled
+            call says nothing, however long it ran.
         shadow: another tripper to try on the same calls: what it would do is reported, and never
             done.
         buckets: upper bounds (seconds, 1e-9 to 1e9) of a histogram of durations, for collectors;
@@ -67,6 +71,7 @@ class Policy(Strategy):
 
     __slots__ = (
         "buckets",
+        "cancelled_after",
         "closed",
         "error_messages",
         "fast_below",
@@ -98,6 +103,7 @@ class Policy(Strategy):
         "permit",
         "max_half_open_calls",
         "probe_timeout",
+        "cancelled_after",
         "shadow",
         "buckets",
         "error_messages",
@@ -115,6 +121,7 @@ class Policy(Strategy):
         permit: Permit = RampUp(0.1, 1.0, 60.0),
         max_half_open_calls: int = 10,
         probe_timeout: float = 60.0,
+        cancelled_after: float | None = None,
         shadow: Tripper | None = None,
         buckets: Iterable[float] = (),
         error_messages: bool = False,
@@ -132,6 +139,8 @@ class Policy(Strategy):
             )
         count_in_range("max_half_open_calls", max_half_open_calls)
         seconds_in_range("probe_timeout", probe_timeout)
+        if cancelled_after is not None:
+            seconds_in_range("cancelled_after", cancelled_after)
         if shadow is not None:
             _check_kind("shadow", shadow, Tripper)
         if not isinstance(error_messages, bool):
@@ -147,6 +156,7 @@ class Policy(Strategy):
         self.permit = permit
         self.max_half_open_calls = max_half_open_calls
         self.probe_timeout = probe_timeout
+        self.cancelled_after = cancelled_after
         self.shadow = shadow
         self.buckets = _bounds(buckets)
         self.error_messages = error_messages

@@ -263,7 +263,7 @@ class Prober(_Schedule):
 
     def _call(self, attempt: Attempt, ended: threading.Event) -> None:
         try:
-            nested.begin(attempt._admission)
+            nested.begin(attempt._admission, attempt._circuit.name)
             function = self._function
             if self._is_async:
                 result = asyncio.run(asyncio.wait_for(function(), self.limit))
@@ -379,7 +379,7 @@ class AsyncProber(_Schedule):
         attempt = self.admitted()
         if attempt is None:
             return
-        nested.begin(attempt._admission)
+        nested.begin(attempt._admission, attempt._circuit.name)
         try:
             ended, result = await loop.limited(self._function, self.limit)
         except BaseException as error:

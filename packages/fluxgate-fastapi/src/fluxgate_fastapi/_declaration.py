@@ -32,6 +32,7 @@ class BreakerSettings(TypedDict, total=False):
     permit: Permit | str
     max_half_open_calls: int
     probe_timeout: float
+    cancelled_after: float | None
     shadow: Tripper | str | None
     buckets: Iterable[float] | str
     error_messages: bool

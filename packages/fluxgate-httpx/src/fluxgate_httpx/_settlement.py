@@ -99,4 +99,8 @@ class Settlement:
 
     def raised(self, error: BaseException) -> None:
         """The body broke off."""
-        self._guard.raised(self._attempt, error)
+        if self._endless and self._flowing and not isinstance(error, Exception):
+            # Its reader is cancelled as others leave: `cancelled_after` doesn't go by its length.
+            self._attempt.raised(error, 0.0)
+        else:
+            self._guard.raised(self._attempt, error)

@@ -203,7 +203,7 @@ class Circuit:
         phase = admission.phase
         if phase.state is DISABLED:
             return
-        outcome, cause = outcome_of(error, phase.policy, self.name)
+        outcome, cause = outcome_of(error, phase.policy, self.name, elapsed)
         if outcome is FAILURE or outcome is SUCCESS:
             self._perform(self._settle, admission, outcome, elapsed, end, cause)
             return

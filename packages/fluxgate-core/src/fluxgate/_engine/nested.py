@@ -20,18 +20,23 @@ if TYPE_CHECKING:
     from fluxgate._engine.lane import Lane
     from fluxgate._engine.phase import Admission, Phase
 
-_Probes: TypeAlias = "tuple[tuple[Phase, int], ...]"
+_Probes: TypeAlias = "tuple[tuple[Phase, int, str], ...]"
 
 # Not the admissions themselves: a probe whose admission nobody holds gives its slot back.
 _probes: ContextVar[_Probes] = ContextVar("fluxgate_probes", default=())
 
 
-def begin(admission: Lane | Admission) -> None:
-    """Make the calls that follow in this context parts of a probe, until it settles."""
+def begin(admission: Lane | Admission, circuit: str) -> None:
+    """Make the calls that follow in this context parts of a probe, until it settles.
+
+    Args:
+        admission: what has admitted the call; only a probe's is noted.
+        circuit: the circuit's name.
+    """
     if (probe := admission.probe) is not None:
         phase = admission.phase
-        live = ((of, each) for of, each in _probes.get() if each in of.probes)
-        _probes.set((*live, (phase, probe)))
+        live = (each for each in _probes.get() if each[1] in each[0].probes)
+        _probes.set((*live, (phase, probe, circuit)))
 
 
 def end(admission: Lane | Admission) -> None:
@@ -43,4 +48,12 @@ def end(admission: Lane | Admission) -> None:
 
 def inside_probe_of(phase: Phase) -> bool:
     """Whether this context runs in a probe of `phase` that holds its slot."""
-    return any(of is phase and probe in phase.probes for of, probe in _probes.get())
+    return any(of is phase and probe in phase.probes for of, probe, _ in _probes.get())
+
+
+def inside_probe(circuit: str | None) -> bool:
+    """Whether this context runs in a probe that holds its slot: of that name, or any."""
+    return any(
+        probe in of.probes and (circuit is None or name == circuit)
+        for of, probe, name in _probes.get()
+    )

@@ -12,6 +12,7 @@ from typing import Any, Final
 from fluxgate import _log
 from fluxgate._engine.phase import Cause, label_of
 from fluxgate._naming import safe_repr, safe_str
+from fluxgate._words import seconds
 from fluxgate.errors import FluxgateError
 from fluxgate.policy import Policy
 from fluxgate.signals import Outcome
@@ -27,8 +28,10 @@ _plain: set[type[BaseException]] = set()
 _MOST_PLAIN: Final = 256
 
 
-def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outcome, Cause | None]:
-    """The outcome of a call that raised, and the cause if it is a failure.
+def outcome_of(
+    error: BaseException, policy: Policy, circuit: str, elapsed: float
+) -> tuple[Outcome, Cause | None]:
+    """The outcome of a call that raised after `elapsed` seconds, and the cause if it is a failure.
 
     Our own errors, another circuit's refusal among them, are ignored. The end
     of an iteration is an answer, as a returned value is.
@@ -39,7 +42,10 @@ def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outc
     except Exception:  # somebody else's metaclass can't be hashed
         pass
     if not isinstance(error, Exception):
-        return _CANCELLED
+        limit = policy.cancelled_after
+        if limit is None or elapsed < limit or _is_exit(error):
+            return _CANCELLED
+        return FAILURE, f"cancelled after {seconds(limit)}"
     if isinstance(error, (StopIteration, StopAsyncIteration)):
         return _SUCCESS  # an iterator's answer that there is no more: no tracker is asked
     if policy.healthy is not None:
@@ -65,6 +71,17 @@ def outcome_of(error: BaseException, policy: Policy, circuit: str) -> tuple[Outc
             _plain.add(kind)
     cause = cause_of(error) if policy.error_messages else kind  # pyright: ignore[reportUnknownArgumentType]
     return FAILURE, cause
+
+
+def _is_exit(error: BaseException) -> bool:
+    """Whether it ends the program, or a generator, rather than a call that took too long.
+
+    Every other exception that is no `Exception` is a cancellation: asyncio's, trio's, gevent's.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        errors: tuple[BaseException, ...] = error.exceptions
+        return any(map(_is_exit, errors))
+    return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
 
 
 def _unhealthy(

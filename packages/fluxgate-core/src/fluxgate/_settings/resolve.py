@@ -161,8 +161,12 @@ def _unknown(key: object, value: object) -> NoReturn:
     )
 
 
+_OPTIONAL: Final = ("healthy", "prober", "result_tracker", "cancelled_after", "shadow")
+"""The settings that may be None, as they are by default."""
+
+
 def _resolved(key: str, value: Any) -> Any:
-    if key in ("healthy", "prober", "result_tracker", "shadow") and value is None:
+    if value is None and key in _OPTIONAL:
         return None
     if value is None:
         raise SettingError("None is no setting: leave the key out to have the default")
@@ -242,6 +246,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "result_tracker": _callable,
     "max_half_open_calls": _number,
     "probe_timeout": _number,
+    "cancelled_after": _number,
     "shadow": lambda value: strategy("tripper", value),
     "buckets": _bounds,
     "error_messages": _flag,

@@ -22,6 +22,7 @@ OPTIONS: dict[str, str] = {
     "permit": "who probes, such as All() or RampUp(0.1, 1.0, 60)",
     "max_half_open_calls": "probes at once",
     "probe_timeout": "seconds after which a probe is given up",
+    "cancelled_after": "seconds from which a cancelled call is a failure",
     "shadow": "another tripper that is tried beside it",
     "initial_state": "where it starts: closed, metrics_only, disabled or forced_open",
 }

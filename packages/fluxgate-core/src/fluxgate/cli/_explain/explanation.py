@@ -93,6 +93,9 @@ def _when_it_opens(policy: Policy) -> Section:
         points.append(f"Exceptions that are {policy.healthy.describe()} count as successes.")
     if policy.result_tracker is not None:
         points.append("A call is also a failure if result_tracker says so of its result.")
+    if policy.cancelled_after is not None:
+        limit = seconds(policy.cancelled_after)
+        points.append(f"A call that is cancelled after {limit} or more is a failure, too.")
     if _asked_each_time(policy):
         points.append(
             "Every call is judged under the circuit's lock, since any of them may decide: "

@@ -291,6 +291,9 @@ def _described(policy: Policy) -> list[tuple[str, str, str]]:
         tracks = policy.result_tracker
         name = f"{tracks.__module__}.{getattr(tracks, '__qualname__', tracks)}"
         lines.append(("and results", name, "results for which it returns true"))
+    if (limit := policy.cancelled_after) is not None:
+        words = f"calls that are cancelled after {limit:g} s or more"
+        lines.append(("and cancelled", f"{limit:g}", words))
     if policy.shadow is not None:
         lines.append(("tries out", repr(policy.shadow), policy.shadow.describe()))
     return lines
