@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from textwrap import dedent
 from typing import Any
@@ -182,7 +182,8 @@ def test_a_real_health_endpoint() -> None:
             self.send_response(next(answers, 200))
             self.end_headers()
 
-        def log_message(self, *_: object) -> None: ...
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Nothing is printed."""
 
     with HTTPServer(("127.0.0.1", 0), Health) as server:
         serving = threading.Thread(target=server.serve_forever)
@@ -361,7 +362,7 @@ def test_only_who_has_a_lease_probes() -> None:
         with lock:
             at_once -= 1
 
-    settings = {**FAST, "max_half_open_calls": 1, "retry": Cooldown(0.2)}
+    settings: dict[str, Any] = {**FAST, "max_half_open_calls": 1, "retry": Cooldown(0.2)}
     store = "memory://probing"
     with Fleet(store, witnesses=1) as one, Fleet(store, witnesses=1) as two:
         breakers = [CircuitBreaker("shared", fleet=each, **settings) for each in (one, two)]
@@ -478,6 +479,10 @@ def ping() -> None:
     """A health check, for settings."""
 
 
+def generator() -> Iterator[None]:
+    yield
+
+
 def test_in_settings(tmp_path: Any) -> None:
     """The same in code, a mapping and TOML: a function, or its dotted path."""
     from fluxgate.config import load
@@ -497,7 +502,7 @@ def test_in_settings(tmp_path: Any) -> None:
         ("nowhere.ping", "api.prober: .*can't be imported"),
         ("no path", "api.prober: .*is not a dotted path"),
         (42, "api.prober: 42 can't be called"),
-        (lambda: (yield), "api.prober: .*must be no generator"),
+        (generator, "api.prober: .*must be no generator"),
     ],
 )
 def test_wrong_settings(value: object, message: str) -> None:

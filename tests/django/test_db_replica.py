@@ -17,7 +17,7 @@ from fluxgate.testing import ManualClock
 from fluxgate_django import breakers
 from fluxgate_django.db import CircuitOpenError
 
-from ..realservers import Postgres
+from ..realservers import Postgres, Server
 
 pytestmark = pytest.mark.usefixtures("fluxgate")
 
@@ -38,7 +38,7 @@ def router() -> Any:
 
 
 @pytest.fixture
-def primary(policy: dict[str, Any], settings: Any, django_db_blocker: Any) -> Iterator[Postgres]:
+def primary(policy: dict[str, Any], settings: Any, django_db_blocker: Any) -> Iterator[Server]:
     """The primary, beside a replica, both with a table and one row that names the server."""
     policy |= {"TRIPPER": "FailureStreak(2)", "PERMIT": "All()", "MAX_HALF_OPEN_CALLS": 1}
     with Postgres() as first, Postgres() as second, django_db_blocker.unblock():
@@ -76,7 +76,7 @@ def read() -> str:
             connections[alias].close()
 
 
-def test_an_outage_of_the_primary(primary: Postgres, clock: ManualClock) -> None:
+def test_an_outage_of_the_primary(primary: Server, clock: ManualClock) -> None:
     """Reads fall back to the replica, come back with the primary, and writes never leave it."""
     circuit = breakers[f"db.{PRIMARY}"]
     assert read() == PRIMARY
@@ -105,7 +105,7 @@ def test_an_outage_of_the_primary(primary: Postgres, clock: ManualClock) -> None
     assert read() == PRIMARY
 
 
-def test_a_transaction_stays_where_it_is(primary: Postgres) -> None:
+def test_a_transaction_stays_where_it_is(primary: Server) -> None:
     """A read inside `atomic` sees what was written there, whatever the circuit has become."""
     assert primary.process is not None
     with transaction.atomic(using=PRIMARY):

@@ -458,8 +458,9 @@ class _Asyncio:
     async def limited(
         self, function: Callable[[], Awaitable[Any]], timeout: float
     ) -> tuple[bool, Any]:
+        scope = asyncio.timeout(timeout)
         try:
-            async with asyncio.timeout(timeout) as scope:
+            async with scope:
                 return True, await function()
         except TimeoutError:
             if scope.expired():
