@@ -258,6 +258,15 @@ def test_another_fleet_after_close(fleets: Fleets) -> None:
     one.force_open(fleet=True)
     eventually(lambda: two.state is State.FORCED_OPEN)
     assert new.status().circuits == 1
+    one.reset(fleet=True)
+    eventually(lambda: two.state is State.CLOSED)
+    two.open_for(600.0, fleet=True)
+    eventually(lambda: one.state is State.OPEN)
+    old._flusher._leave()  # a slow store may have its thread do that only now
+    member = one._circuit.fleet
+    assert member is not None
+    assert member.owns()
+    assert old.status().circuits == 0
 
 
 def test_a_slow_store_at_the_end(fleets: Fleets) -> None:

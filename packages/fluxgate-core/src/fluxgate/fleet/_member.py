@@ -78,7 +78,7 @@ class Member:
         alarm: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
-        self._circuit = weakref.ref(circuit)
+        self._ref = weakref.ref(circuit)
         self.name = circuit.name
         self.key = key_of(circuit.name)
         self.dropped = 0
@@ -117,13 +117,19 @@ class Member:
     # -- anywhere
 
     @property
+    def circuit(self) -> Circuit | None:
+        """The circuit, while it lives and is in no other fleet."""
+        circuit = self._ref()
+        return circuit if circuit is not None and circuit.fleet is self else None
+
+    @property
     def epoch(self) -> int:
         """The epoch that this process knows."""
         return self._head.epoch
 
     def leases(self) -> int:
         """The leases that this process holds, with a call in them or waiting for one."""
-        circuit = self._circuit()
+        circuit = self.circuit
         phase = None if circuit is None else circuit._machine.phase
         if phase is None or phase.leases is None:
             return 0
@@ -131,12 +137,12 @@ class Member:
 
     def owns(self) -> bool:
         """Whether the fleet owns the circuit's phase."""
-        circuit = self._circuit()
+        circuit = self.circuit
         return circuit is not None and circuit._machine.phase.leases is not None
 
     def shown(self) -> FleetView:
         """The circuit as the fleet has it."""
-        circuit, view = self._circuit(), self._view
+        circuit, view = self.circuit, self._view
         head = self._head
         return FleetView(
             state=head.state,
@@ -148,7 +154,7 @@ class Member:
 
     def control(self, event: Event, said: Said = NOTHING_SAID) -> None:
         """Set the state of the whole fleet by hand: here at once, there soon."""
-        circuit = self._circuit()
+        circuit = self.circuit
         if circuit is None:
             return
         circuit.control(event, Origin.FLEET, said)
@@ -161,7 +167,7 @@ class Member:
 
     def open_for(self, seconds: float, said: Said = NOTHING_SAID) -> None:
         """Open the whole fleet for a stated time: here at once, there soon."""
-        circuit = self._circuit()
+        circuit = self.circuit
         if circuit is None:
             return
         circuit.open_for(seconds, Origin.FLEET, said)
@@ -180,11 +186,6 @@ class Member:
         self._wake()
 
     # -- what there is to do
-
-    @property
-    def circuit(self) -> Circuit | None:
-        """The circuit, while it lives."""
-        return self._circuit()
 
     def due(self, circuit: Circuit, now: float) -> bool:
         """Whether there is anything to hand in or to ask; read without the circuit's lock."""
@@ -269,7 +270,7 @@ class Member:
 
     def answered(self, view: View) -> Move | None:
         """Learn from the answer to the last request; the move to make, if any."""
-        circuit = self._circuit()
+        circuit = self.circuit
         if circuit is None:
             return None
         self._note(view)
@@ -289,7 +290,7 @@ class Member:
 
     def asks_for_reports(self, view: View) -> bool:
         """Whether the processes' reports may decide, where the merged window didn't."""
-        circuit = self._circuit()
+        circuit = self.circuit
         return (
             circuit is not None
             and view.state is CLOSED
@@ -299,7 +300,7 @@ class Member:
 
     def reported(self, view: View, reports: list[Report]) -> Move | None:
         """Learn who has opened alone; the move to make, if any."""
-        circuit = self._circuit()
+        circuit = self.circuit
         reason = None if circuit is None else self._opened_alone(circuit)
         if circuit is None or reason is None:
             return None
@@ -321,7 +322,7 @@ class Member:
 
     def moved(self, move: Move, view: View) -> Move | None:
         """Learn how a move went; the next one to make, if any."""
-        circuit = self._circuit()
+        circuit = self.circuit
         self._recheck_at, self._moving = math.inf, None
         control = None
         if move.expected is None and (control := self._control) is not None:
@@ -389,7 +390,7 @@ class Member:
 
     def _compare(self, view: View) -> Move | None:
         """Follow a newer epoch; bring ours back if it is the newer one."""
-        circuit = self._circuit()
+        circuit = self.circuit
         if circuit is None:
             return None
         if view.epoch > self.epoch:
@@ -482,7 +483,7 @@ class Member:
         """The store can't be reached: the circuit owns itself again."""
         self.attached, self._lost = False, True
         self.mark()
-        circuit = self._circuit()
+        circuit = self.circuit
         if circuit is not None and (self.owns() or circuit._machine.advised is not None):
             self._let_go = True
             circuit.step(release)
@@ -495,7 +496,7 @@ class Member:
 
     def restart(self) -> None:
         """Begin anew in a forked child: what was counted is the parent's to hand in."""
-        circuit = self._circuit()
+        circuit = self.circuit
         if circuit is not None:
             self.dropped = 0
             self._began_at(circuit)
