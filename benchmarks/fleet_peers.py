@@ -12,6 +12,7 @@ half of at least ten calls, open for 1 s, one probe at a time; all else is at it
     killed      kill -9: the longest of twenty calls, and exceptions that users see
     prober      kill -9 of the process that holds the probe: seconds until another may call
     bad node    one of four processes fails: the share of the other three's calls that is refused
+    burst       two of eight fail, 200 calls each as fast as they can: the same of the other six's
 """
 
 import argparse
@@ -310,12 +311,30 @@ def bad_node(library: str, server: RedisServer) -> float | None:
     for process in good:
         process.send(do="calls", count=90, rate=30)
     bad.send(do="calls", count=600, rate=200, failing=True)
+    return refused_share([bad], good)
+
+
+def burst(library: str, server: RedisServer) -> float | None:
+    """The same of two of eight that fail in a burst, while the others make 30 calls a second."""
+    bad, good = [], []
+    for number in range(8):
+        (bad if number < 2 else good).append(Process(library, server.url))
+    for process in good:
+        process.send(do="calls", count=90, rate=30)
+    time.sleep(1.0)  # the healthy ones have made calls
+    for process in bad:
+        process.send(do="calls", count=200, failing=True)
+    return refused_share(bad, good)
+
+
+def refused_share(bad: list[Process], good: list[Process]) -> float | None:
+    """What share of the good ones' calls was refused; ends all of them."""
     try:
         ended = [process.answer()["ended"] for process in good]
     except TimeoutError:
         return None
     finally:
-        for process in (bad, *good):
+        for process in (*bad, *good):
             process.kill()
     return sum(each.get("refused", 0) for each in ended) / sum(sum(e.values()) for e in ended)
 
@@ -332,8 +351,8 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     print(f"Python {sys.version.split()[0]}, redis-py {version('redis')}")
     print("| library | us a call | commands a call | stopped: longest call, exceptions | ", end="")
-    print("killed: longest call, exceptions | killed prober | bad node: refused |")
-    print("|---|---|---|---|---|---|---|")
+    print("killed: longest call, exceptions | killed prober | bad node: refused | burst: refused |")
+    print("|---|---|---|---|---|---|---|---|")
     for library, (_, distribution) in LIBRARIES.items():
         with RedisServer() as server:
             us, commands = cost(library, server, 300 if arguments.quick else 2000)
@@ -343,17 +362,22 @@ def main() -> None:
             after = prober(library, server)
             server.client().flushall()
             refused = bad_node(library, server)
+            server.client().flushall()
+            in_burst = burst(library, server)
         recovered = f"{after:.1f} s" if after is not None else f"not in {PATIENCE:.0f} s"
-        share = f"{refused:.0%}" if refused is not None else f"hangs for {HANGS:.0f} s"
+        share, burst_share = (
+            f"{each:.0%}" if each is not None else f"hangs for {HANGS:.0f} s"
+            for each in (refused, in_burst)
+        )
         print(
             f"| {library} {version(distribution)} | {us:.1f} | {commands:.3f} "
             f"| {stop * 1000:,.1f} ms, {stop_errors} of 5 | {kill * 1000:,.1f} ms, "
-            f"{kill_errors} of 20 | {recovered} | {share} |",
+            f"{kill_errors} of 20 | {recovered} | {share} | {burst_share} |",
             flush=True,
         )
         figures = {"us": us, "commands": commands, "stopped": stop, "stopped_errors": stop_errors}
         figures |= {"killed": kill, "killed_errors": kill_errors, "prober": after}
-        rows.append({"library": library, **figures, "refused": refused})
+        rows.append({"library": library, **figures, "refused": refused, "burst": in_burst})
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1))
 
