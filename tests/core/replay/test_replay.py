@@ -9,7 +9,19 @@ import pytest
 
 from fluxgate import ConfigError, Policy, config
 from fluxgate.permits import All
-from fluxgate.replay import PolicyResult, ReplayResult, Role, Spread, Trace, replay
+from fluxgate.replay import (
+    PolicyResult,
+    ReplayResult,
+    Role,
+    Spread,
+    Trace,
+    _calls,
+    _replay,
+    _scores,
+    _trace,
+    _truth,
+    replay,
+)
 from fluxgate.retries import Cooldown
 from fluxgate.state import State
 from fluxgate.trippers import FailureStreak
@@ -134,6 +146,23 @@ def test_routes_show_what_the_whole_hides() -> None:
     assert len(quiet_route.outages) == 1
     if not whole.outages:
         assert any("quiet (1 outage)" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_without_the_extra(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without numpy it is slower, and the answers are the same."""
+    pytest.importorskip("numpy")
+    recorded = rows(1200, range(500, 700), key="a") + rows(400, range(0), key="b")
+    for row in recorded[600:650]:
+        row |= {"refused": True, "duration": None, "failed": None}
+    trace = Trace.from_rows(recorded)
+    policies = [THREE, "MinRequests(10) & FailureRate(0.5)"]
+    results = [replay(trace, policies, present=THREE, workers=workers)]
+    for module in (_calls, _replay, _scores, _trace, _truth):
+        monkeypatch.setattr(module, "np", None)
+    results.append(replay(Trace.from_rows(recorded), policies, present=THREE, workers=workers))
+    assert results[0].as_json() == results[1].as_json()
+    assert len(results[0].routes) == 2
 
 
 def test_a_sample_scales_the_counts() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fluxgate import config
@@ -233,14 +234,18 @@ def _timeline(trace: Trace) -> Timeline:
     )
 
 
-def _routes(trace: Trace, most: int) -> tuple[list[list[int]], int]:
+def _routes(trace: Trace, most: int) -> tuple[list[Sequence[int]], int]:
     """The places of the calls of the most called keys, and how many other keys there are."""
     assert trace.key is not None
-    counts = Counter(trace.key.codes)
+    codes = trace.key.codes
+    counts = Counter(codes)
     counts.pop(-1, None)
     chosen = [code for code, count in counts.most_common(most) if count >= LEAST_OF_A_ROUTE]
-    places: dict[int, list[int]] = {code: [] for code in chosen}
-    for place, code in enumerate(trace.key.codes):
+    if np is not None:  # sooner, and without an object for each place
+        seen = np.frombuffer(codes, dtype=codes.typecode)
+        return [np.flatnonzero(seen == code) for code in chosen], len(counts) - len(chosen)
+    places: dict[int, array[int]] = {code: array("q") for code in chosen}
+    for place, code in enumerate(codes):
         if code in places:
             places[code].append(place)
     return list(places.values()), len(counts) - len(chosen)

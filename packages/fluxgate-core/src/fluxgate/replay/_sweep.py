@@ -290,9 +290,9 @@ def _advice(
         and held.outages_missed <= best.held_out.outages_missed
     ):
         why = (
-            f"{yours.result.policy} is best: no policy of the grid that holds is better in one "
-            "number (outages missed, false openings, time to open, bad calls let through, good "
-            "calls refused) and worse in none."
+            f"Beside {yours.result.policy}, no policy of the grid that holds on the last third is "
+            "better in one number (outages missed, false openings, time to open, bad calls let "
+            "through, good calls refused) and worse in none."
         )
         return Advice.YOURS_IS_BEST, why, ()
     chosen: dict[int, tuple[Kind, Cell]] = {}
