@@ -1,4 +1,4 @@
-"""The snippet of `docs/replay.md` runs, and the page states the rules as they are."""
+"""The first snippet of `docs/replay.md` runs, and the page states the rules as they are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "replay.md").read_text(encoding="ut
 
 
 def test_the_snippet(capsys: pytest.CaptureFixture[str]) -> None:
-    (snippet,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    snippet = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
     exec(compile(snippet, "replay.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("no breaker 0 ")

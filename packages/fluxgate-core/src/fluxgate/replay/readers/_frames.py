@@ -88,7 +88,11 @@ def _is_regular(path: Path, separator: bytes, separators: int) -> bool:
     last = b""
     with path.open("rb") as file:
         while block := file.read(2**20):
-            if b'"' in block or b"\0" in block or b"\r" in block.replace(b"\r\n", b""):
+            if (
+                b'"' in block
+                or b"\0" in block
+                or (b"\r" in block and b"\r" in block.replace(b"\r\n", b""))
+            ):
                 return False
             end = block.rfind(b"\n")
             length = length + len(block) if end < 0 else len(block) - end
