@@ -31,7 +31,8 @@ LIMITS: Final = (
     "recorded are left out, counted, and bracketed (all failed, all succeeded).",
     "The dependency doesn't react: sparing it might have healed it sooner. Retries aren't "
     "modelled.",
-    "This is one past; the next outage is another.",
+    "This is one past. What is recommended holds on the last third of it, which it wasn't fitted "
+    "to; the next outage is another.",
     "A sample shifts minimums (--sampled says what share it is), and one that prefers failures "
     "overstates them.",
     "One circuit over unlike routes hides outages: look at each route, too.",
