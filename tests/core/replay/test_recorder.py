@@ -13,8 +13,8 @@ import pytest
 
 import fluxgate
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker
-from fluxgate.replay import Recorder
-from fluxgate.replay.readers import Format, read
+from fluxgate.replay import Recorder, replay
+from fluxgate.replay.readers import Format, TraceError, read
 from fluxgate.trackers import TypeOf
 from fluxgate.trippers import FailureStreak
 
@@ -76,6 +76,16 @@ def test_a_share(tmp_path: Path) -> None:
     make(2000, breaker)
     assert recorder.close()
     assert 300 < recorder.written < 700
+    trace = read(tmp_path / "calls.jsonl")
+    assert trace.sampled == 0.25
+    assert trace.select([0, 1]).sampled == 0.25
+    warned = replay(trace, ["FailureStreak(5)"]).warnings
+    assert any("A sample doesn't keep calls in a row" in each for each in warned)
+    again = Recorder(tmp_path / "calls.jsonl", share=0.5)
+    make(20, CircuitBreaker("payments", listeners=[again]))
+    assert again.close()
+    with pytest.raises(TraceError, match=r"different shares \(0.25 and 0.5\)"):
+        read(tmp_path / "calls.jsonl")
 
 
 def test_stops_when_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

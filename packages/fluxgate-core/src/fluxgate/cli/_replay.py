@@ -92,8 +92,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--sampled",
         metavar="SHARE",
         type=_share,
-        default=1.0,
-        help="the share of all calls that the file holds, drawn by chance, such as 0.1",
+        default=None,
+        help="the share of all calls that the file holds, drawn by chance, such as 0.1 (default: "
+        "what a recording says of itself, else 1)",
     )
     parser.add_argument(
         "--routes", metavar="N", type=int, default=10, help="how many keys to report (default 10)"

@@ -35,8 +35,8 @@ class Recorder:
 
     Args:
         path: the file; lines are added if it exists. Its folder must exist.
-        share: the share of the calls to record (ratio 0-1), chosen by chance. A replay of a sample
-            is told so (`--sampled`).
+        share: the share of the calls to record (ratio 0-1), chosen by chance. The file
+            says it, and a replay scales its counts by it.
         max_bytes: the size at which recording stops, 1,000 or more. A call takes some 120 bytes.
         maxsize: calls that may wait to be written, twice over.
         exit_timeout: seconds that the end of the process is put off, at most, for what is queued.

@@ -47,7 +47,7 @@ def replay(
     outages: Iterable[tuple[float, float]] | None = None,
     slow: float | None = None,
     workers: int = 1,
-    sampled: float = 1.0,
+    sampled: float | None = None,
     seed: int = 0,
     routes: int = 10,
 ) -> ReplayResult:
@@ -64,7 +64,7 @@ def replay(
         workers: circuits that the calls are dealt to, one after the other, as processes without a
             fleet have them.
         sampled: the share of the calls that the trace holds (ratio 0-1), if it is a random sample:
-            counts in the policies are scaled by it.
+            counts in the policies are scaled by it. By default what the trace says.
         seed: of the dice, which decide about probes and jitter.
         routes: of the keys, how many get a result of their own, the most called first.
 
@@ -72,6 +72,7 @@ def replay(
         ConfigError: an expression that can't be read.
         ValueError: an outage that ends before it begins, or a number out of range.
     """
+    sampled = trace.sampled if sampled is None else sampled
     check(workers, sampled)
     candidates = candidates_of(policies, present, sampled)
     known = None if outages is None else list(outages)

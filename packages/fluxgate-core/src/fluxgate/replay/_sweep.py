@@ -54,7 +54,7 @@ def sweep(
     outages: Iterable[tuple[float, float]] | None = None,
     slow: float | None = None,
     workers: int = 1,
-    sampled: float = 1.0,
+    sampled: float | None = None,
     seed: int = 0,
     processes: int = 1,
 ) -> SweepResult:
@@ -72,7 +72,7 @@ def sweep(
         outages: (begin, end) in Unix seconds, if they are known; else a rule finds them.
         slow: seconds from which a call counts as bad although it didn't fail.
         workers: circuits that the calls are dealt to.
-        sampled: the share of the calls that the trace holds (ratio 0-1).
+        sampled: the share of the calls that the trace holds (ratio 0-1); by default what it says.
         seed: of the dice.
         processes: how many share the work, where there is enough of it; 0: one for each core.
 
@@ -80,6 +80,7 @@ def sweep(
         ConfigError: a grid or an expression that can't be read.
         ValueError: an outage that ends before it begins, or a number out of range.
     """
+    sampled = trace.sampled if sampled is None else sampled
     check(workers, sampled)
     start = candidate_of(base, sampled=sampled)
     texts = [grids] if isinstance(grids, str) else list(grids)

@@ -75,6 +75,7 @@ class Trace:
             would have ended. None: there is none.
         rejected: reasons of unusable rows, each with the number of rows.
         skipped: kinds of records that are no calls, such as spans of servers, each with the number.
+        sampled: the share of all calls that these are (ratio 0-1), where a recording says so.
     """
 
     __slots__ = (
@@ -84,6 +85,7 @@ class Trace:
         "key",
         "refused",
         "rejected",
+        "sampled",
         "skipped",
         "start",
         "status",
@@ -110,6 +112,7 @@ class Trace:
         self.refused = refused
         self.rejected: dict[str, int] = dict(rejected or {})
         self.skipped: dict[str, int] = {}
+        self.sampled = 1.0
 
     # -- making one
 
@@ -207,7 +210,7 @@ class Trace:
     def select(self, places: Sequence[int]) -> Trace:
         """The calls at these places (ascending), as a trace of their own."""
         take = _taker(places)
-        return Trace(
+        chosen = Trace(
             take(self.start),
             take(self.duration),
             take(self.failed),
@@ -216,6 +219,8 @@ class Trace:
             error=None if self.error is None else Labels(take(self.error.codes), self.error.names),
             refused=None if self.refused is None else take(self.refused),
         )
+        chosen.sampled = self.sampled
+        return chosen
 
     def __repr__(self) -> str:
         return f"<Trace: {len(self)} calls, {self.unusable} unusable rows>"

@@ -29,6 +29,7 @@ from fluxgate.replay.readers._row import (
     COLUMNS,
     Found,
     Row,
+    Share,
     TraceError,
     Unusable,
     is_failed,
@@ -180,6 +181,7 @@ def _document(opened: Input) -> dict[str, Any]:
 def _trace(found: Iterable[Found], mapping: Mapping[str, Expression]) -> Trace:
     rejected: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
+    shares: set[float] = set()
 
     def usable() -> Iterator[tuple[Any, ...]]:
         for row in found:
@@ -187,11 +189,19 @@ def _trace(found: Iterable[Found], mapping: Mapping[str, Expression]) -> Trace:
                 yield _finished(row, mapping)
             elif isinstance(row, Unusable):
                 rejected[row.why] += 1
+            elif isinstance(row, Share):
+                shares.add(row.share)
             else:
                 skipped[row.why] += 1
 
     trace = Trace.from_rows(usable())
     trace.skipped.update(skipped)
+    if len(shares) > 1:
+        raise TraceError(
+            "the recording has parts of different shares ("
+            f"{listed(f'{share:g}' for share in sorted(shares))}): record each in a file of its own"
+        )
+    trace.sampled = next(iter(shares), 1.0)
     for why, count in rejected.items():
         trace.rejected[why] = trace.rejected.get(why, 0) + count
     return trace

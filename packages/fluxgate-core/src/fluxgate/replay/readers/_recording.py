@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fluxgate.replay.readers._row import Found, Row, Skipped
+from fluxgate.replay.readers._row import Found, Row, Share, Skipped, number
 from fluxgate.signals import Outcome
 
 
@@ -17,6 +17,9 @@ def is_recording(record: Mapping[str, Any]) -> bool:
 def rows(record: Mapping[str, Any]) -> Iterator[Found]:
     """The call of one line."""
     if "recording" in record:  # each process that opens the file writes a header
+        share = number(record.get("share"))
+        if share is not None and 0 < share <= 1:
+            yield Share(share)
         return
     outcome = record.get("outcome")
     if outcome in (Outcome.IGNORED, Outcome.CANCELLED):

@@ -54,7 +54,13 @@ class Skipped(NamedTuple):
     why: str
 
 
-Found = Row | Unusable | Skipped
+class Share(NamedTuple):
+    """The share of all calls that the following ones are (ratio 0-1)."""
+
+    share: float
+
+
+Found = Row | Unusable | Skipped | Share
 
 
 def number(value: object) -> float | None:

@@ -14,13 +14,14 @@ from fluxgate.replay.report._text import lines_of
 _STYLES = (
     (re.compile(r"^! .*"), "yellow"),
     (re.compile(r"^[A-Z0-9]+  (?=\S)"), "bold cyan"),
-    (re.compile(r"█+"), "red"),
-    (re.compile(r"▒+"), "yellow"),
-    (re.compile(r"·+"), "green"),
     (re.compile(r"━+"), "bold magenta"),
     (re.compile(r"\(false\)"), "yellow"),
     (re.compile(r"(?<=\d)\*"), "bold green"),
 )
+# By how a line begins: the same block is a bar in one, and the open state in another.
+_BARS = {"failed ": "red", "latency ": "blue"}
+_STATES = ((re.compile(r"█+"), "red"), (re.compile(r"▒+"), "yellow"), (re.compile(r"·+"), "green"))
+_STRIP = re.compile(r"(?:[A-Z]|\d+) +[·▒█]|· closed")
 
 
 def show_richly(result: Result, out: TextIO) -> None:
@@ -37,6 +38,9 @@ def show_richly(result: Result, out: TextIO) -> None:
         elif line and set(line) <= {"-", " "}:
             shown.stylize("dim")
         else:
-            for pattern, style in _STYLES:
+            for pattern, style in (*_STYLES, *(_STATES if _STRIP.match(line) else ())):
                 shown.highlight_regex(pattern, style)
+            for begins, style in _BARS.items():
+                if line.startswith(begins):
+                    shown.highlight_regex(r"[▁-█]+", style)
         console.print(shown, soft_wrap=True)
