@@ -41,7 +41,8 @@ def test_copies_are_equal(copied: object) -> None:
 
 def test_shows_its_fields() -> None:
     assert repr(WHY) == (
-        "Reason(clause='FailureRate(0.5)', measured=0.62, calls=100, window=None, errors=())"
+        "Reason(clause='FailureRate(0.5)', measured=0.62, calls=100, window=None, errors=(), "
+        "note=None, by=None)"
     )
 
 
@@ -56,7 +57,7 @@ def test_takes_part_in_pattern_matching() -> None:
     [
         ((), {}, "needs clause="),
         (("a",), {"clause": "b"}, "once"),
-        (("a", 1.0, 1, "CountWindow(9)", (), "more"), {}, "once"),
+        (("a", 1.0, 1, "CountWindow(9)", (), "why", "who", "more"), {}, "once"),
         (("a",), {"cause": "b"}, "clause, measured, calls"),
     ],
 )

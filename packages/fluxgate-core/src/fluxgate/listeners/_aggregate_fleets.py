@@ -94,7 +94,7 @@ class FleetReader:
                 gone[last.label] = _add(gone.get(last.label, FleetCounts()), last.counts)
         if not self._keep_labels:
             gone = {label: counts for label, counts in gone.items() if label in groups}
-        readings = []
+        readings = list[FleetReading]()
         for label, group in groups.items():
             counts = gone.get(label, FleetCounts())
             for flusher in group:
