@@ -19,11 +19,13 @@ from fluxgate import (
     config,
     listen,
 )
+from fluxgate.metric import Metrics
 from fluxgate.policy import Policy
-from fluxgate.replay import Trace, _calls
+from fluxgate.replay import Trace, _calls, replay
 from fluxgate.replay._calls import Calls
 from fluxgate.replay._walk import Move, Walk, fast, one_by_one
 from fluxgate.state import State
+from fluxgate.trippers import FailureStreak, Tripper
 
 
 class Clock:
@@ -168,6 +170,8 @@ def test_fast_is_one_by_one_is_live(trace: Trace, policy: Policy, seed: int) -> 
     batches = fast(calls, policy, seed)
     assert_equal(batches, one_by_one(calls, policy, seed))
     assert_equal(batches, live(trace, policy, seed))
+    recorded = fast(calls, policy, seed, as_recorded=True)
+    assert_equal(recorded, one_by_one(calls, policy, seed, as_recorded=True))
 
 
 @settings(deadline=None, max_examples=30)
@@ -193,6 +197,25 @@ def test_long_batches() -> None:
     for text in ("CountWindow(1000)", "TimeWindow(60)"):
         policy = Policy(window=config.parse("window", text))
         assert_equal(fast(Calls(trace), policy), live(trace, policy))
+
+
+def test_remarks_are_kept_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Probes that all exceed their time, and a tripper of the user's that raises."""
+
+    class Broken(Tripper):
+        def fires(self, metrics: Metrics) -> bool:
+            raise ZeroDivisionError
+
+    slow = Trace.from_rows((float(at), 100.0 if at > 20 else 0.1, at < 20) for at in range(2000))
+    walk = fast(Calls(slow), Policy(tripper=FailureStreak(3)))
+    (remark,) = walk.remarks
+    assert remark.startswith("a probe took 60 s (probe_timeout=60) and was ignored")
+    assert fast(Calls(slow), Policy(tripper=Broken())).remarks == (
+        "the tripper raised ZeroDivisionError",
+    )
+    assert caplog.records == []
+    result = replay(slow, ["FailureStreak(3)"])
+    assert any("FailureStreak(3): a probe took" in warning for warning in result.warnings)
 
 
 @pytest.fixture

@@ -21,6 +21,10 @@ SETTINGS = ("tripper", "window", "retry", "permit", "max_half_open_calls", "prob
 """The settings that a replay depends on."""
 
 
+MOST_REMARKS = 3
+"""Remarks on one policy that are shown; of many circuits, each has its own."""
+
+
 class Candidate(NamedTuple):
     """A policy to measure.
 
@@ -38,10 +42,11 @@ class Candidate(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A policy on the whole trace, and its scores on parts of it."""
+    """A policy on the whole trace, its scores on parts of it, and what its circuits remarked."""
 
     result: PolicyResult
     parts: list[Scores]
+    remarks: list[str]
 
 
 class _Dealt(NamedTuple):
@@ -146,7 +151,8 @@ class Bench:
             bracket=self._bracket(policy),
             **_as_fields(scores),
         )
-        return Measured(result, others)
+        remarks = list(dict.fromkeys(remark for walk in walks for remark in walk.remarks))
+        return Measured(result, others, remarks[:MOST_REMARKS])
 
     def _bracket(self, policy: Policy) -> Bracket | None:
         if self._trace.refused is None:

@@ -149,15 +149,21 @@ def held_against(
     """The result for one circuit's trace, without routes."""
     given = list(candidates)
     bench = Bench(trace, truth, workers, seed)
+    measured = [bench.measure(each) for each in given]
+    remarks = [
+        f"{candidate.name}: {remark}"
+        for candidate, each in zip(given, measured, strict=True)
+        for remark in each.remarks
+    ]
     return ReplayResult(
         trace=summary_of(trace, truth),
         timeline=_timeline(trace),
         outages=truth.outages,
         rule=truth.rule,
-        policies=(bench.without(), *(bench.measure(each).result for each in given)),
+        policies=(bench.without(), *(each.result for each in measured)),
         workers=workers,
         limits=LIMITS,
-        warnings=tuple(_warnings(trace, truth, given, sampled)),
+        warnings=(*_warnings(trace, truth, given, sampled), *remarks),
     )
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
+from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import repeat
 from math import inf
@@ -26,7 +27,7 @@ from typing import Final, NamedTuple
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.lane import BATCH, Lane
-from fluxgate._engine.phase import Admission, Phase
+from fluxgate._engine.phase import Admission, Phase, label_of
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Totals
 from fluxgate.policy import Policy
@@ -63,11 +64,13 @@ class Walk(NamedTuple):
         moves: every transition; the circuit was closed at first.
         refused: the refused calls, as ranges of places (begin, end) in the order of starts.
         totals: the circuit's own counts.
+        remarks: what the circuit would have logged, once for each kind.
     """
 
     moves: list[Move]
     refused: list[tuple[int, int]]
     totals: Totals
+    remarks: tuple[str, ...] = ()
 
 
 def replayed(policy: Policy) -> Policy:
@@ -106,6 +109,32 @@ def one_by_one(calls: Calls, policy: Policy, seed: int = 0, *, as_recorded: bool
     return walking.walk()
 
 
+class _Replayed(Circuit):
+    """A circuit that keeps what it has to say: a log of now is not for what happened then."""
+
+    __slots__ = ("remarks",)
+
+    def __init__(self, policy: Policy, clock: _Clock, dice: Callable[[], float]) -> None:
+        self.remarks: dict[str, str] = {}
+        super().__init__(
+            "replay",
+            policy,
+            listeners=(),
+            initial_state=CLOSED,
+            clock=clock,
+            dice=dice,
+            listed=False,
+        )
+
+    def _report(self) -> None:
+        for what, error in self._machine.verdicts.take_faults():
+            if error is None:
+                self.remarks.setdefault("", what)
+            else:
+                self.remarks.setdefault(what, f"the {what} raised {label_of(type(error))}")
+        self._dispatch.deliver()
+
+
 class _Clock:
     __slots__ = ("now",)
 
@@ -131,15 +160,8 @@ class _Walking:
         self._random = random.Random(seed).random
         self._starting: int | None = None
         self._policy = replayed(policy)
-        self.circuit = Circuit(
-            "replay",
-            self._policy,
-            listeners=(),
-            initial_state=CLOSED,
-            clock=self._clock,
-            dice=self._throw if as_recorded else random.Random(seed).random,
-            listed=False,
-        )
+        dice = self._throw if as_recorded else random.Random(seed).random
+        self.circuit = _Replayed(self._policy, self._clock, dice)
         self._phase: Phase = self.circuit.phase
         self.place = 0
         self.flying: list[tuple[float, int, Lane | Admission]] = []
@@ -148,7 +170,8 @@ class _Walking:
 
     def walk(self) -> Walk:
         """The course so far."""
-        return Walk(self._moves, self._refused, self.circuit.info().totals)
+        totals = self.circuit.info().totals
+        return Walk(self._moves, self._refused, totals, tuple(self.circuit.remarks.values()))
 
     # -- one by one
 
