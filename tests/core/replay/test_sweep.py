@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,19 @@ def test_nothing_dominates_the_front(result: SweepResult) -> None:
     for cell in result.cells:
         if not cell.on_front:
             assert any(_sweep._dominates(better, cell.fitted) for better in fitted)
+
+
+def test_a_policy_must_hold(result: SweepResult) -> None:
+    """One that opens falsely again and again on the last third isn't recommended."""
+    cell = result.front[0]
+    calm, noisy_end = (
+        replace(cell, held_out=replace(cell.held_out, false_openings=count)) for count in (0, 9)
+    )
+    assert _sweep._holds(calm, 0)
+    assert not _sweep._holds(noisy_end, 0)
+    blind = replace(cell, held_out=replace(cell.held_out, outages_missed=1))
+    assert not _sweep._holds(blind, 0)
+    assert _sweep._holds(blind, 1)
 
 
 def test_parts_add_up(result: SweepResult) -> None:

@@ -218,11 +218,12 @@ def _dominates(left: Scores, right: Scores) -> bool:
 
 def _front(scores: Sequence[Scores]) -> set[int]:
     """The indexes of those that no other dominates."""
-    return {
-        index
-        for index, each in enumerate(scores)
-        if not any(_dominates(other, each) for other in scores)
-    }
+    front: list[int] = []
+    # What dominates another is before it in this order, so the front so far is enough to ask.
+    for index in sorted(range(len(scores)), key=lambda place: _objectives(scores[place])):
+        if not any(_dominates(scores[other], scores[index]) for other in front):
+            front.append(index)
+    return set(front)
 
 
 # -- the recommendation
@@ -275,7 +276,8 @@ def _advice(
     front = [cell for cell in cells if cell.on_front]
     least_missed = min(cell.fitted.outages_missed for cell in front)
     fit = [cell for cell in front if cell.fitted.outages_missed == least_missed]
-    holding = [cell for cell in fit if _holds(cell, cells)]
+    least_late = min(cell.held_out.outages_missed for cell in cells)
+    holding = [cell for cell in fit if _holds(cell, least_late)]
     if not holding:
         why = (
             "No policy of the front does as well on the last third of the trace, which it wasn't "
@@ -317,15 +319,21 @@ def _advice(
     return Advice.RECOMMENDED, why, recommended
 
 
-def _holds(cell: Cell, cells: Sequence[Cell]) -> bool:
+def _holds(cell: Cell, least_missed: int) -> bool:
     """Whether a policy does on the last third what it did before.
 
     It misses no outage that another policy of the grid sees, and it opens falsely at most once more
     than it did in the first two thirds, for as long a time.
+
+    Args:
+        cell: the policy.
+        least_missed: outages of the last third that every policy of the grid misses.
     """
-    least = min(other.held_out.outages_missed for other in cells)
     expected = cell.fitted.false_openings * HELD_OUT / (1 - HELD_OUT)
-    return cell.held_out.outages_missed <= least and cell.held_out.false_openings <= expected + 1
+    return (
+        cell.held_out.outages_missed <= least_missed
+        and cell.held_out.false_openings <= expected + 1
+    )
 
 
 def _reasons(
