@@ -7,15 +7,21 @@ It needs the extra `redis` and a server (`redis-server` on the PATH, or the whee
 A healthy call of a circuit in a fleet over the same call of one without, flushes and pushes going
 on meanwhile, by the method of README.md (short turns side by side, ratios within the round, medians
 over the rounds, the lowest of three passes). A flush in CPU of the process and of the server; bytes
-that a circuit takes of Redis; commands that a process sends.
+that a circuit takes of Redis; commands that a process sends; and what sixty idle processes take of a
+core beyond their flush timers: processes with an idle fleet beside as many that have nothing but a
+thread which wakes as often.
 """
 
 import argparse
 import json
+import multiprocessing
+import random
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +31,7 @@ from timing import Times, healthy, race
 
 from fluxgate import CircuitBreaker
 from fluxgate.fleet import Fleet
+from fluxgate.fleet._flusher import IDLE
 from fluxgate.fleet._redis import RedisStore
 from fluxgate.fleet._url import open_store
 from fluxgate.fleet.store import Counts, Exchange, Move, Shape, Store
@@ -107,6 +114,43 @@ def sent(server: RedisServer, circuits: int, seconds: float) -> tuple[float, flo
     return scripts / took, spent / took
 
 
+def idle(url: str | None, seconds: float) -> float:
+    """Seconds of CPU that this process takes while it idles: in a fleet, or with a timer alone."""
+    stopping = threading.Event()
+
+    def timer() -> None:
+        while not stopping.wait(random.uniform(*IDLE)):
+            pass
+
+    if url is None:
+        thread = threading.Thread(target=timer)
+        thread.start()
+    else:
+        fleet = Fleet(url)
+        breaker = CircuitBreaker("idle", fleet=fleet)
+        breaker.call(int)
+        fleet.flush(10.0)
+    time.sleep(2.0)
+    before = time.process_time()
+    time.sleep(seconds)
+    spent = time.process_time() - before
+    if url is None:
+        stopping.set()
+    else:
+        fleet.close()
+    return spent
+
+
+def sixty_idle(url: str, seconds: float) -> tuple[float, float]:
+    """Of a core: what sixty idle processes take beyond their timers, and what the timers take."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(20, context) as pool:
+        timers = [pool.submit(idle, None, seconds) for _ in range(10)]
+        fleets = [pool.submit(idle, url, seconds) for _ in range(10)]
+        timed = sum(each.result() for each in timers) * 6 / seconds
+        return sum(each.result() for each in fleets) * 6 / seconds - timed, timed
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="few rounds: shows that it runs")
@@ -152,6 +196,10 @@ def main() -> None:
             scripts, cpu = sent(server, circuits, seconds)
             show(f"a process with {circuits} busy circuits: scripts", scripts, "a second")
             show(f"a process with {circuits} busy circuits: its fleet", cpu * 1e6, "us of CPU a s")
+        for name, url in urls.items():
+            beyond, timed = sixty_idle(url, seconds * 2)
+            show(f"60 idle processes ({name}), beyond their timers", beyond * 100, "% of a core")
+            show("their timers", timed * 100, "% of a core")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1))
 
