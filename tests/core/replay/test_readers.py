@@ -284,6 +284,21 @@ def test_expressions_of_logs() -> None:
     assert {call.key for call in spans} == {"shop"}
 
 
+def test_upstream_is_the_key() -> None:
+    path = DATA / "nginx.jsonl"
+    assert list(read(path, key="upstream")) == list(read(path))
+
+
+def test_a_field_that_no_record_has() -> None:
+    wanted = r"no record has a field 'upstram'; the first has .*; did you mean 'upstream'\?"
+    with pytest.raises(TraceError, match=wanted):
+        read(DATA / "nginx.jsonl", key="upstram")
+    with pytest.raises(TraceError, match=r"no record has a field 'server\.adress'"):
+        read(DATA / "otlp.jsonl", key="server.adress")
+    # Optional: some have it.
+    assert any(call.key for call in read(DATA / "otlp.jsonl", key="error.type"))
+
+
 def test_json_lines_by_path(tmp_path: Path) -> None:
     rows = [{"t": {"at": "2026-11-28T07:00:00Z"}, "ms": 5, "ok": True}, {"t": 3, "ms": 1}]
     trace = read(

@@ -66,18 +66,19 @@ def rows(line: str) -> Iterator[Found]:
     if duration is None or duration < 0:
         created = moment(fields.get("request_creation_time"))
         duration = None if created is None or ended is None else max(0.0, ended - created)
+    upstream = group[1] if group else fields["target"]
     yield Row(
         None if ended is None or duration is None else ended - duration,
         duration,
-        key=group[1] if group else fields["target"],
+        key=upstream,
         status=fields["target_status_code"] or fields["elb_status_code"],
-        fields=fields,
+        fields={"upstream": upstream, **fields},
     )
 
 
 def _split(line: str) -> list[str]:
     """Fields between spaces; those in quotes may have spaces."""
     try:
-        return next(csv.reader([line], delimiter=" ", escapechar="\\"), [])
+        return next(csv.reader([line], delimiter=" ", escapechar="\\"), list[str]())
     except csv.Error:  # a field of more than 128 KiB
         return []

@@ -66,7 +66,7 @@ def csv_rows(lines: Iterable[str | Unusable], mapping: Mapping[str, Expression])
     source = sound()
     first = next(source, "")
     delimiter = separator(first)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), [])]
+    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), list[str]())]
     if any(number(name) is not None for name in names):
         raise TraceError(f"the first line must name the columns, not {first.strip()[:60]!r}")
     check(dict.fromkeys(names), mapping)

@@ -66,17 +66,17 @@ def of_record(record: Mapping[str, Any]) -> Iterator[Found]:
     if not status and flags & {"", "-"}:
         status = None
     named = [record.get(name) for name in ("upstream_cluster", "authority", "upstream_host")]
-    key = next((each for each in named if each and each != "-"), None)
+    upstream = _cluster(next((each for each in named if each and each != "-"), None))
     yield Row(
         moment(record.get("start_time")),
         divided(record.get("duration"), 1000),
         # 0: no answer came, and the flags say why.
         failed=True if status == 0 else None,
-        key=_cluster(key),
+        key=upstream,
         status=status or None,
         error=next((flag for flag in sorted(flags) if flag not in ("", "-")), None),
         refused="UO" in flags,
-        fields=record,
+        fields={"upstream": upstream, **record},
     )
 
 

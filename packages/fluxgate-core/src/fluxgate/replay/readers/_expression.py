@@ -10,7 +10,7 @@ import ast
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from fluxgate._settings.errors import did_you_mean
 from fluxgate.replay.readers._row import COLUMNS, TraceError, number
@@ -148,7 +148,7 @@ def field(fields: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         if not isinstance(found, Mapping):
             return None
-        found = found.get(part)
+        found = cast("Mapping[str, Any]", found).get(part)
     return found
 
 

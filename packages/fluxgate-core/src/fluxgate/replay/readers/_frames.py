@@ -21,11 +21,13 @@ from fluxgate.replay.readers._row import COLUMNS, TraceError, moment, number
 if TYPE_CHECKING:
     import polars
 
+np: Any
+pl: Any
 try:
     import numpy as np
     import polars as pl
 except ImportError:
-    pl = None  # type: ignore[assignment]
+    np = pl = None
 
 _FLAGS: Final = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
 
@@ -194,7 +196,7 @@ def _numbers(series: polars.Series, name: str) -> Any:
     return numbers
 
 
-def _moments(series: polars.Series) -> polars.Series:
+def _moments(series: polars.Series) -> Any:
     return pl.Series(_numbers(series, "start"))
 
 
@@ -229,7 +231,7 @@ def _labels(series: polars.Series) -> Labels | None:
     return Labels(array("i", codes.astype(np.intc).tobytes()), tuple(places))
 
 
-def _translated(node: ast.expr, kinds: Mapping[str, Any]) -> polars.Expr:
+def _translated(node: ast.expr, kinds: Mapping[str, Any]) -> Any:
     """An expression of the user as polars has it; both decide alike about what is unknown."""
     match node:
         case ast.Name(name):
@@ -251,14 +253,15 @@ def _translated(node: ast.expr, kinds: Mapping[str, Any]) -> polars.Expr:
         case ast.Compare(left, [op], [right]):
             of = _translated if _is_text(left, kinds) and _is_text(right, kinds) else _numeric
             a, b = of(left, kinds), of(right, kinds)
-            return {
+            compared: dict[type[ast.cmpop], polars.Expr] = {
                 ast.Eq: a == b,
                 ast.NotEq: a != b,
                 ast.Lt: a < b,
                 ast.LtE: a <= b,
                 ast.Gt: a > b,
                 ast.GtE: a >= b,
-            }[type(op)]
+            }
+            return compared[type(op)]
         case _:
             raise AssertionError(node)
 
@@ -273,30 +276,30 @@ def _is_text(node: ast.expr, kinds: Mapping[str, Any]) -> bool:
             return False
 
 
-def _numeric(node: ast.expr, kinds: Mapping[str, Any]) -> polars.Expr:
+def _numeric(node: ast.expr, kinds: Mapping[str, Any]) -> Any:
     found = _translated(node, kinds)
     if _is_text(node, kinds):
         return found.map_batches(_from_text, return_dtype=pl.Float64)
     return found.cast(pl.Float64, strict=False).fill_nan(None)
 
 
-def _from_text(series: polars.Series) -> polars.Series:
+def _from_text(series: polars.Series) -> Any:
     return pl.Series(_numbers(series, ""), nan_to_null=True)
 
 
-def _product(both: Sequence[polars.Series]) -> polars.Series:
+def _product(both: Sequence[polars.Series]) -> Any:
     left, right = (each.to_numpy() for each in both)
     return pl.Series(left * right, nan_to_null=True)
 
 
-def _quotient(both: Sequence[polars.Series]) -> polars.Series:
+def _quotient(both: Sequence[polars.Series]) -> Any:
     """By numpy: polars multiplies by the reciprocal, and other readers don't."""
     left, right = (each.to_numpy() for each in both)
     with np.errstate(divide="ignore", invalid="ignore"):
         return pl.Series(np.where(right == 0, np.nan, left / right), nan_to_null=True)
 
 
-def _truth(node: ast.expr, kinds: Mapping[str, Any]) -> polars.Expr:
+def _truth(node: ast.expr, kinds: Mapping[str, Any]) -> Any:
     found = _translated(node, kinds)
     if _is_text(node, kinds):
         words = found.str.strip_chars().str.to_lowercase()

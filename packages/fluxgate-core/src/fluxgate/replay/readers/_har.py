@@ -7,10 +7,10 @@ browser's own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, divided, moment
+from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, divided, moment, record_of
 
 # The page or the user wanted it so: it says nothing about the server.
 _CANCELLED: Final = ("net::ERR_ABORTED", "net::ERR_BLOCKED", "NS_BINDING_ABORTED")
@@ -18,15 +18,15 @@ _CANCELLED: Final = ("net::ERR_ABORTED", "net::ERR_BLOCKED", "NS_BINDING_ABORTED
 
 def rows(document: Mapping[str, Any]) -> Iterator[Found]:
     """The calls of a whole document."""
-    log = document.get("log")
-    entries = log.get("entries") if isinstance(log, dict) else None
-    for entry in entries if isinstance(entries, list) else []:
-        yield _row(entry) if isinstance(entry, dict) else Unusable("an entry is no object")
+    entries = (record_of(document.get("log")) or {}).get("entries")
+    for each in cast("list[object]", entries) if isinstance(entries, list) else []:
+        entry = record_of(each)
+        yield Unusable("an entry is no object") if entry is None else _row(entry)
 
 
 def _row(entry: Mapping[str, Any]) -> Found:
-    request, response = entry.get("request"), entry.get("response")
-    if not isinstance(request, dict) or not isinstance(response, dict):
+    request, response = record_of(entry.get("request")), record_of(entry.get("response"))
+    if request is None or response is None:
         return Unusable("the entry has no request or no response")
     if entry.get("_fromCache"):
         return Skipped("the browser answered from its cache")

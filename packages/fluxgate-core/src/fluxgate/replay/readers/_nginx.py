@@ -50,14 +50,15 @@ def rows(record: Mapping[str, Any]) -> Iterator[Found]:
             duration = whole
         status = statuses[place] if place < len(statuses) else ""
         start = None if duration is None else logged - duration
+        upstream = record.get("proxy_host") or servers[place]
         tries.append(
             Row(
                 start,
                 duration,
-                key=record.get("proxy_host") or servers[place],
+                key=upstream,
                 # None: the client went before an answer came; nginx's own status says so (499).
                 status=status or record.get("status"),
-                fields=record,
+                fields={"upstream": upstream, **record},
             )
         )
         logged = logged if start is None else start

@@ -9,9 +9,9 @@ https://opentelemetry.io/docs/specs/semconv/http/http-spans/
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, divided, number
+from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, divided, number, record_of
 
 # The collector writes numbers, as the specification asks; some exporters write the names.
 _CLIENT: Final = {3, "3", "SPAN_KIND_CLIENT"}
@@ -57,7 +57,7 @@ def _row(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Found:
 
 
 def _attributes(pairs: object) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for pair in _list(pairs):
         value = _dict(pair.get("value"))
         found[str(pair.get("key"))] = next(iter(value.values()), None)
@@ -65,8 +65,11 @@ def _attributes(pairs: object) -> dict[str, Any]:
 
 
 def _list(value: object) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return []
+    found = map(record_of, cast("list[object]", value))
+    return [each for each in found if each is not None]
 
 
 def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return record_of(value) or {}

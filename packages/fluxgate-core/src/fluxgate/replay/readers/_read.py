@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fluxgate._naming import encodable, printable
+from fluxgate._settings.errors import did_you_mean
 from fluxgate._words import listed, number
 from fluxgate.replay._trace import Trace
 from fluxgate.replay.readers import (
@@ -23,7 +24,7 @@ from fluxgate.replay.readers import (
     _otlp,
     _recording,
 )
-from fluxgate.replay.readers._expression import Expression, mapping_of
+from fluxgate.replay.readers._expression import Expression, field, mapping_of
 from fluxgate.replay.readers._input import Input
 from fluxgate.replay.readers._row import (
     COLUMNS,
@@ -34,6 +35,7 @@ from fluxgate.replay.readers._row import (
     Unusable,
     is_failed,
     moment,
+    record_of,
 )
 
 
@@ -162,18 +164,18 @@ def _of_lines(
 
 def _record(line: str) -> dict[str, Any] | Unusable:
     try:
-        record = json.loads(line)
+        record = record_of(json.loads(line))
     except (ValueError, RecursionError):
         return Unusable("the line is no JSON")
-    return record if isinstance(record, dict) else Unusable("the line is no JSON object")
+    return Unusable("the line is no JSON object") if record is None else record
 
 
 def _document(opened: Input) -> dict[str, Any]:
     try:
-        document = json.loads(opened.document())
+        document = record_of(json.loads(opened.document()))
     except (ValueError, RecursionError) as error:
         raise TraceError(f"{opened.name} is no JSON document: {str(error)[:100]}") from None
-    if not isinstance(document, dict):
+    if document is None:
         raise TraceError(f"{opened.name} is no HAR: it isn't a JSON object")
     return document
 
@@ -183,9 +185,16 @@ def _trace(found: Iterable[Found], mapping: Mapping[str, Expression]) -> Trace:
     skipped: Counter[str] = Counter()
     shares: set[float] = set()
 
+    unseen = {name for expression in mapping.values() for name in expression.names}
+    example: Mapping[str, Any] = {}
+
     def usable() -> Iterator[tuple[Any, ...]]:
+        nonlocal example
         for row in found:
             if isinstance(row, Row):
+                if unseen:
+                    example = example or row.fields
+                    unseen.difference_update([name for name in unseen if _has(name, row)])
                 yield _finished(row, mapping)
             elif isinstance(row, Unusable):
                 rejected[row.why] += 1
@@ -195,6 +204,10 @@ def _trace(found: Iterable[Found], mapping: Mapping[str, Expression]) -> Trace:
                 skipped[row.why] += 1
 
     trace = Trace.from_rows(usable())
+    for name in sorted(unseen) if example else ():  # in no record: a slip, not an optional field
+        there = ", ".join(list(example)[:20])
+        hint = did_you_mean(name, [*example, *COLUMNS])
+        raise TraceError(f"no record has a field {name!r}; the first has {there}{hint}")
     trace.skipped.update(skipped)
     if len(shares) > 1:
         raise TraceError(
@@ -205,6 +218,14 @@ def _trace(found: Iterable[Found], mapping: Mapping[str, Expression]) -> Trace:
     for why, count in rejected.items():
         trace.rejected[why] = trace.rejected.get(why, 0) + count
     return trace
+
+
+def _has(name: str, row: Row) -> bool:
+    return (
+        name in row.fields
+        or (name in COLUMNS and row[COLUMNS.index(name)] is not None)
+        or field(row.fields, name) is not None
+    )
 
 
 def _finished(row: Row, mapping: Mapping[str, Expression]) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from fluxgate.errors import FluxgateError
 from fluxgate.replay._trace import Call
@@ -61,6 +61,11 @@ class Share(NamedTuple):
 
 
 Found = Row | Unusable | Skipped | Share
+
+
+def record_of(value: object) -> dict[str, Any] | None:
+    """The value, if it is an object of JSON."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def number(value: object) -> float | None:

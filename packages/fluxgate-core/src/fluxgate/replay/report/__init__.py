@@ -41,19 +41,19 @@ def show(
         out: by default the standard output.
         plain: no colours in any case.
     """
-    out = sys.stdout if out is None else out
-    if not plain and out.isatty():
+    to: TextIO = sys.stdout if out is None else out
+    if not plain and to.isatty():
         try:
             from fluxgate.replay.report._rich import show_richly
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "rich":
                 raise
         else:
-            show_richly(result, out)
+            show_richly(result, to)
             return
     text = render_text(result)
     try:
-        text.encode(out.encoding or "utf-8")
+        text.encode(to.encoding or "utf-8")
     except UnicodeEncodeError:
         text = ascii_only(text)
-    out.write(text)
+    to.write(text)

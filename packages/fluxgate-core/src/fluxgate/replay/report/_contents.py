@@ -154,7 +154,7 @@ def policies_table(result: ReplayResult) -> Table:
 
 def brackets(result: ReplayResult) -> list[str]:
     """Sentences on calls of unknown outcome: had all failed, had all succeeded."""
-    lines = []
+    lines: list[str] = []
     for letter, policy in zip(letters(result.policies), result.policies, strict=True):
         if (bracket := policy.bracket) is None or policy.role is Role.NO_BREAKER:
             continue
@@ -278,10 +278,10 @@ def planes(result: SweepResult) -> Iterator[tuple[str, dict[tuple[int, int], Cel
     """
     others: dict[tuple[int, ...], dict[tuple[int, int], Cell]] = {}
     for cell in result.cells:
-        column = cell.place[1] if len(cell.place) > 1 else 0
-        others.setdefault(cell.place[2:], {})[column, cell.place[0]] = cell
-    for rest, cells in others.items():
-        fixed = zip(result.axes[2:], rest, strict=True)
+        row, column, *rest = (*cell.place, 0) if len(cell.place) == 1 else cell.place
+        others.setdefault(tuple(rest), {})[column, row] = cell
+    for others_at, cells in others.items():
+        fixed = zip(result.axes[2:], others_at, strict=True)
         yield ", ".join(f"{axis.name} = {axis.values[at]:g}" for axis, at in fixed), cells
 
 

@@ -123,7 +123,7 @@ def _section(title: str, parts: Iterable[str]) -> list[str]:
 
 
 def _policies(result: ReplayResult) -> Iterator[str]:
-    rows = []
+    rows: list[str] = []
     for letter, policy in zip(contents.letters(result.policies), result.policies, strict=True):
         more = escape(contents.settings_of(policy))
         rows.append(
