@@ -98,6 +98,19 @@ def test_yours_is_best() -> None:
     assert chosen in again.why
 
 
+def test_none_holds() -> None:
+    """Bursts of three failures on the last third open every policy of the grid, again and again."""
+    rows = [
+        (float(at), 0.125, 100 <= at < 150 or (at > 2000 and at % 200 < 3)) for at in range(3000)
+    ]
+    answer = sweep(
+        Trace.from_rows(rows), "FailureStreak=2,3", base="FailureStreak(3)", outages=[(100, 150)]
+    )
+    assert answer.advice is Advice.NONE_HOLDS
+    assert answer.recommendations == ()
+    assert "last third" in answer.why
+
+
 def test_too_little_data() -> None:
     assert sweep(noisy([], 600), "FailureRate=0.1,0.5").advice is Advice.TOO_LITTLE_DATA
     assert sweep(noisy([], 5), "FailureRate=0.1,0.5").advice is Advice.TOO_LITTLE_DATA
