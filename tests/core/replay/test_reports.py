@@ -221,6 +221,12 @@ def test_nothing_to_show() -> None:
     Page(report.render_html(result))
 
 
+def test_a_trace_bad_throughout() -> None:
+    rows = [Call(1e9 + at, 0.1, at % 2 == 0) for at in range(300)]
+    text = " ".join(report.render_text(replay(Trace.from_rows(rows))).split())
+    assert "no rule finds an outage where the median minute has 50 % bad calls" in text
+
+
 def test_many_policies_and_circuits() -> None:
     trace, outages = traces.crash(seed=1)
     policies = [f"FailureStreak({count})" for count in range(1, 32)]

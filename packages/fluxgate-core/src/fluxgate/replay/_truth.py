@@ -78,6 +78,12 @@ def truth_of(
         f"greater of {percent(LEAST_SHARE)} and {TIMES_MEDIAN:g} × the median minute) for "
         f"{LASTS:g} s, with at least {LEAST_BAD} of them; {words}"
     )
+    if limit >= 1:
+        share = percent(limit / TIMES_MEDIAN)
+        rule = (
+            f"no rule finds an outage where the median minute has {share} bad calls: "
+            f"name it with --outage; {words}"
+        )
     return Truth(tuple(_found(ticks, limit)), slow, bad, rule)
 
 
