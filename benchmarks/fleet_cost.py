@@ -7,9 +7,9 @@ It needs the extra `redis` and a server (`redis-server` on the PATH, or the whee
 A healthy call of a circuit in a fleet over the same call of one without, flushes and pushes going
 on meanwhile, by the method of README.md (short turns side by side, ratios within the round, medians
 over the rounds, the lowest of three passes). A flush in CPU of the process and of the server; bytes
-that a circuit takes of Redis; commands that a process sends; and what sixty idle processes take of a
-core beyond their flush timers: processes with an idle fleet beside as many that have nothing but a
-thread which wakes as often.
+that a circuit takes of Redis; commands that a process sends; and what sixty idle processes take of
+a core beyond their flush timers: processes with an idle fleet beside as many that have nothing but
+a thread which wakes as often.
 """
 
 import argparse
