@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -310,6 +312,43 @@ def test_nobody_waits_for_who_does_not_read(path: Path, store: SqliteStore) -> N
         assert store.move(Move("x", None, 0, State.OPEN, 1_000)).won
     assert len(deaf.wait(0.0)) >= 1
     deaf.close()
+
+
+def test_many_open_descriptors(store: SqliteStore) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip("this user may not open 2,000 files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    opened: list[int] = []
+    try:
+        while not opened or opened[-1] < 1100:  # beyond what select() can hold
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+        assert store.wait(0.0) == [Hint("")]  # it has begun to listen
+        store.wake()
+        assert store.wait(PATIENCE) == []
+    finally:
+        for each in opened:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_closed_store_leaves_no_pipe(path: Path) -> None:
+    def pipes() -> list[str]:
+        found: list[str] = []
+        for each in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(f"/proc/self/fd/{each}"))
+        return [each for each in found if each.startswith("pipe:")]
+
+    gc.collect()
+    before = set(pipes())
+    made = SqliteStore(path)
+    assert set(pipes()) - before
+    made.close()
+    del made
+    gc.collect()
+    assert not set(pipes()) - before
 
 
 def test_without_sockets_the_file_is_polled(

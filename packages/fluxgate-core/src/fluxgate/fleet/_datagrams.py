@@ -11,9 +11,9 @@ import errno
 import os
 import select
 import socket
+import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from fluxgate.fleet.store import MAX_EPOCH, Hint
 
@@ -33,6 +33,9 @@ class Datagrams:
         self._name = f"{name.replace(':', '-')}.sock"
         self._socket: socket.socket | None = None
         self._awake = os.pipe()
+        # Not in `close`: the thread that waits may look at it once more.
+        self._close_pipe = weakref.finalize(self, _close_all, self._awake)
+        self._close_pipe.atexit = False
 
     def open(self) -> bool:
         """Whether this process now listens; True if it has begun with this call."""
@@ -53,16 +56,20 @@ class Datagrams:
 
     def wait(self, timeout: float) -> list[Hint]:
         """The hints that have come, waiting for the first one."""
-        assert self._socket is not None
-        sources: list[Any] = [self._socket, self._awake[0]]
-        ready, _, _ = select.select(sources, [], [], timeout)
-        if self._awake[0] in ready:
-            os.read(self._awake[0], 4096)
+        listening = self._socket
+        assert listening is not None
+        descriptor, awake = listening.fileno(), self._awake[0]
+        poll = select.poll()  # select() takes no descriptor above 1023, and busy servers have more
+        poll.register(descriptor, select.POLLIN)
+        poll.register(awake, select.POLLIN)
+        ready = {each for each, _ in poll.poll(timeout * 1000.0)}
+        if awake in ready:
+            os.read(awake, 4096)
         hints: list[Hint] = []
-        if self._socket in ready:
-            with suppress(BlockingIOError):
+        if descriptor in ready:
+            with suppress(OSError):  # nothing more to read; or closed by now
                 while len(hints) < 1000:
-                    hint = read_hint(self._socket.recv(_LONGEST))
+                    hint = read_hint(listening.recv(_LONGEST))
                     if hint is not None:
                         hints.append(hint)
         return hints
@@ -94,8 +101,7 @@ class Datagrams:
     def drop(self) -> None:
         """Close the parent's file descriptors in a child, and leave its socket where it is."""
         self._hang_up()
-        for end in self._awake:
-            os.close(end)
+        self._close_pipe()
 
     def _hang_up(self) -> None:
         listening, self._socket = self._socket, None
@@ -109,6 +115,11 @@ class Datagrams:
             if error.errno == errno.ECONNREFUSED:
                 with suppress(OSError):
                     os.unlink(path)
+
+
+def _close_all(descriptors: tuple[int, int]) -> None:
+    for each in descriptors:
+        os.close(each)
 
 
 class _Short:
