@@ -23,6 +23,7 @@ from fluxgate import CircuitBreaker, ConfigError, State
 from fluxgate.fleet import Fleet
 from fluxgate_django import breakers, conf
 from fluxgate_django.checks import check_deployment, check_settings
+from fluxgate_django.management.commands.fluxgate import Command
 
 PATIENCE = 30.0
 
@@ -48,7 +49,7 @@ def test_a_fleet(written: Any) -> None:
     ("written", "said", "code"),
     [
         ("nowhere://:hunter2@x", ": the URL 'nowhere://:***@x' has the unknown", "E004"),
-        ("", ": the URL '<no URL>' has no scheme: write sqlite:///", "E004"),
+        ("", ": the URL has no scheme: write sqlite:///", "E004"),
         (7, ": must be a Fleet or a URL, not 'int'", "E004"),
         (
             {"URL": "memory://x", "WITNESS": 2},
@@ -60,7 +61,7 @@ def test_a_fleet(written: Any) -> None:
         ({"WITNESSES": 2}, ".URL: is missing: give one such as sqlite:///", "E004"),
         ({"url": 7}, ".URL: must be a URL, not 'int'", "E004"),
         ({"URL": "memory://x", "WITNESSES": 0}, ".WITNESSES: must be from 1 to 1000: 0", "E004"),
-        ({"URL": "memory://x", "WITNESSES": []}, ".WITNESSES: can't be []", "E004"),
+        ({"URL": "memory://x", "WITNESSES": []}, ".WITNESSES: must be a whole number: []", "E004"),
         ({"URL": "memory://x", "ADVISORY": 1}, ".ADVISORY: must be True or False: 1", "E004"),
     ],
 )
@@ -209,8 +210,9 @@ def test_an_unknown_name() -> None:
 
 @pytest.mark.usefixtures("payments")
 def test_without_the_option() -> None:
-    with pytest.raises(CommandError, match="nothing was changed: add --fleet to open circuits"):
-        manage("open", "payments")
+    for name in "payments", "of another application":
+        with pytest.raises(CommandError, match="nothing was changed: add --fleet to open circuits"):
+            manage("open", name)
     assert "--fleet shows those that all processes share" in manage("list")[0]
     listed = json.loads(manage("list", "--format", "json")[0])
     assert [each["shared"] for each in listed["circuits"]] == [True, True]
@@ -228,6 +230,16 @@ def test_no_usable_store(tmp_path: Path) -> None:
     with override_settings(FLUXGATE={}), pytest.raises(CommandError) as caught:
         manage("watch", "--fleet")
     assert caught.value.returncode == 2
+
+
+def test_an_error_ends_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        override_settings(FLUXGATE={"FLEET": f"sqlite://{tmp_path}/none.db"}),
+        pytest.raises(SystemExit) as caught,
+    ):
+        Command().run_from_argv(["manage.py", "fluxgate", "list", "--fleet"])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.endswith("a process of the fleet makes it\n")
 
 
 def test_watch(payments: CircuitBreaker, tmp_path: Path) -> None:

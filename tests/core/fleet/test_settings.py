@@ -58,7 +58,7 @@ def test_without_one() -> None:
             "'witnesses'?",
         ),
         ({"url": "memory://x", "URL": "memory://y"}, ".URL: unknown, or given twice"),
-        ({"url": "memory://x", "witnesses": []}, ".witnesses: can't be []"),
+        ({"url": "memory://x", "witnesses": []}, ".witnesses: must be a whole number: []"),
         ({"url": "memory://x", "witnesses": 0}, ".witnesses: must be from 1"),
         ({"url": "memory://x", "advisory": 1}, ".advisory: must be True or False"),
         ("nowhere://x", ": the URL 'nowhere://x' has the unknown scheme 'nowhere'"),
@@ -86,7 +86,7 @@ def test_text_of_the_environment(fleets: Fleets) -> None:
     fleet = fleet_of({"URL": fleets.url, "WITNESSES": "3", "ADVISORY": "true"})
     assert (fleet.witnesses, fleet.advisory) == (3, True)
     fleet.close()
-    with pytest.raises(ConfigError, match=r"fleet\.witnesses: can't be 'many'"):
+    with pytest.raises(ConfigError, match=r"fleet\.witnesses: must be a whole number: 'many'"):
         fleet_of({"url": fleets.url, "witnesses": "many"})
-    with pytest.raises(ConfigError, match="witnesses must be from 1"):
+    with pytest.raises(ConfigError, match=r"fleet\.witnesses: must be from 1"):
         fleet_of({"url": fleets.url, "witnesses": "999999999999"})

@@ -41,6 +41,8 @@ def test_memory_spaces_have_names() -> None:
         "redis://user:pa%40ss@localhost:6380/3",
         "rediss://localhost?ssl_cert_reqs=none",
         "unix:///run/redis.sock?db=1",
+        "unix:///run/a@b/redis.sock",
+        "unix://user:secret@/run/redis.sock",
         "redis+sentinel://a:1,b,[::1]:3/orders?db=2&sentinel_password=x",
         "rediss+sentinel://:secret@a/orders",
         "redis+cluster://a:7000,b:7001",
@@ -68,6 +70,16 @@ def test_redis_urls(url: str) -> None:
         ("redis+cluster://:hunter2@a:7000,b:x", "bad port"),
         ("redis+sentinel://:hunter2@a:1", "redis+sentinel://h1:26379,h2:26379/SERVICE"),
         ("redis+sentinel://:hunter2@a:1/x?password=hunter2", "unknown option 'password'"),
+        ("redis://:hunter2?x@localhost:1/0", "write %2F, %3F and %23"),
+        ("redis://u:hunter2#x@localhost", "write %2F, %3F and %23"),
+        ("redis://localhost/0?password=hunter2@x", "%40 for an '@' behind the host"),
+        ("redis://localhost/main", "no database 'main': write its number"),
+        ("redis+cluster://a:7000/3", "no database but 0"),
+        ("redis+cluster://a:7000?password=hunter2", "takes no options"),
+        ("unix://", "unix:///run/redis.sock"),
+        ("sqlite:///tmp/a%00b", "no file has such a name"),
+        (f"sqlite:///tmp/{'x' * 300}", "File name too long"),
+        ("sqlite:///dev/null", "no regular file"),
         (6379, "neither a URL nor a client"),
         (None, "neither a URL nor a client"),
     ],
@@ -95,6 +107,10 @@ def test_redis_options_that_make_no_sense() -> None:
         ("redis://u:p@w:x/y@h:1/0", "redis://u:***@h:1/0"),
         ("sqlite:///run/x.db", "sqlite:///run/x.db"),
         ("pw", "<no URL>"),
+        ("redis://h:1/0?password=p@w", "redis://***"),
+        ("redis://:p?w@h:1/0", "redis://***"),
+        ("unix:///run/a@b/redis.sock", "unix:///run/a@b/redis.sock"),
+        ("redis://h/\x1b[31m", "redis://h/\\x1b[31m"),
     ],
 )
 def test_passwords_are_not_shown(url: str, shown: str) -> None:
@@ -137,3 +153,16 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is a folder: name a file in it"):
         open_store(f"sqlite://{tmp_path}")
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.db")
+    with pytest.raises(ConfigError, match="no regular file"):
+        open_store(f"sqlite://{tmp_path}/x.db")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look anywhere")
+def test_a_folder_that_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(0o000)
+    with pytest.raises(ConfigError, match="closed"):
+        open_store(f"sqlite://{tmp_path}/closed/x/fleet.db")

@@ -69,12 +69,9 @@ class Fleet:
     __slots__ = ("__weakref__", "_flusher", "_shown", "_url", "advisory", "witnesses")
 
     def __init__(self, url: Any, *, witnesses: int = 2, advisory: bool = False) -> None:
-        if isinstance(witnesses, bool) or not isinstance(witnesses, int):
-            raise ConfigError(f"fleet: witnesses must be a whole number: {witnesses!r}")
-        if not 1 <= witnesses <= MAX_WITNESSES:
-            raise ConfigError(f"fleet: witnesses must be from 1 to {MAX_WITNESSES}: {witnesses}")
-        if not isinstance(advisory, bool):
-            raise ConfigError(f"fleet: advisory must be True or False: {advisory!r}")
+        for name, value in (("witnesses", witnesses), ("advisory", advisory)):
+            if (problem := _problem(name, value)) is not None:
+                raise ConfigError(f"fleet: {name} {problem}")
         self._url = url  # with the password: for the store, and nothing that is shown
         self._shown = redacted(url)
         self.witnesses = witnesses
@@ -213,15 +210,26 @@ def _options(given: object) -> dict[str, Any]:
     if not isinstance(options["url"], str):
         raise SettingError(f"must be a URL, not {type(options['url']).__name__!r}", _URL)
     for name in options.keys() - {"url"}:
-        if not isinstance(options[name], int):  # a bool is one; anything hashable will do
-            raise SettingError(f"can't be {safe_repr(options[name])}", f"fleet.{name}")
+        if (problem := _problem(name, options[name])) is not None:
+            raise SettingError(problem, f"fleet.{name}")
     return options
+
+
+def _problem(name: str, value: object) -> str | None:
+    """Why an option other than the URL can't have this value; None if it can."""
+    if name == "advisory":
+        return None if isinstance(value, bool) else f"must be True or False: {safe_repr(value)}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        return f"must be a whole number: {safe_repr(value)}"
+    if not 1 <= value <= MAX_WITNESSES:
+        return f"must be from 1 to {MAX_WITNESSES}: {safe_repr(value)}"
+    return None
 
 
 def _read(name: str, value: object) -> object:
     """A setting that is text, as environment variables are; anything else as it is."""
     if isinstance(value, str) and name == "witnesses" and value.strip().isdecimal():
-        return int(value[:9])
+        return int(value.strip()[:9])
     if isinstance(value, str) and name == "advisory":
         return {"true": True, "1": True, "false": False, "0": False}.get(value.lower(), value)
     return value

@@ -6,6 +6,7 @@ not counted twice. Time-outs are long, since nobody waits for an answer.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,6 +48,8 @@ OLDEST: Final = (6, 2)
 """The oldest Redis whose scripts and ACLs are as they are needed."""
 _BATCH: Final = 500  # requests in one pipeline
 _MODULO: Final = 4096
+_OBJECTS: Final = re.compile(r"<redis\..*>")
+"""The repr of a client with all its settings, as sentinels' errors quote it."""
 _SLICE: Final = 1.0  # seconds: a wait that nobody could end is over after that
 
 _SHAS: Final = {
@@ -291,7 +294,7 @@ class RedisStore:
     def _translated(self, error: Exception) -> StoreError:
         if isinstance(error, StoreError):
             return error
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = _OBJECTS.sub("…", " ".join(str(error).split())) or type(error).__name__
         for secret in self._secrets:
             said = said.replace(secret, "***")
         return StoreError(f"redis: {said}")

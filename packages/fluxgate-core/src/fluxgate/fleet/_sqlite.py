@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -22,6 +23,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from fluxgate._naming import safe_repr
 from fluxgate.errors import ConfigError
 from fluxgate.fleet import _sqlite_schema as schema
 from fluxgate.fleet._datagrams import Datagrams
@@ -230,6 +232,17 @@ class SqliteStore:
     # -- the file
 
     def _check(self) -> None:
+        try:
+            self._check_path()
+        except _NotOurs as error:
+            raise ConfigError(f"fleet: {error}") from None
+        except ConfigError:
+            raise
+        except (OSError, ValueError) as error:  # one may not look there; no file can have that name
+            said = error.strerror if isinstance(error, OSError) else "no file has such a name"
+            raise ConfigError(f"fleet: {safe_repr(str(self.path))} can't be used: {said}") from None
+
+    def _check_path(self) -> None:
         folder, path = self.path.parent, self.path
         if not folder.is_dir():
             raise ConfigError(f"fleet: the folder {str(folder)!r} does not exist: make it first")
@@ -249,12 +262,7 @@ class SqliteStore:
                 )
         if path.exists() and not os.access(path, os.R_OK | os.W_OK):
             raise ConfigError(f"fleet: {str(path)!r} can't be read and written: mend its mode")
-        try:
-            self._ours()
-        except _NotOurs as error:
-            raise ConfigError(f"fleet: {error}") from None
-        except OSError as error:
-            raise ConfigError(f"fleet: {str(path)!r} can't be read: {error.strerror}") from None
+        self._ours()
         if self._existing and not path.exists():
             raise ConfigError(
                 f"fleet: there is no file {str(path)!r}: look at the path; a process of the fleet "
@@ -264,6 +272,9 @@ class SqliteStore:
     def _ours(self) -> int | None:
         """The file's inode; None if it is absent or empty. Raises if it is somebody else's."""
         try:
+            # A device would be replaced by our file; and who opens a FIFO waits for a writer.
+            if not stat.S_ISREG(os.stat(self.path).st_mode):
+                raise _NotOurs(f"{str(self.path)!r} is no regular file: choose another path")
             with self.path.open("rb") as file:
                 head, inode = file.read(100), os.fstat(file.fileno()).st_ino
         except FileNotFoundError:

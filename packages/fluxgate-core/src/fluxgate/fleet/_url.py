@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
+from fluxgate._naming import printable
 from fluxgate.errors import ConfigError
 from fluxgate.fleet.store import Store
 
@@ -51,10 +52,13 @@ def redacted(url: object) -> str:
     if found is None:
         return "<no URL>"
     parts = _parts(found)
+    if parts.scheme not in ("sqlite", "memory") and "@" in found["rest"].partition("?")[2]:
+        return f"{parts.scheme}://***"  # a password behind the host, or one with a "?" before it
     user = "" if parts.user is None else f"{parts.user}@"
     if parts.password is not None:
         user = f"{parts.user or ''}:***@"
-    return f"{parts.scheme}://{user}{parts.hosts}{parts.path}{'?***' if parts.query else ''}"
+    query = "?***" if parts.query else ""
+    return printable(f"{parts.scheme}://{user}{parts.hosts}{parts.path}{query}", None)
 
 
 def open_store(url: object, *, existing: bool = False) -> Store:
@@ -73,9 +77,11 @@ def open_store(url: object, *, existing: bool = False) -> Store:
     found = _SPLIT.fullmatch(url)
     scheme = found["scheme"].lower() if found else None
     if found is None or scheme not in _SCHEMES:
-        wrong = "has no scheme" if found is None else f"has the unknown scheme {scheme!r}"
+        wrong = "the URL has no scheme"  # and may be nothing but a password
+        if found is not None:
+            wrong = f"the URL {redacted(url)!r} has the unknown scheme {scheme!r}"
         raise ConfigError(
-            f"fleet: the URL {redacted(url)!r} {wrong}: write sqlite:///path/to/file for the "
+            f"fleet: {wrong}: write sqlite:///path/to/file for the "
             f"processes of one host, redis://host:6379/0 for more (known are {', '.join(_SCHEMES)})"
         )
     parts = _parts(found)
@@ -96,7 +102,7 @@ def open_store(url: object, *, existing: bool = False) -> Store:
 
 def _parts(found: re.Match[str]) -> _Parts:
     scheme, credentials, at, rest = found["scheme"].lower(), "", "", found["rest"]
-    if scheme not in ("sqlite", "memory"):
+    if scheme not in ("sqlite", "memory") and not (scheme == "unix" and rest.startswith("/")):
         # The last one: a password may hold what should have been escaped, and must not be shown.
         credentials, at, rest = rest.rpartition("@")
     rest, _, query = rest.partition("?")
@@ -137,7 +143,8 @@ def _redis(url: str, parts: _Parts) -> RedisStore:
     shown = redacted(url)
     kind = parts.scheme.partition("+")[2]
     hosts = [] if parts.scheme == "unix" else _hosts(parts, shown)
-    secrets = tuple(secret for secret in (parts.password,) if secret)
+    _check_parts(url, parts, kind, shown)
+    secrets = _secrets(parts)
     options = _options()
     make: Callable[[], Any]
     try:
@@ -160,6 +167,36 @@ def _redis(url: str, parts: _Parts) -> RedisStore:
             said = said.replace(secret, "***")
         raise ConfigError(f"fleet: the URL {shown!r} can't be used: {said}") from None
     return RedisStore(make, pipelined=kind != "cluster", secrets=secrets)
+
+
+def _check_parts(url: str, parts: _Parts, kind: str, shown: str) -> None:
+    """Refuse what would be read otherwise than it is meant, or not at all."""
+    behind = url.partition("://")[2]
+    named = parts.user is not None or parts.password is not None
+    if named and re.search("[/?#]", behind.rpartition("@")[0]):
+        raise ConfigError(
+            f"fleet: the URL {shown!r} has '/', '?' or '#' before an '@': write %2F, %3F and %23 "
+            "in a user or password, and %40 for an '@' behind the host"
+        )
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ConfigError("fleet: unix:// needs the path of a socket: unix:///run/redis.sock")
+    elif not kind and not re.fullmatch("/?[0-9]*/?", parts.path, re.ASCII):
+        raise ConfigError(
+            f"fleet: the URL {shown!r} has no database {printable(parts.path[1:])!r}: write its "
+            "number, redis://host:6379/0"
+        )
+    elif kind == "cluster" and (parts.query or parts.path.strip("/") not in ("", "0")):
+        raise ConfigError(
+            f"fleet: the URL {shown!r} of a cluster takes no options, and no database but 0: "
+            "redis+cluster://user:password@h1:7000,h2:7000"
+        )
+
+
+def _secrets(parts: _Parts) -> tuple[str, ...]:
+    """The passwords of a URL, which no message may contain."""
+    found = [value for name, value in parse_qsl(parts.query) if "password" in name]
+    return tuple(secret for secret in (parts.password, *found) if secret)
 
 
 def _library(name: str = "redis") -> Any:

@@ -127,6 +127,7 @@ class Command(BaseCommand):
         shared = breakers.registry.fleet
         if shared is None:
             raise CommandError(_FLEETLESS, returncode=2)
+        endings = self.stdout.ending, self.stderr.ending
         self.stdout.ending = self.stderr.ending = ""  # the lines that are written have one
         try:
             fleet.run(
@@ -147,6 +148,8 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=1) from error
         except FluxgateError as error:
             raise CommandError(str(error), returncode=2) from error
+        finally:
+            self.stdout.ending, self.stderr.ending = endings
 
     # -- list and show
 
@@ -239,14 +242,14 @@ def _check_said(action: str, options: dict[str, Any]) -> None:
 
 
 def _refuse(action: str, names: Iterable[str]) -> NoReturn:
-    for name in names:
-        _found(name)
     what, method, state = _CONTROLS[action]
-    if breakers.registry.fleet is not None:
+    if breakers.registry.fleet is not None:  # which may know circuits that the settings don't
         raise CommandError(
             f"this process's own circuits end with it, so nothing was changed: add --fleet to "
             f"{what} in every process"
         )
+    for name in names:
+        _found(name)
     restart = f', or set "INITIAL_STATE": "{state}" and restart them' if state else ""
     raise CommandError(
         f"{', '.join(map(repr, names))}: not shared between processes, so this command can't "
