@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from fluxgate import _log
 from fluxgate._engine.phase import Cause, label_of
@@ -79,7 +79,7 @@ def _is_exit(error: BaseException) -> bool:
     Every other exception that is no `Exception` is a cancellation: asyncio's, trio's, gevent's.
     """
     if isinstance(error, BaseExceptionGroup):
-        return any(map(_is_exit, cast("BaseExceptionGroup[Any]", error).exceptions))
+        return any(map(_is_exit, error.exceptions))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
     return isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit))
 
 
