@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -302,3 +304,43 @@ def test_a_server_that_hangs(tmp_path: Path) -> None:
     finally:
         os.kill(process.pid, signal.SIGCONT)
         place.close()
+
+
+GREENLETS = """
+from gevent import monkey; monkey.patch_all()
+import os, sys
+import gevent
+from fluxgate import CircuitBreaker
+from fluxgate.fleet import Fleet
+
+fleet = Fleet(sys.argv[1])
+breaker = CircuitBreaker("x", fleet=fleet)
+breaker.call(int)
+assert fleet.flush(30.0)
+gevent.sleep(0.3)  # the listener waits by now
+child = os.fork()
+if child == 0:
+    gevent.sleep(0.3)
+    breaker.force_open(fleet=True)
+    attached = fleet.flush(30.0)
+    gevent.sleep(0.3)
+    os._exit(0 if attached else 1)
+_, status = os.waitpid(child, 0)
+assert status == 0, status
+assert fleet.flush(30.0)
+print(breaker.state)
+fleet.close()
+"""
+
+
+def test_a_fork_with_greenlets(place: Place) -> None:
+    """Those of the parent live on in the child, where their descriptors are somebody else's."""
+    pytest.importorskip("gevent", reason="gevent has no wheel for this Python")
+    done = subprocess.run(
+        [sys.executable, "-c", GREENLETS, place.url],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 4,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("forced_open\n", "")

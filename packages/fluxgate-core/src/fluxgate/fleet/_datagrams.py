@@ -63,6 +63,8 @@ class Datagrams:
         poll.register(descriptor, select.POLLIN)
         poll.register(awake, select.POLLIN)
         ready = {each for each, _ in poll.poll(timeout * 1000.0)}
+        if self._socket is not listening:  # closed, and its numbers may be another file's by now
+            return []
         if awake in ready:
             os.read(awake, 4096)
         hints: list[Hint] = []

@@ -269,7 +269,7 @@ class Flusher:
     def _listen_on(self) -> None:
         stopping = self._stopping
         stopping.wait(SETTLE)  # in a forked child: until everybody's fork hooks have run
-        while not stopping.is_set():
+        while not self._over(stopping):
             try:
                 hints = self.store.wait(LISTEN)
             except StoreError:
@@ -281,17 +281,25 @@ class Flusher:
                 self._trouble(error)
                 stopping.wait(1.0)
                 continue
-            if hints:
+            if hints and not self._over(stopping):
                 self._hints.extend(hints)
                 self.wake()
+
+    def _over(self, stopping: threading.Event) -> bool:
+        """Whether a thread that began with this event has to end."""
+        if stopping is not self._stopping:
+            # A fork ends threads, but gevent's greenlets live on in the child, beside the new ones.
+            # `threading` has forgotten this one and would print an error at its end: it has none.
+            stopping.wait()
+        return stopping.is_set()
 
     # -- the flusher
 
     def _flush_on(self) -> None:
         stopping = self._stopping
-        while not stopping.is_set():
+        while not self._over(stopping):
             self._sleep()
-            if stopping.is_set():
+            if self._over(stopping):
                 break
             self._tick()
         if self.closed:  # a slow store may have kept this thread beyond `close`
