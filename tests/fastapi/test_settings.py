@@ -332,6 +332,12 @@ def test_a_fleets_witnesses(environment: pytest.MonkeyPatch) -> None:
     registry.fleet.close()
 
 
+def test_a_fleet_without_a_url(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("FLUXGATE__FLEET__WITNESSES", "3")
+    with pytest.raises(ConfigError, match=r"fleet\.url: is missing: give one such as"):
+        install(FastAPI(), config=from_environment())
+
+
 def test_a_variable_that_would_be_dropped(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("FLUXGATE__FLEET", SECRET)
     environment.setenv("FLUXGATE__FLEET__WITNESSES", "3")

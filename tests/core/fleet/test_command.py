@@ -372,3 +372,14 @@ def test_more_circuits_than_lines() -> None:
     assert lines[12].startswith("c000")
     assert lines[16] == "and 96 lines more"
     assert lines[-1] == "not up to date: gone"
+
+
+def test_wide_names_keep_their_columns(url: str) -> None:
+    with used(url, "日本語", "e\u0301t\u0301", "x" * 6):
+        out = io.StringIO()
+        run(url, "list", command="test", out=out)
+    lines = {line.split("  ")[0]: line for line in out.getvalue().splitlines()}
+    assert lines["NAME"].startswith("NAME    STATE")
+    assert lines["日本語"].startswith("日本語  closed")
+    assert lines["xxxxxx"].startswith("xxxxxx  closed")
+    assert all(len(line) <= 80 for line in lines.values())

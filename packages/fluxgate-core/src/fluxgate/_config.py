@@ -124,19 +124,15 @@ class Config:
         """Mistakes in the fleet's settings; its store is not connected."""
         if self.fleet is None:
             return []
-        from fluxgate.fleet._fleet import OPTIONS, fleet_of  # not at import: most have none
+        from fluxgate.fleet._fleet import fleet_of  # not at import: most have none
 
         try:
             fleet_of(self.fleet)
         except SettingError as error:
             return [error.at(self._at(error.path))]
-        except ConfigError as error:  # of `Fleet`: "fleet: witnesses must be ..."
+        except ConfigError as error:  # of the URL: "fleet: the URL ..."
             said = str(error).removeprefix("fleet: ").removeprefix("fleet ")
-            path = ["fleet"]
-            for name in OPTIONS:
-                if said.startswith(f"{name} "):
-                    path, said = ["fleet", name], said.removeprefix(f"{name} ")
-            return [SettingError(said, self._at(*path))]
+            return [SettingError(said, self._at("fleet"))]
         return []
 
     def under(self, defaults: Mapping[str, Any]) -> Config:

@@ -206,11 +206,13 @@ def _of_mapping(mapping: Mapping[str, Any], source: str) -> Config:
 
 
 def _is_ours(key: str, value: object) -> bool:
-    """Whether an entry is no circuit's. One may be called "fleet", but has no URL."""
+    """Whether an entry is no circuit's. One may be called "fleet", but has no option of fleets."""
     if key != "fleet":
         return key == "defaults"
     if isinstance(value, Mapping):
-        return any(str(each).lower() == "url" for each in cast("Mapping[str, Any]", value))
+        from fluxgate.fleet._fleet import OPTIONS  # not at import: most have none
+
+        return any(str(each).lower() in OPTIONS for each in cast("Mapping[str, Any]", value))
     if isinstance(value, str):  # the path of a factory is the only text that makes a circuit
         return not is_dotted(value.strip())
     return type(value).__name__ == "Fleet"

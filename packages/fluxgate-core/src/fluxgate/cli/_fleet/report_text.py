@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from unicodedata import combining, east_asian_width
 
 from fluxgate._naming import printable
 from fluxgate._words import seconds
@@ -13,9 +14,7 @@ from fluxgate.fleet.store import Report
 from fluxgate.state import State
 
 HEADINGS: Final[tuple[str, ...]] = ("NAME", "STATE", "CALLS", "FAILED", "LAST REPORT")
-NOTE: Final = (
-    "Calls of a circuit: of all processes, in its window; of a process (indented): since it began."
-)
+NOTE: Final = "Calls of a circuit: all processes', in its window; of a process: since it began."
 NONE: Final = "No process has reported a circuit yet."
 
 
@@ -82,5 +81,19 @@ def shown(value: object) -> str:
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows as lines, their columns under each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            text + " " * (width - _cells(text)) for text, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _cells(text: str) -> int:
+    """How many columns of a terminal a text takes: two for a wide character, as of Chinese."""
+    return len(text) + sum(map(_is_wide, text)) - sum(map(bool, map(combining, text)))
+
+
+def _is_wide(character: str) -> bool:
+    return east_asian_width(character) in ("W", "F")
