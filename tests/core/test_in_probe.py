@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -10,6 +11,7 @@ import anyio
 import pytest
 
 from fluxgate import AsyncCircuitBreaker, CircuitBreaker, in_probe
+from fluxgate._engine import nested
 from fluxgate.permits import All
 from fluxgate.testing import ManualClock
 from fluxgate.trippers import FailureStreak
@@ -19,6 +21,12 @@ from fluxgate.trippers import FailureStreak
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     backend: str = request.param
     return backend
+
+
+@pytest.fixture(autouse=True)
+def no_probe_of_before() -> None:
+    """Another test of this worker may hold an attempt that it never settles."""
+    nested._probes.set(())
 
 
 def half_open(name: str = "api") -> CircuitBreaker:
@@ -138,3 +146,14 @@ def test_settled_or_out_of_time() -> None:
 def test_a_name_or_none() -> None:
     with pytest.raises(TypeError, match="circuit must be the name"):
         in_probe(closed())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_dropped_without_an_end() -> None:
+    """Nobody can settle it any more: what follows in this context is no part of it."""
+    breaker = half_open()
+    admission = breaker._circuit.admit()
+    nested.begin(admission, "api")
+    assert in_probe()
+    del admission  # as where an interrupt comes between the admission and its attempt
+    gc.collect()
+    assert not in_probe()

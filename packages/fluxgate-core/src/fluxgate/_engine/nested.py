@@ -35,7 +35,7 @@ def begin(admission: Lane | Admission, circuit: str) -> None:
     """
     if (probe := admission.probe) is not None:
         phase = admission.phase
-        live = (each for each in _probes.get() if each[1] in each[0].probes)
+        live = (each for each in _probes.get() if _holds(each[0], each[1]))
         _probes.set((*live, (phase, probe, circuit)))
 
 
@@ -48,12 +48,17 @@ def end(admission: Lane | Admission) -> None:
 
 def inside_probe_of(phase: Phase) -> bool:
     """Whether this context runs in a probe of `phase` that holds its slot."""
-    return any(of is phase and probe in phase.probes for of, probe, _ in _probes.get())
+    return any(of is phase and _holds(phase, probe) for of, probe, _ in _probes.get())
 
 
 def inside_probe(circuit: str | None) -> bool:
     """Whether this context runs in a probe that holds its slot: of that name, or any."""
     return any(
-        probe in of.probes and (circuit is None or name == circuit)
+        _holds(of, probe) and (circuit is None or name == circuit)
         for of, probe, name in _probes.get()
     )
+
+
+def _holds(phase: Phase, probe: int) -> bool:
+    """Whether the probe holds its slot; one that nobody holds any more is yet to be reclaimed."""
+    return probe in phase.probes and probe not in phase.dropped
