@@ -27,6 +27,7 @@ import yaml
 from prometheus_client import CollectorRegistry, start_http_server
 
 from fluxgate import CallNotPermittedError, CircuitBreaker
+from fluxgate.fleet import Fleet
 from fluxgate.listeners import PrometheusCollector
 from fluxgate.permits import All
 from fluxgate.registry import Registry
@@ -54,8 +55,8 @@ def in_seconds(rules: str) -> str:
 class Service:
     """A process's circuits and its page, and calls of them ten times a second."""
 
-    def __init__(self) -> None:
-        self.circuits = Registry(**SETTINGS)
+    def __init__(self, fleet: Fleet | None = None) -> None:
+        self.circuits = Registry(fleet=fleet, **SETTINGS)
         self.broken: set[str] = set()
         self.called: set[str] = set()
         page = CollectorRegistry()
@@ -119,11 +120,14 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def services() -> Iterator[dict[str, Service]]:
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Service]]:
+    """Two services of their own, and one whose circuits are in a fleet, where all is well."""
     with ExitStack() as stack:
-        made = {"shop": Service(), "stock": Service()}
+        fleet = stack.enter_context(Fleet(f"sqlite://{tmp_path_factory.mktemp('fleet')}/fleet.db"))
+        made = {"shop": Service(), "stock": Service(), "shared": Service(fleet)}
         for service in made.values():
             stack.callback(service.close)
+        made["shared"].called.add("rates")
         yield made
 
 
