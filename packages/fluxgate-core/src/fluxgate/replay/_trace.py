@@ -254,7 +254,7 @@ class _Building:
     ) -> None:
         if more:
             return self.reject("the row has more fields than columns")
-        begin, seconds = _float(start), _float(duration)
+        begin, seconds = number(start), number(duration)
         was_refused = bool(_flag(refused))
         if was_refused and (seconds is None or math.isnan(seconds)):
             seconds = 0.0  # it was never made
@@ -320,7 +320,8 @@ def _why_unusable(start: float | None, duration: float | None, failed: bool | No
     return "failed is neither true nor false" if failed is None else None
 
 
-def _float(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """A number, also one that is written as text; None for all else."""
     if type(value) is float:
         return value
     if value is None or isinstance(value, bool):
@@ -338,13 +339,13 @@ def _flag(value: object) -> bool | None:
         return _WORDS.get(value.strip().lower())
     if value is None:
         return None
-    number = _float(value)
-    return bool(number) if number in (0.0, 1.0) else None
+    found = number(value)
+    return bool(found) if found in (0.0, 1.0) else None
 
 
 def _status(value: object) -> int:
-    number = _float(value)
-    return int(number) if number is not None and 0 <= number <= 999 else 0
+    found = number(value)
+    return int(found) if found is not None and 0 <= found <= 999 else 0
 
 
 def _texts(column: Labels | Iterable[Any] | None) -> Iterable[Any] | None:

@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, moment, number
+from fluxgate.replay._trace import number
+from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, moment
 
 LINE: Final = re.compile(r"(?:https?|h2|grpcs|wss?) \d{4}-\d\d-\d\dT[\d:.]+Z (?:app/)?\S+ \S+ ")
 _NAMES: Final = (

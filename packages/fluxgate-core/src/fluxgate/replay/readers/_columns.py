@@ -9,8 +9,9 @@ import csv
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from fluxgate.replay._trace import number
 from fluxgate.replay.readers._expression import Expression
-from fluxgate.replay.readers._row import Found, Row, TraceError, Unusable, moment, number
+from fluxgate.replay.readers._row import Found, Row, TraceError, Unusable, moment
 
 
 def check(names: Mapping[str, Any], mapping: Mapping[str, Expression]) -> None:

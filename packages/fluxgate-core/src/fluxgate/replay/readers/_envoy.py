@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, divided, moment, number
+from fluxgate.replay._trace import number
+from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, divided, moment
 
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 LINE: Final = re.compile(

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from fluxgate._settings.errors import did_you_mean
-from fluxgate.replay.readers._row import COLUMNS, TraceError, number
+from fluxgate.replay._trace import number
+from fluxgate.replay.readers._row import COLUMNS, TraceError
 
 _LONGEST: Final = 500
 _COMPARED: Final[dict[type[ast.cmpop], Callable[[Any, Any], bool]]] = {

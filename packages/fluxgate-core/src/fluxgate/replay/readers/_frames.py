@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fluxgate.replay._trace import Labels, Trace
+from fluxgate.replay._trace import Labels, Trace, number
 from fluxgate.replay.readers._columns import check, separator
 from fluxgate.replay.readers._expression import Expression
 from fluxgate.replay.readers._input import LONGEST_LINE, Input
-from fluxgate.replay.readers._row import COLUMNS, TraceError, moment, number
+from fluxgate.replay.readers._row import COLUMNS, TraceError, moment
 
 if TYPE_CHECKING:
     import polars

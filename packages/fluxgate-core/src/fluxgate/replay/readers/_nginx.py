@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, moment, number
+from fluxgate.replay._trace import number
+from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, moment
 
 TIMES: Final = ("msec", "time_iso8601", "time_local", "@timestamp", "timestamp", "time")
 _BETWEEN: Final = re.compile(r", | : ")

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
-from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, divided, number, record_of
+from fluxgate.replay._trace import number
+from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, divided, record_of
 
 # The collector writes numbers, as the specification asks; some exporters write the names.
 _CLIENT: Final = {3, "3", "SPAN_KIND_CLIENT"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fluxgate.replay.readers._row import Found, Row, Share, Skipped, number
+from fluxgate.replay._trace import number
+from fluxgate.replay.readers._row import Found, Row, Share, Skipped
 from fluxgate.signals import Outcome
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, cast
 
 from fluxgate.errors import FluxgateError
-from fluxgate.replay._trace import Call
+from fluxgate.replay._trace import Call, number
 
 COLUMNS: Final = Call._fields
 """The columns of a trace."""
@@ -66,18 +66,6 @@ Found = Row | Unusable | Skipped | Share
 def record_of(value: object) -> dict[str, Any] | None:
     """The value, if it is an object of JSON."""
     return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def number(value: object) -> float | None:
-    """A number, also one that is written as text; None for all else."""
-    if type(value) is float:
-        return value
-    if value is None or isinstance(value, bool):
-        return None
-    try:
-        return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def divided(value: object, by: float) -> float | None:
