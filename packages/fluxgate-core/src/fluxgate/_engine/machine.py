@@ -278,7 +278,7 @@ class Machine:
         until = math.inf if said.seconds is None else now + said.seconds
         beneath = None if said.seconds is None else old.below(state)
         if old.state is not state:
-            self._move(event, now, reason, until, origin, beneath)
+            self._move(event, now, reason, origin=origin, until=until, beneath=beneath)
         elif said != NOTHING_SAID or old.until < math.inf:
             old.leases = None  # a hand has set it, here
             old.reason, old.until, old.beneath = reason, until, beneath
@@ -526,9 +526,10 @@ class Machine:
         reason: Reason,
         retry_at: float | None = None,
         origin: Origin = Origin.LOCAL,
+        until: float = math.inf,
         beneath: Beneath | None = None,
     ) -> Phase:
-        """Begin the phase that `event` leads to; what is set by hand lasts until `retry_at`."""
+        """Begin the phase that `event` leads to; what is set by hand lasts until `until`."""
         old = self.phase
         state = TRANSITIONS[old.state][event]
         reopens, last_trip = old.reopens, old.last_trip
@@ -537,12 +538,10 @@ class Machine:
             last_trip = reason
             if retry_at is None:
                 retry_at = now + self.verdicts.delay(self.policy, reopens)
+        elif state is FORCED_OPEN:
+            retry_at = until
         elif state is CLOSED:
             reopens = 0
-        until = math.inf
-        if state in BY_HAND:
-            until = math.inf if retry_at is None else retry_at
-            retry_at = until if state is FORCED_OPEN else None
         return self._enter(
             state,
             now,
