@@ -84,6 +84,15 @@ def test_a_long_time_is_written_out() -> None:
     assert "1234.5 s" in manage("list")
 
 
+def test_list_of_wide_names() -> None:
+    """A character of two columns counts as two, so the states stand under their heading."""
+    with override_settings(FLUXGATE={"BREAKERS": {"결제": {}, "payments": {}}}):
+        heading, wide, narrow, *_ = manage("list").splitlines()
+    at = heading.index("STATE")
+    assert narrow[at:].startswith("closed")
+    assert wide[at - 2 :].startswith("closed")
+
+
 def test_list_in_json() -> None:
     tripped(breakers["payments"])
     listed = json.loads(manage("list", "--format", "json"))

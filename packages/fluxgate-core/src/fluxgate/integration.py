@@ -24,6 +24,7 @@ from fluxgate._callables import describe
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.lane import Lane
 from fluxgate._hosts import Host, parse_host
+from fluxgate._layout import columns
 from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import did_you_mean, nearest, raise_all
 from fluxgate._settings.expression import is_dotted
@@ -41,6 +42,7 @@ __all__ = [
     "as_config",
     "attempt_of",
     "checked_statuses",
+    "columns",
     "describe",
     "did_you_mean",
     "enter",

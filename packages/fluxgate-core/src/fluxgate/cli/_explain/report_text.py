@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
-import textwrap
 from typing import TextIO
 
+from fluxgate._layout import wrapped
 from fluxgate.cli._diagram.text import text_diagram
 from fluxgate.cli._explain.report import WARNINGS, Report, Table
 from fluxgate.state import State
 
 _WIDEST = 96
+_TOGETHER = re.compile(r"(?<=\d) (?=%|ms|s|min|h|d|calls?\b)")
 _ASCII = str.maketrans("┌┐└┘─│▶▲▼↺»«…±•", "++++-|>^v@><.~*")
 
 
@@ -64,15 +65,7 @@ def as_text(report: Report, diagram: str, width: int) -> str:
 
 
 def _wrapped(text: str, first: str, width: int, later: str) -> list[str]:
-    together = re.sub(r"(?<=\d) (?=%|ms|s|min|h|d|calls?\b)", "\xa0", text)
-    lines = textwrap.wrap(
-        together,
-        max(width, 40),
-        initial_indent=first,
-        subsequent_indent=later,
-        break_on_hyphens=False,
-    )
-    return [line.replace("\xa0", " ") for line in lines]
+    return wrapped(text, width, first, later, together=_TOGETHER)
 
 
 def _columns(table: Table) -> list[str]:

@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from fluxgate._layout import width_of
 from fluxgate.cli._fleet.circuits import Look
 from fluxgate.cli._fleet.report_text import HEADINGS, NONE, NOTE, cells_of, cells_of_process
 from fluxgate.fleet._circuits import process_of
@@ -98,7 +99,7 @@ def page(look: Look, width: int, room: int | None = None) -> Group:
 
 def _widths(cells: Sequence[tuple[str, ...]], width: int) -> list[int]:
     """The widths of the columns: the first and the last share what the others leave."""
-    first, *others, last = (max(map(len, column)) for column in zip(*cells, strict=True))
+    first, *others, last = (max(map(width_of, column)) for column in zip(*cells, strict=True))
     rest = max(width - sum(others) - _GAP * (len(others) + 1), 2 * _LEAST)
     first = min(first, rest - min(last, _LEAST))
     return [first, *others, min(last, rest - first)]

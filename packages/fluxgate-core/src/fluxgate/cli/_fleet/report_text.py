@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
-from unicodedata import combining, east_asian_width
 
+from fluxgate._layout import columns
 from fluxgate._naming import printable
 from fluxgate._words import seconds
 from fluxgate.cli._fleet.circuits import Look, Row
@@ -77,23 +77,3 @@ def shown(value: object) -> str:
     if value is None or value == "":
         return "-"
     return f"{value:.3g}" if isinstance(value, float) else printable(str(value), None)
-
-
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines, their columns under each other."""
-    widths = [max(map(_cells, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            text + " " * (width - _cells(text)) for text, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _cells(text: str) -> int:
-    """How many columns of a terminal a text takes: two for a wide character, as of Chinese."""
-    return len(text) + sum(map(_is_wide, text)) - sum(map(bool, map(combining, text)))
-
-
-def _is_wide(character: str) -> bool:
-    return east_asian_width(character) in ("W", "F")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from fluxgate._layout import width_of, wrapped
 from fluxgate.replay._result import Cell, PolicyResult, ReplayResult, SweepResult
 from fluxgate.replay.report import _contents as contents
 from fluxgate.replay.report._contents import Result, Table
@@ -19,6 +19,7 @@ _ASCII: Final = str.maketrans("▁▂▃▄▅▆▇█▒·━★…×", "..::-
 _LABEL: Final = 9
 _MOST_OPENINGS: Final = 6
 _WIDEST_GRID: Final = 8
+_TOGETHER: Final = re.compile(r"(?<=\d) (?=%|ms\b|s\b|min\b|h\b|d\b|calls?\b|\d\d:\d\d)")
 
 
 def ascii_only(text: str) -> str:
@@ -31,9 +32,9 @@ def lines_of(result: Result, width: int) -> list[str]:
     base = contents.base_of(result)
     lines = [contents.title(result), "=" * len(contents.title(result)), ""]
     for sentence in contents.summary(result):
-        lines += wrapped(sentence, width)
+        lines += paragraph(sentence, width)
     for warning in contents.warnings(result):
-        lines += wrapped(warning, width, "! ", "  ")
+        lines += paragraph(warning, width, "! ", "  ")
     if isinstance(result, SweepResult):
         lines += ["", *_heading("Recommendation"), *_advice(result, width)]
     lines += ["", *_heading("Policies"), *_policies(base, width)]
@@ -45,14 +46,14 @@ def lines_of(result: Result, width: int) -> list[str]:
         lines += ["", *_heading("The grid"), *_grid(result, width)]
     if (routes := contents.routes_table(base)) is not None:
         lines += ["", *_heading(routes.title), *columns(routes, width)]
-        lines += wrapped(contents.routes_note(base), width)
+        lines += paragraph(contents.routes_note(base), width)
     if out := contents.left_out(result):
         lines += ["", *_heading("Left out")]
         for sentence in out:
-            lines += wrapped(sentence, width, "- ", "  ")
+            lines += paragraph(sentence, width, "- ", "  ")
     lines += ["", *_heading("Limits")]
     for sentence in contents.limits(result):
-        lines += wrapped(sentence, width, "- ", "  ")
+        lines += paragraph(sentence, width, "- ", "  ")
     return [line.rstrip() for line in lines]
 
 
@@ -63,22 +64,22 @@ def _heading(title: str) -> list[str]:
 def _policies(result: ReplayResult, width: int) -> list[str]:
     lines: list[str] = []
     for letter, policy in zip(contents.letters(result.policies), result.policies, strict=True):
-        lines += wrapped(contents.named(policy), width, f"{letter}  ", "   ")
-        lines += wrapped(contents.settings_of(policy), width, "   ", "   ")
+        lines += paragraph(contents.named(policy), width, f"{letter}  ", "   ")
+        lines += paragraph(contents.settings_of(policy), width, "   ", "   ")
     lines += ["", *columns(contents.policies_table(result), width)]
-    lines += ["", *wrapped(contents.LEGEND, width)]
+    lines += ["", *paragraph(contents.LEGEND, width)]
     for sentence in contents.brackets(result):
-        lines += wrapped(sentence, width)
+        lines += paragraph(sentence, width)
     return lines
 
 
 def _advice(result: SweepResult, width: int) -> list[str]:
-    lines = wrapped(contents.answer(result), width)
+    lines = paragraph(contents.answer(result), width)
     for given in result.recommendations:
         title, sentences = contents.recommendation(given)
-        lines += ["", *wrapped(title, width, "", "  ")]
+        lines += ["", *paragraph(title, width, "", "  ")]
         for sentence in sentences:
-            lines += wrapped(sentence, width, "  - ", "    ")
+            lines += paragraph(sentence, width, "  - ", "    ")
         lines += ["", *(f"    {line}" for line in contents.pasted(given).splitlines())]
     return lines
 
@@ -90,7 +91,7 @@ def _grid(result: SweepResult, width: int) -> list[str]:
         for measure in contents.MEASURES:
             for _, cells in contents.planes(result):
                 lines += [*columns(heat_table(result, cells, measure), width), ""]
-        lines += wrapped("* on the Pareto front", width)
+        lines += paragraph("* on the Pareto front", width)
         lines.append("")
     table, more = contents.front_table(result)
     while _width(table) > width and len(table.head) > len(result.axes) + 2:
@@ -98,9 +99,9 @@ def _grid(result: SweepResult, width: int) -> list[str]:
     lines += [f"{table.title}:", *columns(table, width)]
     if more:
         lines.append(f"and {more} more rows")
-    lines += wrapped(contents.FRONT_NOTE, width)
+    lines += paragraph(contents.FRONT_NOTE, width)
     for what, why in list(result.invalid.items())[:5]:
-        lines += wrapped(f"{what} makes no policy: {why}", width, "- ", "  ")
+        lines += paragraph(f"{what} makes no policy: {why}", width, "- ", "  ")
     return lines
 
 
@@ -132,7 +133,7 @@ def _openings(letter: str, policy: PolicyResult, width: int) -> list[str]:
     lines: list[str] = []
     for place, (at, reason) in enumerate(shown):
         head = f"{letter} opened  " if place == 0 else " " * (len(letter) + 9)
-        lines += wrapped(f"{at}  {reason}", width, head, " " * (len(head) + 2))
+        lines += paragraph(f"{at}  {reason}", width, head, " " * (len(head) + 2))
     if shown:
         lines.insert(0, "")
     if more:
@@ -217,17 +218,9 @@ def _covered(begin: float, end: float, first: float, step: float, places: int) -
 # -- layout
 
 
-def wrapped(text: str, width: int, first: str = "", later: str = "") -> list[str]:
+def paragraph(text: str, width: int, first: str = "", later: str = "") -> list[str]:
     """A paragraph in lines of the width; numbers stay with units, days with times."""
-    together = re.sub(r"(?<=\d) (?=%|ms\b|s\b|min\b|h\b|d\b|calls?\b|\d\d:\d\d)", "\xa0", text)
-    found = textwrap.wrap(
-        together,
-        max(width, 40),
-        initial_indent=first,
-        subsequent_indent=later,
-        break_on_hyphens=False,
-    )
-    return [line.replace("\xa0", " ") for line in found]
+    return wrapped(text, width, first, later, together=_TOGETHER)
 
 
 def columns(table: Table, width: int) -> list[str]:
@@ -236,13 +229,13 @@ def columns(table: Table, width: int) -> list[str]:
     widths = _widths(rows)
     gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= width else " "
     rows.insert(len(rows) - len(table.rows), tuple("-" * each for each in widths))
-    return [
-        gap.join(
-            cell.ljust(size) if place == 0 else cell.rjust(size)
-            for place, (cell, size) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    return [gap.join(map(_aligned, range(len(row)), row, widths)).rstrip() for row in rows]
+
+
+def _aligned(place: int, text: str, width: int) -> str:
+    """A cell: the first of a row to the left, the others to the right."""
+    blank = " " * (width - width_of(text))
+    return blank + text if place else text + blank
 
 
 def _rows(table: Table) -> list[Sequence[str]]:
@@ -254,7 +247,7 @@ def _rows(table: Table) -> list[Sequence[str]]:
 
 
 def _widths(rows: list[Sequence[str]]) -> list[int]:
-    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [max(map(width_of, column)) for column in zip(*rows, strict=True)]
 
 
 def _width(table: Table) -> int:

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from fluxgate import CircuitBreaker, ConfigError, FluxgateError, Info, Policy
 from fluxgate.cli import fleet
-from fluxgate.integration import did_you_mean
+from fluxgate.integration import columns, did_you_mean
 from fluxgate_django.checks import TAG
 from fluxgate_django.registry import breakers
 
@@ -161,7 +161,7 @@ class Command(BaseCommand):
             self._dump({**_scope(), "circuits": circuits, "patterns": patterns})
             return
         if infos:
-            for line in _table([_HEADINGS, *(_row(info) for info in infos)]):
+            for line in columns([_HEADINGS, *(_row(info) for info in infos)]):
                 self.stdout.write(line)
         elif not patterns:
             self.stdout.write('No circuit is configured: FLUXGATE["BREAKERS"] is empty.')
@@ -186,7 +186,7 @@ class Command(BaseCommand):
             for heading, value in zip(_HEADINGS[1:], _row(info)[1:], strict=True)
         ]
         self.stdout.write(self.style.MIGRATE_HEADING(name))
-        for line in _table([line for line in lines if any(line)]):
+        for line in columns([line for line in lines if any(line)]):
             self.stdout.write(f"  {line}")
         self.stdout.write(_note())
 
@@ -337,9 +337,3 @@ def _row(info: Info) -> tuple[str, ...]:
         "-" if after is None else f"{round(after, 1):g} s",
         "-" if info.last_trip is None else str(info.last_trip),
     )
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The rows as lines, their columns under each other."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
