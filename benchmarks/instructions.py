@@ -96,8 +96,24 @@ def counted(code: str, short: int, long: int, source: Path | None, **values: obj
     return (runs[0] - runs[1]) / (long - short)
 
 
-def main() -> None:
+def count_calls(source: Path | None) -> None:
     """Count and print, one kind of call a line."""
+    for kind, (every, listener) in KINDS.items():
+        count = counted(CALLS, 4_000, 12_000, source, every=every, listener=listener)
+        print(f"{kind:14} {count:8,.0f} instructions a call")
+
+
+def count_requests() -> None:
+    """Count and print, one kind of client a line."""
+    for front, code in REQUESTS.items():
+        ours, plain = (counted(code, 100, 400, None, ours=ours) for ours in (True, False))
+        print(
+            f"{front:14} {ours:11,.0f} ÷ {plain:11,.0f} instructions a request: {ours / plain:.4f}"
+        )
+
+
+def main() -> None:
+    """Count what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, metavar="FOLDER", help="a folder with fluxgate/")
     parser.add_argument("--requests", action="store_true", help="a client's requests, not calls")
@@ -109,14 +125,10 @@ def main() -> None:
         sys.exit(f"--source {source}: there is no fluxgate/ in it")
     if source is not None and given.requests:
         sys.exit("--requests counts what is installed: --source can't be given with it")
-    for front, code in REQUESTS.items() if given.requests else ():
-        ours, plain = (counted(code, 100, 400, None, ours=ours) for ours in (True, False))
-        print(
-            f"{front:14} {ours:11,.0f} ÷ {plain:11,.0f} instructions a request: {ours / plain:.4f}"
-        )
-    for kind, (every, listener) in KINDS.items() if not given.requests else ():
-        count = counted(CALLS, 4_000, 12_000, source, every=every, listener=listener)
-        print(f"{kind:14} {count:8,.0f} instructions a call")
+    if given.requests:
+        count_requests()
+    else:
+        count_calls(source)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from math import inf
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from fluxgate._callables import Kind, describe, kind_of
@@ -298,12 +297,7 @@ class Prober(_Schedule):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def _restart(self) -> None:
@@ -403,12 +397,7 @@ class AsyncProber(_Schedule):
         self._end = await _running_loop().start(self.run)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         self._closed = True
         if self._end is not None:
             await self._end()
