@@ -20,7 +20,6 @@ from typing import (
     overload,
 )
 
-from fluxgate import _saved
 from fluxgate._callables import (
     Kind,
     describe,
@@ -402,6 +401,8 @@ class Front(ABC):
             TypeError: `max_age` is no number.
             ValueError: it is not above 0.
         """
+        from fluxgate import _saved  # not at import: few need it
+
         checked = _saved.read(saved.save() if isinstance(saved, Info) else saved, self.name)
         return _saved.is_fresh(checked, max_age) and self._circuit.restore(checked)
 

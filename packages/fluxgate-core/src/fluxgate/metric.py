@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NotRequired, TypedDict
 
-from fluxgate import _saved
 from fluxgate._values import Record
 from fluxgate.signals import Reason
 from fluxgate.state import State
@@ -210,4 +209,6 @@ class Info(Record):
 
         State, deadline, reopens and the last reason; neither window nor counts.
         """
+        from fluxgate import _saved  # not at import: few need it
+
         return _saved.written(self)

@@ -40,7 +40,6 @@ from fluxgate._engine.outcomes import cause_of, outcome_of, outcome_of_result
 from fluxgate._engine.phase import RECORDING, Admission, Cause, Phase
 from fluxgate._engine.transitions import Event
 from fluxgate._naming import safe_str
-from fluxgate._saved import Saved
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
@@ -48,6 +47,7 @@ from fluxgate.signals import Listener, Origin, Outcome, Reason, Subscription
 from fluxgate.state import State
 
 if TYPE_CHECKING:
+    from fluxgate._saved import Saved
     from fluxgate.fleet._member import Member
 
 T = TypeVar("T")
