@@ -190,9 +190,7 @@ class Member:
     def due(self, circuit: Circuit, now: float) -> bool:
         """Whether there is anything to hand in or to ask; read without the circuit's lock."""
         return (
-            self.stale
-            or bool(self._controls)
-            or self._deltas.unsent.calls > 0
+            self._waits()
             or now >= self._recheck_at
             or (self._busy(circuit) and now >= self._touched_at + TOUCH)
             or not circuit.looks_idle(self.phase, self.settled)
@@ -206,14 +204,12 @@ class Member:
     def quieten(self, circuit: Circuit) -> None:
         """See whether its circuit's counts alone can make it due; `quiet` is cleared by others."""
         self.quiet = True  # first: who clears it meanwhile is heard
-        if (
-            self.stale
-            or bool(self._controls)
-            or self._deltas.unsent.calls > 0
-            or self._recheck_at < math.inf
-            or self._busy(circuit)
-        ):
+        if self._waits() or self._recheck_at < math.inf or self._busy(circuit):
             self.quiet = False
+
+    def _waits(self) -> bool:
+        """Whether something is to be read or handed in, whatever the circuit has counted since."""
+        return self.stale or bool(self._controls) or self._deltas.unsent.calls > 0
 
     def probing(self, circuit: Circuit) -> bool:
         """Whether this process has leases, or outcomes of probes that others wait for."""

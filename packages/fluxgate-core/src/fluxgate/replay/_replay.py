@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from fluxgate import config
@@ -193,11 +194,10 @@ def summary_of(trace: Trace, truth: Truth) -> TraceSummary:
     """A trace in numbers."""
     names = () if trace.key is None else trace.key.names
     used: set[int] = set() if trace.key is None else set(trace.key.codes) - {-1}
-    ends = map(float.__add__, trace.start, trace.duration)
     if np is not None and len(trace):
         end = float((np.frombuffer(trace.start) + np.frombuffer(trace.duration)).max())
     else:
-        end = max(ends, default=0.0)
+        end = max(map(float.__add__, trace.start, trace.duration), default=0.0)
     return TraceSummary(
         calls=len(trace),
         failed=sum(trace.failed),
@@ -261,8 +261,6 @@ def _routes(trace: Trace, most: int) -> tuple[list[Sequence[int]], int]:
 
 def _with_routes(result: ReplayResult, routes: list[ReplayResult], left_out: int) -> ReplayResult:
     """A result with those of its routes, and a warning of outages that only these have."""
-    from dataclasses import replace
-
     hidden = [
         f"{route.trace.key} ({number(len(alone), 'outage')})"
         for route in routes

@@ -160,7 +160,7 @@ class _Walking:
         self._random = random.Random(seed).random
         self._starting: int | None = None
         self._policy = replayed(policy)
-        dice = self._throw if as_recorded else random.Random(seed).random
+        dice = self._throw if as_recorded else self._random
         self.circuit = _Replayed(self._policy, self._clock, dice)
         self._phase: Phase = self.circuit.phase
         self.place = 0
