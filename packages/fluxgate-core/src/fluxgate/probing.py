@@ -14,16 +14,16 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 
 from fluxgate._callables import Kind, describe, kind_of
 from fluxgate._engine import nested
 from fluxgate._front import Front
+from fluxgate._loops import Loop, running_loop
 from fluxgate._naming import safe_repr
 from fluxgate._values import seconds_in_range
 from fluxgate._words import seconds
@@ -339,7 +339,7 @@ class AsyncProber(_Schedule):
     ) -> None:
         super().__init__(breaker, function, interval=interval, timeout=timeout)
         self._breaker = breaker
-        self._loop: _Loop | None = None
+        self._loop: Loop | None = None
         self._end: Callable[[], Awaitable[None]] | None = None
 
     def __call__(self, signal: Signal) -> None:
@@ -356,7 +356,7 @@ class AsyncProber(_Schedule):
         """
         if self._loop is not None:
             raise RuntimeError(f"{self!r} runs already: make one for each task")
-        self._loop = loop = _running_loop()
+        self._loop = loop = running_loop()
         try:
             with self._breaker.listen(self):
                 while not self._closed:
@@ -369,7 +369,7 @@ class AsyncProber(_Schedule):
         finally:
             self._loop = None
 
-    async def _probe(self, loop: _Loop) -> None:
+    async def _probe(self, loop: Loop) -> None:
         attempt = self.admitted()
         if attempt is None:
             return
@@ -394,126 +394,13 @@ class AsyncProber(_Schedule):
 
     async def __aenter__(self) -> Self:
         self._closed = False
-        self._end = await _running_loop().start(self.run)
+        self._end = await running_loop().start(self.run)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._closed = True
         if self._end is not None:
             await self._end()
-
-
-# -- event loops: the few steps in which asyncio and trio differ
-
-
-class _Loop(Protocol):
-    """An event loop, and an alarm that any thread may set."""
-
-    def wake(self) -> None: ...
-    def clear(self) -> None: ...
-    async def wait(self, timeout: float | None) -> None: ...
-    async def limited(
-        self, function: Callable[[], Awaitable[Any]], timeout: float
-    ) -> tuple[bool, Any]:
-        """Whether it has ended in time, and its result."""
-        ...
-
-    async def start(self, run: Callable[[], Any]) -> Callable[[], Awaitable[None]]:
-        """Start a task; what is returned ends it."""
-        ...
-
-
-class _Asyncio:
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._alarm = asyncio.Event()
-
-    def wake(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._alarm.set)
-        except RuntimeError:  # it is closed
-            return
-
-    def clear(self) -> None:
-        self._alarm.clear()
-
-    async def wait(self, timeout: float | None) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await self._alarm.wait()
-        except TimeoutError:
-            return
-
-    async def limited(
-        self, function: Callable[[], Awaitable[Any]], timeout: float
-    ) -> tuple[bool, Any]:
-        scope = asyncio.timeout(timeout)
-        try:
-            async with scope:
-                return True, await function()
-        except TimeoutError:
-            if scope.expired():
-                return False, None
-            raise
-
-    async def start(self, run: Callable[[], Any]) -> Callable[[], Awaitable[None]]:
-        task = asyncio.create_task(run())
-
-        async def end() -> None:
-            task.cancel()
-            await asyncio.wait([task])
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
-
-        return end
-
-
-class _Trio:
-    def __init__(self) -> None:
-        self._trio: Any = sys.modules["trio"]
-        self._token = self._trio.lowlevel.current_trio_token()
-        self._alarm = self._trio.Event()
-
-    def wake(self) -> None:
-        try:
-            self._token.run_sync_soon(lambda: self._alarm.set())
-        except self._trio.RunFinishedError:
-            return
-
-    def clear(self) -> None:
-        self._alarm = self._trio.Event()
-
-    async def wait(self, timeout: float | None) -> None:
-        with self._trio.move_on_after(inf if timeout is None else timeout):
-            await self._alarm.wait()
-
-    async def limited(
-        self, function: Callable[[], Awaitable[Any]], timeout: float
-    ) -> tuple[bool, Any]:
-        result: Any = None
-        ended = False
-        with self._trio.move_on_after(timeout):
-            result = await function()
-            ended = True
-        return ended, result
-
-    async def start(self, run: Callable[[], Any]) -> Callable[[], Awaitable[None]]:
-        manager = self._trio.open_nursery()
-        nursery = await manager.__aenter__()
-        nursery.start_soon(run)
-
-        async def end() -> None:
-            nursery.cancel_scope.cancel()
-            await manager.__aexit__(None, None, None)
-
-        return end
-
-
-def _running_loop() -> _Loop:
-    try:
-        return _Asyncio()
-    except RuntimeError:
-        return _Trio()
 
 
 # -- processes: their forks and their ends
