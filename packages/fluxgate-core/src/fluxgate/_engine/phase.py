@@ -167,11 +167,9 @@ class Phase:
 
         One that was set for a time itself is replaced, and what stood beneath it stands on.
         """
-        if self.state not in BY_HAND:
-            return Beneath(self.state, self.retry_at, self.reopens, self.reason)
         if self.until < math.inf:
             return self.beneath
-        if self.state is state:
+        if self.state is state and state in BY_HAND:
             return None  # nobody knows any more what stood before
         return Beneath(self.state, self.retry_at, self.reopens, self.reason)
 

@@ -114,8 +114,8 @@ def _numbers(policy: Policy) -> Iterator[_Number]:
             for place, argument in enumerate(strategy.__match_args__):
                 value = getattr(strategy, argument)
                 if isinstance(value, (int, float)) and not isinstance(value, bool):
-                    name = f"{kind}.{argument}"
-                    yield _Number(name, name if place else kind, value)
+                    full = f"{kind}.{argument}"
+                    yield _Number(full, full if place else kind, value)
     for name in _NUMBERS:
         yield _Number(name, name, getattr(policy, name))
 

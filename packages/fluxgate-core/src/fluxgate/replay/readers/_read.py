@@ -204,7 +204,8 @@ def _trace(found: Iterable[Found], mapping: Mapping[str, Expression]) -> Trace:
                 skipped[row.why] += 1
 
     trace = Trace.from_rows(usable())
-    for name in sorted(unseen) if example else ():  # in no record: a slip, not an optional field
+    if example and unseen:  # in no record: a slip, not an optional field
+        name = min(unseen)
         there = ", ".join(list(example)[:20])
         hint = did_you_mean(name, [*example, *COLUMNS])
         raise TraceError(f"no record has a field {name!r}; the first has {there}{hint}")
