@@ -7,11 +7,8 @@ numbers agree with each other, slots are free, and the circuit goes on working.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -23,53 +20,9 @@ from fluxgate.testing import ManualClock, RecordedCalls
 from fluxgate.trippers import FailureStreak
 from fluxgate.windows import TimeWindow
 
+from .interrupting import interrupted
+
 pytestmark = pytest.mark.slow
-
-
-class Interrupt(BaseException):
-    """What the signal handler raises."""
-
-
-class Interrupter:
-    """Raises at the given bytecode, counted over all frames of the modules that are `hit`."""
-
-    def __init__(self, place: int, hit: tuple[str, ...]) -> None:
-        self.left = place
-        self.hit = hit
-
-    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
-        code = frame.f_code
-        # Python itself swallows what is raised inside a finaliser.
-        if not code.co_filename.endswith(self.hit) or code.co_name == "__del__":
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            self.left -= 1
-            if self.left < 0:
-                sys.settrace(None)
-                raise Interrupt
-        return self
-
-
-@contextmanager
-def tracing(tracer: Any) -> Iterator[None]:
-    before = sys.gettrace()  # coverage's
-    sys._getframe().f_trace_opcodes = True  # CPython 3.12 heeds it from the next settrace() on
-    sys.settrace(tracer)
-    try:
-        yield
-    finally:
-        sys.settrace(before)
-
-
-def interrupted(step: Callable[[], object], place: int, *hit: str) -> bool:
-    """Whether an interrupt came at that place, and not the end of the step before it."""
-    try:
-        with tracing(Interrupter(place, hit)):
-            step()
-    except Interrupt:
-        return True
-    return False
 
 
 class Rules:
@@ -184,7 +137,7 @@ def test_everybody_hears_once(scenario: str, window: TimeWindow | None) -> None:
     while True:
         rules = Rules(**({} if window is None else {"window": window}))
         prepare(rules)
-        going_on = interrupted(partial(step, rules), place, *ENGINE)
+        going_on = interrupted(partial(step, rules), place, *ENGINE, finalisers=False)
         state = rules.breaker.state
         if state is State.HALF_OPEN:
             assert rules.breaker.info().probes == 0, place
@@ -225,7 +178,7 @@ def test_calls_are_heard_by_all_or_none(step: Callable[[Rules], object]) -> None
         for each in calls:
             rules.breaker.listen(each)
         closed(rules)
-        going_on = interrupted(partial(step, rules), place, *DELIVERY)
+        going_on = interrupted(partial(step, rules), place, *DELIVERY, finalisers=False)
         rules.breaker.reset()
         rules.breaker.call(int)
         first, *others = (list(each) for each in calls)

@@ -7,55 +7,18 @@ bound on its circuits still holds.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from types import FrameType
-from typing import Any
 
 import pytest
 
 from fluxgate.config import read
 from fluxgate.registry import Registry
 
+from .interrupting import interrupted
+
 HIT = ("_circuit_cache.py", "registry.py")
-
-
-class Interrupt(BaseException):
-    """What the signal handler raises."""
-
-
-class Interrupter:
-    """Raises at the given bytecode, counted over all frames of the modules that are `HIT`."""
-
-    def __init__(self, place: int) -> None:
-        self.left = place
-
-    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
-        if not frame.f_code.co_filename.endswith(HIT):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            self.left -= 1
-            if self.left < 0:
-                sys.settrace(None)
-                raise Interrupt
-        return self
-
-
-def interrupted(step: Callable[[], object], place: int) -> bool:
-    """Whether an interrupt came at that place, and not the end of the step before it."""
-    before = sys.gettrace()  # coverage's
-    sys.settrace(Interrupter(sys.maxsize))  # Python 3.12 reports no opcodes at first
-    sys.settrace(Interrupter(place))
-    try:
-        step()
-    except Interrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
 
 
 def is_lock_free(registry: Registry) -> bool:
@@ -88,7 +51,7 @@ def test_no_interrupt_locks_it(step: str) -> None:
         registry = Registry(read({}), max_circuits=2)
         for name in "ab":
             registry[name].call(int)
-        going_on = interrupted(partial(STEPS[step], registry), place)
+        going_on = interrupted(partial(STEPS[step], registry), place, *HIT)
         if not is_lock_free(registry):
             locked.append(place)
         place += 1
@@ -103,7 +66,7 @@ def test_no_interrupt_loses_the_bound() -> None:
         registry = Registry(read({}), max_circuits=2)
         for name in "ab":
             registry[name].call(int)
-        going_on = interrupted(partial(registry.__getitem__, "new"), place)
+        going_on = interrupted(partial(registry.__getitem__, "new"), place, *HIT)
         for name in "cdef":
             registry[name].call(int)
         assert len(registry._cache.kept) <= 2, place

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import copy_context
-from types import FrameType
+from functools import partial
 from typing import Any
 
 import pytest
@@ -24,30 +24,9 @@ from fluxgate.testing import ManualClock, tripped
 from fluxgate.trippers import FailureStreak
 
 from .conftest import finish
+from .interrupting import Interrupt, interrupted
 
 HIT = ("breaker.py", "_front.py", "_callables.py", "attempt.py")
-
-
-class Interrupt(BaseException):
-    """What the signal handler raises."""
-
-
-class Interrupter:
-    """Raises at the given bytecode, counted over all frames of the modules that are `HIT`."""
-
-    def __init__(self, place: int) -> None:
-        self.left = place
-
-    def __call__(self, frame: FrameType, event: str, arg: object) -> Any:
-        if not frame.f_code.co_filename.endswith(HIT):
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            self.left -= 1
-            if self.left < 0:
-                sys.settrace(None)
-                raise Interrupt
-        return self
 
 
 def block(breaker: CircuitBreaker) -> None:
@@ -165,20 +144,11 @@ def test_no_interrupt_costs_a_slot(door: str, monkeypatch: pytest.MonkeyPatch) -
             complaints.append(repr(unraisable.exc_value))
 
     monkeypatch.setattr(sys, "unraisablehook", complain)
-    run, kept, place, before = DOORS[door], [], 0, sys.gettrace()
-    sys.settrace(Interrupter(sys.maxsize))  # Python 3.12 reports no opcodes at first
+    run, kept, place = DOORS[door], [], 0
     copy_context().run(run, probing())
     while True:
         breaker = probing()
-        sys.settrace(Interrupter(place))
-        try:
-            copy_context().run(run, breaker)
-            interrupted = False
-        except Interrupt:
-            interrupted = True
-        finally:
-            sys.settrace(before)
-        if not interrupted:
+        if not interrupted(partial(copy_context().run, run, breaker), place, *HIT):
             break
         gc.collect(0)
         if breaker.info().probes:
