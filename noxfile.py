@@ -29,6 +29,7 @@ import subprocess
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent
 OLDEST_NOX = "2026.2.9"
@@ -267,6 +268,42 @@ def chaos(session: nox.Session) -> None:
         *session.posargs,
         env={"FLUXGATE_CHAOS": "1"},
     )
+
+
+class Proof(NamedTuple):
+    """Machines that look for a way to break the breaker; docs/correctness.md has what they found.
+
+    Their short forms are among the tests, their long forms are sessions called `prove-NAME`.
+    """
+
+    claim: str
+    files: tuple[str, ...]
+    group: str = "test"  # the dependency group that it needs
+
+
+PROOFS = {
+    "model": Proof(
+        "Any order of anything, against a naive model of a circuit.", ("tests/core/test_model.py",)
+    ),
+}
+
+
+def prove(name: str, proof: Proof) -> None:
+    """Declare the session that runs one proof in its long form."""
+
+    def run(session: nox.Session) -> None:
+        install(session, *packages(), *group(proof.group))
+        session.run(
+            *("python", "-m", "pytest", "-s", *proof.files, *session.posargs),
+            env={"FLUXGATE_PROVE": "1"},
+        )
+
+    run.__doc__ = proof.claim
+    nox.session(run, name=f"prove-{name}", default=False)
+
+
+for name, proof in PROOFS.items():
+    prove(name, proof)
 
 
 @nox.session

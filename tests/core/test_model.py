@@ -41,6 +41,8 @@ from fluxgate.trippers import (
 )
 from fluxgate.windows import CountWindow, TimeWindow, Window
 
+from .proving import LONG
+
 TICK = 1 / 64  # durations and steps are whole ticks: exact as floats, and as nanoseconds
 
 # -- the rules of a tripper, as plain tuples
@@ -731,5 +733,8 @@ def finish(coroutine: Coroutine[Any, Any, object]) -> object:
 
 TestModel = Breakers.TestCase
 TestModel.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, report_multiple_bugs=False
+    max_examples=5000 if LONG else 150,
+    stateful_step_count=40,
+    deadline=None,
+    report_multiple_bugs=False,
 )
