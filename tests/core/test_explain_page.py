@@ -1,4 +1,4 @@
-"""The commands of `docs/explain.md` print what the page shows."""
+"""The commands of `docs/operate/explain.md` print what the page shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from fluxgate.cli import main
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "explain.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "operate" / "explain.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 

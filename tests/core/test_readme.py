@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 # project's settings hold for a whole process.
 ELSEWHERE = {
     ROOT / "docs" / "examples.ko.md",
-    ROOT / "docs" / "django.md",
+    ROOT / "docs" / "how-to" / "django.md",
     ROOT / "packages" / "fluxgate-django" / "README.md",
 }
 

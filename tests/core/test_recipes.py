@@ -1,4 +1,4 @@
-"""`docs/recipes.md`: retries, limits and time-outs beside a breaker, in both orders.
+"""`docs/how-to/recipes.md`: retries, limits and time-outs beside a breaker, in both orders.
 
 What goes wrong in the wrong one is counted: calls that reach the dependency, refusals, slots.
 """

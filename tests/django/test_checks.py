@@ -1,4 +1,4 @@
-"""System checks. The table of mistakes in docs/django.md is what they are tested by."""
+"""System checks. The table of mistakes in docs/how-to/django.md is what they are tested by."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fluxgate_django.middleware import CircuitBreakerMiddleware
 from fluxgate_django.views import CircuitMixin
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "django.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "how-to" / "django.md").read_text(encoding="utf-8")
 SOURCES = Path(fluxgate_django.checks.__file__).parents[1].rglob("*.py")
 
 OURS = "fluxgate_django.middleware.CircuitBreakerMiddleware"

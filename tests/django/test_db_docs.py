@@ -1,4 +1,4 @@
-"""docs/django-databases.md: its files are written down, its other blocks run in one process."""
+"""docs/how-to/django-databases.md: its files are written, its other blocks run in one process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..realservers import Postgres, Redis
 
-PAGE = Path(__file__).parents[2] / "docs" / "django-databases.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "django-databases.md"
 BLOCK = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\S+\.py)\n")
 

@@ -1,4 +1,4 @@
-"""The router of docs/django-databases.md, before two PostgreSQL servers; one is stopped."""
+"""The router of docs/how-to/django-databases.md, before two PostgreSQL servers; one is stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..realservers import Postgres, Server
 
 pytestmark = pytest.mark.usefixtures("fluxgate")
 
-PAGE = Path(__file__).parents[2] / "docs" / "django-databases.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "django-databases.md"
 BLOCK = re.compile(r"^```py\n(# routers\.py\n.*?)^```$", re.MULTILINE | re.DOTALL)
 PRIMARY, REPLICA = "primary", "replica"
 

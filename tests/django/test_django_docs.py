@@ -28,7 +28,7 @@ from fluxgate.registry import Registry
 from fluxgate_django import conf, signals
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "django.md"
+PAGE = ROOT / "docs" / "how-to" / "django.md"
 README = ROOT / "packages" / "fluxgate-django" / "README.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -18,13 +18,13 @@ from fluxgate.listeners import LogListener
 from fluxgate.testing import tripped
 from fluxgate_django import breakers
 
-PAGE = (Path(__file__).parents[2] / "docs" / "django.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "django.md").read_text(encoding="utf-8")
 
 listener = LogListener()
 
 
 def page_logging() -> dict[str, Any]:
-    """`LOGGING` as docs/django.md has it."""
+    """`LOGGING` as docs/how-to/django.md has it."""
     (source,) = re.findall(r"^LOGGING = (\{.*?^\})", PAGE, re.MULTILINE | re.DOTALL)
     return ast.literal_eval(source)
 

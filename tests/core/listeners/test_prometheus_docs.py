@@ -204,12 +204,12 @@ def test_every_alert_has_a_test_and_a_paragraph() -> None:
     fired = {case["alertname"] for case in cases if case["exp_alerts"]}
     names = {rule["alert"] for rule in rules()}
     assert fired == names
-    page = (DOCS / "metrics.md").read_text("utf-8")
+    page = (DOCS / "operate" / "metrics.md").read_text("utf-8")
     assert not {name for name in names if f"`{name}`" not in page}
 
 
 def test_every_metric_is_explained_with_its_type(families: dict[str, Any]) -> None:
-    page = (DOCS / "metrics.md").read_text("utf-8")
+    page = (DOCS / "operate" / "metrics.md").read_text("utf-8")
     page = page.split("### Every metric")[1].split("\n### ")[0]
     rows = dict(re.findall(r"^\| `(fluxgate_[a-z_]+)`[^|]*\| (\w+) \|", page, re.MULTILINE))
     told = {
@@ -220,7 +220,7 @@ def test_every_metric_is_explained_with_its_type(families: dict[str, Any]) -> No
 
 
 def test_the_page_names_no_metric_that_is_not_there(labels: dict[str, Any]) -> None:
-    prometheus = (DOCS / "metrics.md").read_text("utf-8").split("\n## OpenTelemetry")[0]
+    prometheus = (DOCS / "operate" / "metrics.md").read_text("utf-8").split("\n## OpenTelemetry")[0]
     families = {re.sub("_(bucket|count|sum)$", "", name) for name in labels}
     assert set(METRIC.findall(prometheus)) <= labels.keys() | families | {"fluxgate_fastapi"}
 

@@ -29,9 +29,9 @@ log_format fluxgate escape=json '{"msec":"$msec","request_time":"$request_time",
     '"status":"$status","proxy_host":"$proxy_host","upstream_addr":"$upstream_addr",'
     '"upstream_status":"$upstream_status","upstream_response_time":"$upstream_response_time"}';
 """
-"""As docs/replay.md shows it."""
+"""As docs/operate/replay.md shows it."""
 APACHE_FORMAT = r'LogFormat "%{usec}t %D %>s %v \"%r\"" fluxgate'
-"""As docs/replay.md shows it."""
+"""As docs/operate/replay.md shows it."""
 APACHE_COMBINED = (
     r'LogFormat "%h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-Agent}i\" %D" timed'
 )

@@ -1,4 +1,4 @@
-"""The first snippet of `docs/replay.md` runs, and the page states the rules as they are."""
+"""The first snippet of `docs/operate/replay.md` runs, and the page states the rules as they are."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fluxgate.replay import MOST_UNKNOWN, MOST_UNUSABLE
 from fluxgate.replay._replay import LIMITS
 from fluxgate.replay._truth import LASTS, LEAST_BAD, LEAST_SHARE, LEAST_SLOW, TIMES_MEDIAN
 
-PAGE = (Path(__file__).parents[3] / "docs" / "replay.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "operate" / "replay.md").read_text(encoding="utf-8")
 
 
 def test_the_snippet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""docs/replay.md: its lines are read as it says, and its reports are those of the golden files."""
+"""docs/operate/replay.md: its lines are read as it says; its reports are the golden files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fluxgate.replay.readers import Format, read
 
 from .producers import APACHE_FORMAT, NGINX_FORMAT
 
-PAGE = (Path(__file__).parents[3] / "docs" / "replay.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "operate" / "replay.md").read_text(encoding="utf-8")
 GOLDEN = Path(__file__).parent / "golden"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 

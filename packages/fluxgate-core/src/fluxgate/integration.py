@@ -1,7 +1,7 @@
 """Building blocks for integrations: what a package for another framework or client needs of us.
 
 Everything in here is public, and Fluxgate's own packages for httpx, FastAPI and Django use nothing
-else. `docs/integration.md` shows how they fit together.
+else. `docs/how-to/integration.md` shows how they fit together.
 
 The lane: `registry[key].attempt()` is right for nearly every integration. Where each call is to
 cost next to nothing, ask the lane first:

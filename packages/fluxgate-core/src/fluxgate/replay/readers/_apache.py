@@ -1,7 +1,7 @@
 """Apache's access logs, with a duration.
 
 Two forms: the usual ones (`common`, `combined`, with or without a virtual host in front) with `%D`
-at the end, and the one that docs/replay.md shows, `%{usec}t %D %>s %v "%r"`. Apache logs when a
+at the end, and the one of docs/operate/replay.md, `%{usec}t %D %>s %v "%r"`. Apache logs when a
 request has ended, but `%t` is when it *began*.
 Source: https://httpd.apache.org/docs/2.4/mod/mod_log_config.html
 """

@@ -300,7 +300,7 @@ def recognised(opened: Input) -> Format:
         if found["duration"] is None:
             raise TraceError(
                 f"{opened.name} is an access log without durations: add %D to Apache's LogFormat, "
-                "or take nginx's in JSON (docs/replay.md has both)"
+                "or take nginx's in JSON (docs/operate/replay.md has both)"
             )
         return Format.APACHE
     if re.search(r"[,;\t|]", line):
