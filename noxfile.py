@@ -383,8 +383,20 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(name="peer-fluxgate", default=False)
 def peer_fluxgate(session: nox.Session) -> None:
-    """Make the benchmarks' second environment: one peer's import name is ours."""
+    """Make the environment of one peer, whose import name is ours."""
     install(session, *group("peer-fluxgate"))
+
+
+@nox.session(default=False, requires=["peer-fluxgate"])
+def moving(session: nox.Session) -> None:
+    """Run the peers' halves of the pages in docs/moving/, and what these say of the peers."""
+    install(session, "-e", "packages/fluxgate-core", *group("moving"))
+    peers = ["pybreaker", "circuitbreaker", "aiobreaker", "purgatory", "tenacity"]
+    session.run("python", "tests/moving/run.py", *peers)
+    session.run("python", "-m", "pytest", "tests/moving/test_claims.py", *session.posargs)
+    fluxgate = python_of(Path(session.virtualenv.location).with_name("peer-fluxgate"))
+    session.run(str(fluxgate), "-I", "tests/moving/run.py", "fluxgate", external=True)
+    session.run(str(fluxgate), "-I", "tests/moving/claims_of_fluxgate.py", external=True)
 
 
 @nox.session(requires=["peer-fluxgate"])
