@@ -316,7 +316,11 @@ class HTTP2Server(Server):
         protocol.initiate_connection()
         connection.sendall(protocol.data_to_send())
         while data := connection.recv(65536):
-            for event in protocol.receive_data(data):
+            try:
+                events = protocol.receive_data(data)
+            except h2.exceptions.ProtocolError:
+                return  # a client that was broken off while it began to speak
+            for event in events:
                 if isinstance(event, h2.events.RequestReceived):
                     assert event.headers is not None
                     headers = {str(name): str(value) for name, value in event.headers}
