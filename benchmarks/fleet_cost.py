@@ -31,8 +31,8 @@ from timing import Times, healthy, race
 
 from fluxgate import CircuitBreaker
 from fluxgate.fleet import Fleet
-from fluxgate.fleet._flusher import IDLE
 from fluxgate.fleet._redis import RedisStore
+from fluxgate.fleet._rhythm import HEARTBEAT, IDLE, REST
 from fluxgate.fleet._url import open_store
 from fluxgate.fleet.store import Counts, Exchange, Move, Shape, Store
 from fluxgate.state import State
@@ -101,6 +101,8 @@ def sent(server: RedisServer, circuits: int, seconds: float) -> tuple[float, flo
     fleet = Fleet(server.url)
     breakers = [CircuitBreaker(f"busy-{number}", fleet=fleet) for number in range(circuits or 1)]
     fleet.flush(10.0)
+    if not circuits:
+        time.sleep(REST + 1.0)
     before, began, cpu = server.scripts(), time.monotonic(), time.process_time()
     thread = time.thread_time()
     while time.monotonic() < began + seconds:
@@ -115,11 +117,11 @@ def sent(server: RedisServer, circuits: int, seconds: float) -> tuple[float, flo
 
 
 def idle(url: str | None, seconds: float) -> float:
-    """Seconds of CPU that this process takes while it idles: in a fleet, or with a timer alone."""
+    """Seconds of CPU that this process takes while it rests: in a fleet, or with a timer alone."""
     stopping = threading.Event()
 
     def timer() -> None:
-        while not stopping.wait(random.uniform(*IDLE)):
+        while not stopping.wait(HEARTBEAT + random.uniform(*IDLE)):
             pass
 
     if url is None:
@@ -130,7 +132,7 @@ def idle(url: str | None, seconds: float) -> float:
         breaker = CircuitBreaker("idle", fleet=fleet)
         breaker.call(int)
         fleet.flush(10.0)
-    time.sleep(2.0)
+    time.sleep(REST + 2.0)
     before = time.process_time()
     time.sleep(seconds)
     spent = time.process_time() - before

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import itertools
 import random
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from fluxgate import CircuitBreaker, State
-from fluxgate.fleet import Fleet, _fleet, _flusher
+from fluxgate.fleet import Fleet, _fleet, _flusher, _rhythm
 from fluxgate.fleet._bell import Bell, drained
 from fluxgate.fleet._deltas import PILE
-from fluxgate.fleet._flusher import IDLE, SOON, SOONEST, TICK, Flusher
+from fluxgate.fleet._doorbell import Doorbell
+from fluxgate.fleet._flusher import Flusher
+from fluxgate.fleet._rhythm import (
+    HEARTBEAT,
+    HURRY,
+    IDLE,
+    REST,
+    SOON,
+    SOONEST,
+    TICK,
+    Rhythm,
+)
+from fluxgate.fleet._verdict import SETTLING
 from fluxgate.fleet.memory import MemoryStore, Space
 from fluxgate.fleet.store import Exchange, Hint, Move, StoreBusy, StoreError, View
-from fluxgate.trippers import FailureRate, MinRequests
+from fluxgate.trippers import FailureRate, MinRequests, SlowRate
 
 from .conftest import PATIENCE, Fleets, eventually
 from .test_fleet import SETTINGS, breaker, fail, fleet_epoch, states, succeed
@@ -27,22 +41,17 @@ from .test_fleet import SETTINGS, breaker, fail, fleet_epoch, states, succeed
 PATIENT: dict[str, Any] = {"tripper": MinRequests(1000) & FailureRate(0.5)}
 
 
-class ManualBell:
+class ManualBell(Bell):
     """A bell whose waits pass by a manual clock, and that rings at given times."""
 
-    def __init__(self, flusher: Flusher, rings: dict[float, Callable[[], None]]) -> None:
+    def __init__(self) -> None:
+        super().__init__()
         self.now = 100.0
-        self._rings = deque(sorted(rings.items()))
-        flusher.clock = lambda: self.now
-        flusher._bell = self  # type: ignore[assignment]
-        flusher._asked_at = 0.0
-
-    def ring(self) -> None:
-        pass
+        self.rings: deque[tuple[float, Callable[[], None]]] = deque()
 
     def wait(self, timeout: float) -> bool:
-        if self._rings and self._rings[0][0] <= self.now + timeout:
-            at, why = self._rings.popleft()
+        if self.rings and self.rings[0][0] <= self.now + timeout:
+            at, why = self.rings.popleft()
             self.now = max(self.now, at)
             why()
             return True
@@ -50,46 +59,52 @@ class ManualBell:
         return False
 
 
+def rhythm(**pace: tuple[float, float]) -> tuple[Rhythm, ManualBell]:
+    bell = ManualBell()
+    made = Rhythm(lambda: bell.now)
+    made.bell = bell
+    made.pace = pace.get("pace", TICK)
+    return made, bell
+
+
 def flusher() -> Flusher:
     return Flusher(MemoryStore(Space()), "memory")
 
 
-def slept(each: Flusher, rings: dict[float, Callable[[], None]]) -> float:
-    """Seconds of one sleep that begins at 100.0."""
-    bell = ManualBell(each, rings)
-    each._sleep()
-    return bell.now - 100.0
-
-
 def test_it_comes_with_jitter() -> None:
-    each = flusher()
-    times = [slept(each, {}) for _ in range(50)]
+    each, bell = rhythm()
+    times: list[float] = []
+    for _ in range(50):
+        began = bell.now
+        each.sleep()
+        times.append(bell.now - began)
     assert len(set(times)) > 40
-    assert all(TICK[0] <= time <= TICK[1] + 1e-9 for time in times)
+    assert all(TICK[0] - 1e-9 <= time <= TICK[1] + 1e-9 for time in times)
 
 
 def test_failures_that_pile_up_hasten_it() -> None:
     """Nothing was handed in for long, so it comes as soon as chance has it."""
-    each = flusher()
-    each._pace = (3600.0, 3600.0)
-    assert slept(each, {107.0: each.alarm}) <= 7.0 + SOON[1]
+    each, bell = rhythm(pace=(3600.0, 3600.0))
+    bell.rings.append((107.0, each.alarm))
+    each.sleep()
+    assert bell.now <= 107.0 + SOON[1]
 
 
 def test_a_request_hastens_it_more() -> None:
-    each = flusher()
-    each._pace = (3600.0, 3600.0)
-    assert slept(each, {107.0: each.wake}) == 7.0
+    each, bell = rhythm(pace=(3600.0, 3600.0))
+    bell.rings.append((107.0, each.wake))
+    each.sleep()
+    assert bell.now == 107.0
 
 
 def test_failures_never_make_a_storm() -> None:
     """An alarm every millisecond: as many flushes as the quickest pace has, and no more."""
-    each = flusher()
-    rings = {100.0 + n / 1000: each.alarm for n in range(10_000)}
-    bell = ManualBell(each, rings)
+    each, bell = rhythm()
+    bell.rings.extend((100.0 + n / 1000, each.alarm) for n in range(10_000))
     came = [bell.now]
     while bell.now < 110.0:
-        each._sleep()
-        each._asked_at = bell.now  # a flush
+        each.sleep()
+        each.flushed_at = bell.now
         came.append(bell.now)
     gaps = [after - before for before, after in itertools.pairwise(came[1:])]
     assert min(gaps) >= SOONEST - 1e-9
@@ -97,9 +112,180 @@ def test_failures_never_make_a_storm() -> None:
 
 
 def test_an_alarm_never_delays_it() -> None:
-    each = flusher()
-    each._pace = (0.01, 0.01)
-    assert slept(each, {100.001: each.alarm}) <= 0.01 + 1e-9
+    each, bell = rhythm(pace=(0.01, 0.01))
+    bell.rings.append((100.001, each.alarm))
+    each.sleep()
+    assert bell.now <= 100.01 + 1e-9
+
+
+# -- at rest
+
+
+def test_a_rest_ends_with_the_heartbeat() -> None:
+    each, bell = rhythm(pace=IDLE)
+    each.flushed_at = 99.0
+    assert not each.tired()
+    bell.now = 100.0 + REST
+    assert each.tired()
+    each.sleep(rest=True)
+    assert 99.0 + HEARTBEAT + IDLE[0] <= bell.now <= 99.0 + HEARTBEAT + IDLE[1] + 1e-9
+    assert each.heartbeat_due(bell.now)
+    each.sleep(rest=True)  # none was made, since there is nobody to ask for
+    assert bell.now <= 99.0 + HEARTBEAT + 2 * IDLE[1] + 1e-9
+
+
+def test_the_first_call_ends_a_rest() -> None:
+    """It comes within a tick of it, as it would have come to a process that doesn't rest."""
+    each, bell = rhythm(pace=IDLE)
+    each.flushed_at, bell.now = 100.0, 106.0
+    bell.rings.append((107.0, each.rouse))
+    each.sleep(rest=True)
+    assert 107.0 + TICK[0] <= bell.now <= 107.0 + TICK[1] + 1e-9
+    assert not each.tired()
+
+
+def test_failures_hasten_the_end_of_a_rest() -> None:
+    each, bell = rhythm(pace=IDLE)
+    each.flushed_at, bell.now = 100.0, 106.0
+    bell.rings.extend([(107.0, each.rouse), (107.001, each.alarm)])
+    each.sleep(rest=True)
+    assert bell.now <= 107.001 + SOON[1]
+
+
+@pytest.fixture
+def rested(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> CircuitBreaker:
+    """A breaker whose fleet rests, and would not look at it again within an hour."""
+    monkeypatch.setattr(_rhythm, "HEARTBEAT", 3600.0)
+    monkeypatch.setattr(_rhythm, "REST", 0.0)
+    real, heard = Flusher._take, list[Hint]()
+
+    def take(self: Flusher, hints: list[Hint]) -> None:
+        heard.extend(hints)
+        real(self, hints)
+
+    monkeypatch.setattr(Flusher, "_take", take)
+    fleet = fleets.make()
+    one = breaker(fleet, **{**PATIENT, "tripper": PATIENT["tripper"] & SlowRate(0.5, 1.0)})
+    succeed(one, times=3)
+    eventually(lambda: heard)  # the listener's first, which wakes the flusher
+    assert fleet.flush(PATIENCE)
+    at_rest(one)
+    monkeypatch.setattr(_rhythm, "REST", 3600.0)  # not once more
+    return one
+
+
+def at_rest(one: CircuitBreaker) -> None:
+    eventually(lambda: isinstance(one._circuit.lane, Doorbell))
+
+
+def merged(one: CircuitBreaker) -> int:
+    view = one.info().fleet
+    assert view is not None
+    return view.metrics.total_count
+
+
+def block(one: CircuitBreaker) -> None:
+    with one:
+        pass
+
+
+def attempt(one: CircuitBreaker) -> None:
+    one.attempt().succeed()
+
+
+async def call_async(one: CircuitBreaker) -> None:
+    await one.to_async().call(asyncio.sleep, 0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        succeed,
+        fail,
+        block,
+        attempt,
+        lambda one: one(int)(),
+        lambda one: asyncio.run(call_async(one)),
+        lambda one: one.attempt().succeed(2.0),
+    ],
+    ids=["success", "failure", "block", "attempt", "decorated", "async", "slow"],
+)
+def test_any_call_ends_a_rest(rested: CircuitBreaker, call: Callable[[Any], None]) -> None:
+    call(rested)
+    assert not isinstance(rested._circuit.lane, Doorbell)
+    eventually(lambda: merged(rested) == 4)
+
+
+def test_calls_in_flight_end_a_rest(
+    monkeypatch: pytest.MonkeyPatch, rested: CircuitBreaker
+) -> None:
+    """They were let in by the lane before, and end while its successor is a bell."""
+    succeed(rested)
+    attempt = rested.attempt()
+    assert not isinstance(attempt._admission, Doorbell)
+    monkeypatch.setattr(_rhythm, "REST", 0.0)
+    eventually(lambda: merged(rested) == 4)
+    at_rest(rested)
+    attempt.succeed()
+    eventually(lambda: merged(rested) == 5)
+
+
+def test_calls_after_a_rest_cost_nothing(rested: CircuitBreaker) -> None:
+    """One goes by the lock; what follows is left in a lane as ever."""
+    succeed(rested)
+    lane = rested._circuit.lane
+    assert lane is not None
+    succeed(rested, times=2)
+    assert rested._circuit.lane is lane
+    assert lane.fast_below == 1.0
+
+
+def test_a_look_ends_no_rest(rested: CircuitBreaker) -> None:
+    bell = rested._circuit.lane
+    rested.info()
+    with suppress(ZeroDivisionError), rested.attempt() as each:
+        each.ignore()
+    rested.info()
+    assert rested._circuit.lane is bell
+
+
+def test_a_push_ends_a_rest(fleets: Fleets, rested: CircuitBreaker) -> None:
+    breaker(fleets.make()).force_open(fleet=True)
+    eventually(lambda: rested.state is State.FORCED_OPEN)
+
+
+def test_no_rest_while_a_circuit_is_open(
+    monkeypatch: pytest.MonkeyPatch, rested: CircuitBreaker
+) -> None:
+    """It is touched once a second, so that a loss is noticed."""
+    monkeypatch.setattr(_rhythm, "REST", 0.0)
+    rested.open_for(600.0)
+    flusher = rested._circuit.fleet
+    eventually(lambda: flusher is not None and not flusher.quiet)
+    assert not isinstance(rested._circuit.lane, Doorbell)
+
+
+def test_no_call_is_lost_in_rests(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies down after every look, while four threads call now and then."""
+    monkeypatch.setattr(_rhythm, "REST", 0.0)
+    for name in ("TICK", "IDLE"):
+        monkeypatch.setattr(_rhythm, name, (0.0, 0.002))
+        monkeypatch.setattr(_flusher, name, (0.0, 0.002))
+    fleet = fleets.make()
+    one = breaker(fleet, **PATIENT)
+
+    def call() -> None:
+        for number in range(300):
+            succeed(one)
+            threading.Event().wait(0.0005 * (number % 3))
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    eventually(lambda: merged(one) == 1200)
+    assert fleet.status().dropped == 0
 
 
 def test_failures_are_handed_in_at_once(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,8 +518,12 @@ def test_two_threads_fork_at_once(fleets: Fleets) -> None:
 
 
 def test_other_constants() -> None:
-    """A hastened flush is no quicker than the quickest tick, and idle ones are within the pace."""
-    assert TICK[0] <= SOONEST
+    """A hastened flush is no quicker than the quickest tick, and idle ones are within the pace.
+
+    The fleet waits long enough for all that have calls to have handed them in, at rest or not.
+    """
+    assert HURRY[1] <= TICK[0] <= SOONEST
+    assert max(TICK[1], IDLE[1]) < SETTLING / 1000
     assert TICK[0] <= IDLE[0] <= IDLE[1] <= TICK[1]
     assert random.uniform(*SOON) <= SOON[1]
 

@@ -24,7 +24,9 @@ The parts, one concept a module:
     _decisions which move a view asks for
     _verdict   what a policy makes of the calls of all processes
     _flusher   the two threads of a process
-    _bell      wakes the flusher from anywhere
+    _rhythm    when the flusher comes
+    _bell      wakes it from anywhere
+    _doorbell  wakes it with the first call after a rest
     _fleet     `Fleet`, forks, and the end of the process
     _circuits  all circuits with their processes, for pages and scripts
     _url       which store a URL means

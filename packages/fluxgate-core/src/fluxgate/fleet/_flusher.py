@@ -1,9 +1,8 @@
 """The two threads of a fleet in a process: the flusher and the listener.
 
-The flusher comes every 100 to 250 ms, at once when it is woken, and soon when failures pile up. It
-looks which members have something to hand in, hands all of it in at once, and does what the answers
-ask for. The listener waits for pushes; one is a hint that a circuit may have moved, and the flusher
-reads it then.
+The flusher comes as often as its `Rhythm` has it, looks which members have something to hand in,
+hands all of it in at once, and does what the answers ask for. The listener waits for pushes; one is
+a hint that a circuit may have moved, and the flusher reads it then.
 
 No call waits for either. Where the store can't be reached, every member owns itself, and the
 flusher tries again with each tick.
@@ -12,7 +11,6 @@ flusher tries again with each tick.
 from __future__ import annotations
 
 import logging  # its fork hooks have to run before ours, which start threads that may log
-import random
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -21,31 +19,17 @@ from typing import Any, Final, Generic, TypeVar
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate._front import real_clock
-from fluxgate.fleet._bell import Bell, drained
+from fluxgate.fleet._bell import drained
 from fluxgate.fleet._member import Member
+from fluxgate.fleet._rhythm import HURRY, IDLE, TICK, Rhythm, dice
 from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreError, View
 
 T = TypeVar("T")
 
-_dice: Final = random.SystemRandom()
-"""Dice of our own: `random`'s are the program's, which may have seeded them and fork afterwards."""
-
-TICK: Final = (0.1, 0.25)
-"""Seconds between two flushes, drawn anew each time so that processes don't keep step."""
-IDLE: Final = (0.2, 0.25)
-"""The same while nobody has anything to hand in."""
-HURRY: Final = (0.03, 0.06)
-"""The same while this process has probes: no more of them than there are slots do so at once."""
-SOON: Final = (0.0, 0.05)
-"""Seconds from the alarm that failures pile up to the flush: not everybody's at the same moment."""
-SOONEST: Final = 0.1
-"""Seconds that there are between two flushes, at least, however many failures pile up."""
-HEARTBEAT: Final = 10.0
-"""Seconds after which an idle process asks whether the store is still there."""
 SETTLE: Final = 0.05
 """Seconds before the listener begins; the flusher begins with its first tick."""
-LISTEN: Final = 5.0
-"""Seconds of one wait for pushes."""
+LISTEN: Final = 10.0
+"""Seconds of one wait for pushes: then it sees whether it is still where they come."""
 MAX_HINTS: Final = 10_000
 """Pushes that wait for the flusher, at most; if there are more, every circuit is read."""
 ROUNDS: Final = 4
@@ -119,8 +103,7 @@ class Flusher:
 
     def _begin(self) -> None:
         self._lock = threading.RLock()  # a finaliser or signal handler may make a breaker
-        self._bell = Bell()
-        self._urgent = self._alarmed = False  # why it was rung
+        self.rhythm = Rhythm(self.clock)
         self._requests: deque[Request] = deque()
         self._inquiries: deque[Inquiry[Any]] = deque()
         self._hints: deque[Hint] = deque(maxlen=MAX_HINTS)
@@ -129,9 +112,7 @@ class Flusher:
         self._stopping = threading.Event()
         self._warned = False
         self._busy_since: float | None = None
-        self._asked_at = 0.0
-        self._pace = TICK
-        self._probing = False
+        self._probing = self._resting = False
         self._complete = True  # whether each circuit of a tick had its answer
 
     # -- from anywhere
@@ -163,13 +144,11 @@ class Flusher:
 
     def wake(self) -> None:
         """Have the flusher come now."""
-        self._urgent = True
-        self._bell.ring()
+        self.rhythm.wake()
 
     def alarm(self) -> None:
-        """Have it come soon: failures pile up. Called under a circuit's lock, so it never waits."""
-        self._alarmed = True
-        self._bell.ring()
+        """Have it come soon: failures pile up."""
+        self.rhythm.alarm()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was recorded is in the store, and all views are fresh."""
@@ -227,15 +206,19 @@ class Flusher:
         self.closed = True
         self._stopping.set()
         self.wake()
-        with suppress(Exception):
-            self.store.wake()
-        for thread in (self._flushing, self._listening):
+        for thread in (self._listening, self._flushing):
             if thread is not None and thread is not threading.current_thread():
-                thread.join(max(deadline - self.clock(), 0.05))
+                self._join(thread, max(deadline, self.clock() + 0.05))
         self._leave()
         if self._flushing is None or not self._flushing.is_alive():
             with suppress(StoreError):
                 self.store.close()
+
+    def _join(self, thread: threading.Thread, deadline: float) -> None:
+        while thread.is_alive() and (left := deadline - self.clock()) > 0:
+            with suppress(Exception):  # each time: it may have been about to wait
+                self.store.wake()
+            thread.join(min(left, 0.1))
 
     def _leave(self) -> None:
         self.attached = False
@@ -273,9 +256,9 @@ class Flusher:
             try:
                 hints = self.store.wait(LISTEN)
             except StoreError:
-                self._asked_at = 0.0  # the flusher is to see for itself
+                self.rhythm.flushed_at = 0.0  # the flusher is to see for itself
                 self.wake()
-                stopping.wait(_dice.uniform(0.2, 0.5))
+                stopping.wait(dice.uniform(0.2, 0.5))
                 continue
             except Exception as error:  # never the end of it
                 self._trouble(error)
@@ -298,7 +281,7 @@ class Flusher:
     def _flush_on(self) -> None:
         stopping = self._stopping
         while not self._over(stopping):
-            self._sleep()
+            self.rhythm.sleep(rest=self._resting)
             if self._over(stopping):
                 break
             self._tick()
@@ -307,28 +290,16 @@ class Flusher:
             with suppress(StoreError):
                 self.store.close()
 
-    def _sleep(self) -> None:
-        """Wait until it is time for the next tick, or somebody wants one now."""
-        now = self.clock()
-        until = now + _dice.uniform(*self._pace)
-        while not self._urgent and now < until:
-            rung = self._bell.wait(until - now)
-            now = self.clock()
-            if rung and self._alarmed:
-                self._alarmed = False
-                soon = max(now, self._asked_at + SOONEST) + _dice.uniform(*SOON)
-                until = min(until, soon)
-        self._urgent = self._alarmed = False  # first: what comes from now on is for the next tick
-
     def _tick(self) -> None:
         requests, hints = drained(self._requests), drained(self._hints)
-        self._complete = True
+        self._complete, self._resting = True, False
         try:
             self._take(hints)
             due = self._due(everything=bool(requests))
             if due:
                 self._timed_flush(due)
             well = self._complete and (self.attached or not self._members)
+            self._resting = self._may_rest()
         except StoreBusy as error:
             due, well = [], False
             self._busy(error)
@@ -338,7 +309,7 @@ class Flusher:
         except Exception as error:  # never the end of the thread
             due, well = [], False
             self._trouble(error)
-        self._pace = HURRY if self._probing else TICK if due else IDLE
+        self.rhythm.pace = HURRY if self._probing else TICK if due else IDLE
         for request in requests:
             request.well = well
             request.done.set()
@@ -384,12 +355,24 @@ class Flusher:
                 due.append((member, circuit))
             else:
                 member.quieten(circuit)
-        if not due and self._members and now >= self._asked_at + HEARTBEAT:
+        if due:
+            self.rhythm.stirred_at = now
+        elif self._members and self.rhythm.heartbeat_due(now):
             for member in self.members()[:1]:  # is the store there at all?
                 if (circuit := member.circuit) is not None:
                     member.mark()
                     due.append((member, circuit))
         return due
+
+    def _may_rest(self) -> bool:
+        """Whether nothing can be due before the next heartbeat, unless it is rung for."""
+        if not self.rhythm.tired():
+            return False
+        for member in list(self._members.values()):
+            circuit = member.circuit
+            if circuit is not None and not member.rest(circuit, self.rhythm.rouse):
+                return False
+        return True
 
     def _timed_flush(self, due: list[tuple[Member, Circuit]]) -> None:
         began, well = self.clock(), False
@@ -402,7 +385,7 @@ class Flusher:
             self.failed_flushes += not well
 
     def _flush(self, due: list[tuple[Member, Circuit]]) -> None:
-        now = self._asked_at = self.clock()
+        now = self.rhythm.flushed_at = self.clock()
         moves: list[tuple[Member, Move]] = []
         stale = [pair for pair in due if pair[0].stale]
         if stale:

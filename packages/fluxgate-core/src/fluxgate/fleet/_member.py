@@ -31,6 +31,7 @@ from fluxgate._engine.transitions import CONTROLS, Event
 from fluxgate.fleet._controls import Control, Controls
 from fluxgate.fleet._decisions import Decision, carried_out, decide, moved_on
 from fluxgate.fleet._deltas import Deltas, Seen
+from fluxgate.fleet._doorbell import hang
 from fluxgate.fleet._following import Step, advise, follow, release, stay
 from fluxgate.fleet._head import Head, ttl_of
 from fluxgate.fleet._probes import Probes
@@ -206,6 +207,11 @@ class Member:
         self.quiet = True  # first: who clears it meanwhile is heard
         if self._waits() or self._recheck_at < math.inf or self._busy(circuit):
             self.quiet = False
+
+    def rest(self, circuit: Circuit, rouse: Callable[[], None]) -> bool:
+        """Have the circuit's next call rouse the flusher; whether nothing else can be due soon."""
+        self.quieten(circuit)
+        return self.quiet and hang(circuit, rouse) and circuit.looks_idle(self.phase, self.settled)
 
     def _waits(self) -> bool:
         """Whether something is to be read or handed in, whatever the circuit has counted since."""

@@ -50,7 +50,6 @@ _BATCH: Final = 500  # requests in one pipeline
 _MODULO: Final = 4096
 _OBJECTS: Final = re.compile(r"<redis\..*>")
 """The repr of a client with all its settings, as sentinels' errors quote it."""
-_SLICE: Final = 1.0  # seconds: a wait that nobody could end is over after that
 
 _SHAS: Final = {
     text: sha1(text.encode(), usedforsecurity=False).hexdigest()
@@ -142,7 +141,7 @@ class RedisStore:
             if pubsub is None:
                 self._subscribe()
                 return [Hint("")]
-            hints = self._hints(pubsub.get_message(timeout=min(timeout, _SLICE)))
+            hints = self._hints(pubsub.get_message(timeout=timeout))
             while len(hints) < 1000 and (more := pubsub.get_message(timeout=0.0)) is not None:
                 hints += self._hints(more)
             return hints
