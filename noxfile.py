@@ -316,7 +316,7 @@ def schema(session: nox.Session) -> None:
 
 @nox.session
 def alerts(session: nox.Session) -> None:
-    """Let a real Prometheus fire the shipped alerts in a scripted outage, some two minutes long."""
+    """Let a real Prometheus fire the shipped alerts in a scripted outage, some minute long."""
     lacking = [tool for tool in ("prometheus", "promtool") if shutil.which(tool) is None]
     if lacking:
         session.skip(

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
@@ -53,12 +54,19 @@ def in_seconds(rules: str) -> str:
 
 
 class Service:
-    """A process's circuits and its page, and calls of them ten times a second."""
+    """A process's circuits and its page, and calls of them ten times a second.
+
+    Attributes:
+        broken: circuits whose calls fail.
+        called: circuits that are called.
+        reset: circuits that are reset after each call, in the whole fleet.
+    """
 
     def __init__(self, fleet: Fleet | None = None) -> None:
         self.circuits = Registry(fleet=fleet, **SETTINGS)
         self.broken: set[str] = set()
         self.called: set[str] = set()
+        self.reset: set[str] = set()
         page = CollectorRegistry()
         PrometheusCollector(page, circuits=self.circuits.values)
         self._server, _ = start_http_server(0, addr="127.0.0.1", registry=page)
@@ -71,6 +79,8 @@ class Service:
         while not self._over.wait(0.1):
             for name in sorted(self.called):
                 self.call(name)
+            for name in sorted(self.reset):
+                self.circuits[name].reset(fleet=True)
 
     def call(self, name: str) -> None:
         with suppress(CallNotPermittedError, ConnectionError):
@@ -119,21 +129,46 @@ class Prometheus:
             time.sleep(0.2)
 
 
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Service]]:
-    """Two services of their own, and one whose circuits are in a fleet, where all is well."""
-    with ExitStack() as stack:
-        fleet = stack.enter_context(Fleet(f"sqlite://{tmp_path_factory.mktemp('fleet')}/fleet.db"))
-        made = {"shop": Service(), "stock": Service(), "shared": Service(fleet)}
-        for service in made.values():
+class Services:
+    """The processes of three services.
+
+    Attributes:
+        shop: a service of one process, where things happen.
+        stock: another, where all is well.
+        web: two processes of a service whose circuits are in a fleet, and a third that was given
+            another URL by mistake.
+        file: the store of the first two.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.file = folder / "fleet.db"
+        urls = [f"sqlite://{each}" for each in (self.file, self.file, folder / "stray.db")]
+        fleets = [stack.enter_context(Fleet(url)) for url in urls]
+        self.shop, self.stock = Service(), Service()
+        self.web = [Service(fleet) for fleet in fleets]
+        for service in (self.shop, self.stock, *self.web):
             stack.callback(service.close)
-        made["shared"].called.add("rates")
-        yield made
+        for process in self.web:
+            assert process.circuits["rates"].state == "closed"  # starts the fleet's threads
+
+    def jobs(self) -> dict[str, list[str]]:
+        """The pages of each service."""
+        return {
+            "shop": [self.shop.target],
+            "stock": [self.stock.target],
+            "web": [each.target for each in self.web],
+        }
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    with ExitStack() as stack:
+        yield Services(tmp_path_factory.mktemp("fleet"), stack)
 
 
 @pytest.fixture(scope="module")
 def prometheus(
-    services: dict[str, Service], tmp_path_factory: pytest.TempPathFactory
+    services: Services, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
     folder = tmp_path_factory.mktemp("prometheus")
     (folder / "alerts.yml").write_text(in_seconds((SHIPPED / "alerts.yml").read_text("utf-8")))
@@ -141,8 +176,8 @@ def prometheus(
         "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
         "rule_files": ["alerts.yml"],
         "scrape_configs": [
-            {"job_name": job, "static_configs": [{"targets": [service.target]}]}
-            for job, service in services.items()
+            {"job_name": job, "static_configs": [{"targets": targets}]}
+            for job, targets in services.jobs().items()
         ],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(settings))
@@ -166,7 +201,7 @@ def prometheus(
         deadline = time.monotonic() + PATIENCE
         while True:
             with suppress(OSError):
-                if len(running.query("up == 1")) == len(services):
+                if len(running.query("up == 1")) == sum(map(len, services.jobs().values())):
                     break
             assert process.poll() is None, (folder / "log").read_text()
             assert time.monotonic() < deadline, (folder / "log").read_text()
@@ -186,13 +221,25 @@ def flap(breaker: CircuitBreaker) -> None:
     assert breaker.state == "closed"
 
 
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Keep everybody else from writing to a store."""
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=PATIENCE)) as database:
+        database.execute("BEGIN EXCLUSIVE")
+        yield
+
+
 def test_an_outage_from_its_beginning_to_its_end(
-    services: dict[str, Service], prometheus: Prometheus
+    services: Services, prometheus: Prometheus
 ) -> None:
-    shop, stock = services["shop"], services["stock"]
+    """Outages of a process and of a fleet, and the troubles that a fleet has with its store."""
+    shop, stock, web = services.shop, services.stock, services.web
     for name in ("payments", "search", "weak"):
         shop.called.add(name)
     stock.called.add("payments")  # a circuit of that name in another service, which is well
+    for process in web[:2]:
+        process.called |= {"rates", "quotes", "fees"}
+    web[2].called.add("quotes")
     time.sleep(3)
     assert prometheus.firing() == set()
 
@@ -202,31 +249,54 @@ def test_an_outage_from_its_beginning_to_its_end(
     for _ in range(50):
         shop.call("gone")
     assert shop.circuits["gone"].info().reopens >= 5
+    # Beside it, of a fleet: an outage; resets all the time, so that counts are of older epochs; and
+    # two stores, which can't agree.
+    for process in web[:2]:
+        process.broken.add("rates")
+    web[0].reset.add("fees")
+    web[0].circuits["quotes"].disable(fleet=True)
     lasting = {
         ("FluxgateCircuitOpen", "shop", "payments"),
         ("FluxgateCallsRefused", "shop", "payments"),
         ("FluxgateProbesFail", "shop", "payments"),
         ("FluxgateCircuitOpenLong", "shop", "payments"),
+        ("FluxgateFleetCircuitOpen", "web", "rates"),
+        ("FluxgateFleetDropsCalls", "web", ""),
+        ("FluxgateFleetDisagrees", "web", "quotes"),
     }
     prometheus.wait("the outage", lasting.issubset)
 
     # It is over, and another one comes and goes too fast for a gauge.
     shop.broken.clear()
-    prometheus.wait("its end", lambda now: not any("payments" in each for each in now))
+    for process in web:
+        process.broken.clear()
+    web[0].reset.clear()
+    web[0].circuits["quotes"].reset(fleet=True)
+    over = {"payments", "rates", "quotes"}
+    prometheus.wait("its end", lambda now: not any(over & set(each) for each in now))
     for _ in range(4):
         flap(shop.circuits["weak"])
         time.sleep(1)
     prometheus.wait("flapping", lambda now: ("FluxgateCircuitFlapping", "shop", "weak") in now)
 
+    # The fleet's store is lost, and found again.
+    detached = ("FluxgateFleetDetached", "web", "")
+    with locked(services.file):
+        prometheus.wait("the loss of the store", lambda now: detached in now)
     # The host that nobody calls: its last call is too long ago, and it still stands open.
-    prometheus.wait("silence", lambda now: not any("gone" in each for each in now))
+    prometheus.wait(
+        "silence", lambda now: detached not in now and not any("gone" in each for each in now)
+    )
     assert shop.circuits["gone"].info().reopens >= 5
-    unasked = {each for each in prometheus.fired if each[2] not in ("payments", "weak", "gone")}
-    assert unasked == set()
-    assert {job for _, job, _ in prometheus.fired} == {"shop"}
+    expected = {"shop": {"payments", "weak", "gone"}, "web": {"rates", "quotes", ""}}
+    assert {each for each in prometheus.fired if each[2] not in expected.get(each[1], ())} == set()
+    assert {name for name, job, each in prometheus.fired if job == "web" and not each} == {
+        "FluxgateFleetDropsCalls",
+        "FluxgateFleetDetached",
+    }
 
 
-def test_every_panel_has_data(services: dict[str, Service], prometheus: Prometheus) -> None:
+def test_every_panel_has_data(services: Services, prometheus: Prometheus) -> None:
     """The dashboard's queries, as Grafana would send them an hour after that."""
     board = json.loads((SHIPPED / "dashboard.json").read_text("utf-8"))
     filled = {"$__rate_interval": "2m", "$__range": "2m", "$job": ".*", "$instance": ".*"}
