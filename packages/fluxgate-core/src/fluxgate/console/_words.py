@@ -1,0 +1,257 @@
+"""The console's words: every sentence of the page in English and Korean, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
+
+from fluxgate.state import State
+
+Language: TypeAlias = Literal["en", "ko"]
+
+LANGUAGES: Final[Mapping[Language, str]] = {"en": "English", "ko": "한국어"}
+"""The languages of the page, each by its own name."""
+
+# Key: (English, Korean). Where a number in English asks for a singular, it stands before the bar;
+# the number is `n`. A sentence of this process and a fleet differ, so each has a key of its own.
+_WORDS: Final[Mapping[str, tuple[str, str]]] = {
+    # States, and what they mean to a caller.
+    "closed": ("closed", "닫힘"),
+    "open": ("open", "열림"),
+    "half_open": ("half-open", "반열림"),
+    "metrics_only": ("metrics only", "관찰 전용"),
+    "disabled": ("disabled", "비활성"),
+    "forced_open": ("forced open", "강제 열림"),
+    "unknown": ("unknown", "알 수 없음"),
+    "absent": ("absent", "응답 없음"),
+    "closed_means": ("calls pass", "호출 통과"),
+    "open_means": ("calls are refused until a probe", "시험 호출 전까지 차단"),
+    "half_open_means": ("a few calls pass as probes", "일부 시험 호출만 통과"),
+    "metrics_only_means": ("calls pass; it never opens", "호출 통과, 열리지 않음"),
+    "disabled_means": ("calls pass uncounted", "호출 통과, 집계하지 않음"),
+    "forced_open_means": ("calls are refused by hand", "수동으로 호출 차단"),
+    # The head.
+    "title": ("Circuits", "서킷"),
+    "refusing": (
+        "{n} circuit refuses calls|{n} circuits refuse calls",
+        "서킷 {n}개가 호출을 차단하고 있습니다",
+    ),
+    "refusing_none": ("No circuit refuses calls", "호출을 차단하는 서킷이 없습니다"),
+    "of_circuits": ("of {n} circuit|of {n} circuits", "전체 {n}개"),
+    "process_reports": ("{n} process reports|{n} processes report", "프로세스 {n}개 보고 중"),
+    "processes_absent": ("{n} absent", "{n}개 응답 없음"),
+    "host_pid": ("{host}, pid {pid}", "{host}, pid {pid}"),
+    "signed_in": ("signed in as", "사용자"),
+    "language": ("Language", "언어"),
+    "skip": ("Skip to the circuits", "서킷 목록으로 건너뛰기"),
+    "counts": ("Circuits by state", "상태별 서킷"),
+    "age": ("Data {age} old", "{age} 전 데이터"),
+    "live": ("Live, every 2 s", "2초마다 갱신"),
+    "paused": ("Static; reload for newer data", "고정됨, 새로 고침 필요"),
+    "stale": ("Data {age} old; trying again", "{age} 전 데이터, 다시 시도하는 중"),
+    "signed_out": ("Not updated: sign in again", "갱신 중단: 다시 로그인하세요"),
+    "store_failed": (
+        "The fleet's store can't be read, so this is {age} old: {why}",
+        "플릿 저장소를 읽을 수 없어 {age} 전 데이터를 표시합니다: {why}",
+    ),
+    "single": (
+        "This process only (pid {pid}), of a server that may have more. "
+        "A fleet shows all of them, and lets controls reach them.",
+        "이 프로세스(pid {pid})만 표시합니다. 서버에 다른 프로세스가 더 있을 수 있습니다. "
+        "플릿을 사용하면 모든 프로세스를 표시하고 제어할 수 있습니다.",
+    ),
+    # The table.
+    "caption": ("Circuits, those that refuse calls first", "서킷 목록, 호출을 차단하는 서킷 우선"),
+    "state": ("State", "상태"),
+    "circuit": ("Circuit", "서킷"),
+    "since": ("Since", "시작"),
+    "calls_rate": ("Calls/s", "호출/초"),
+    "failed": ("Failed", "실패"),
+    "slow": ("Slow", "느림"),
+    "refused_rate": ("Refused/s", "차단/초"),
+    "next_probe": ("Next probe", "다음 시험 호출"),
+    "rounds": ("Failed rounds", "실패한 시험 횟수"),
+    "history": ("Last 30 min", "최근 30분"),
+    "in_processes": ("in {n} of {of}", "{of}개 중 {n}개"),
+    "shadow": ("Shadow", "섀도"),
+    "probe_in": ("in {time}", "{time} 후"),
+    "probe_now": ("next call", "다음 호출"),
+    "probing": ("probing", "시험 호출 중"),
+    "reverts_in": ("ends in {time}", "{time} 후 종료"),
+    "until_reset": ("until reset", "초기화까지"),
+    "minutes": ("{state} {n} min", "{state} {n}분"),
+    "no_history": ("no data", "데이터 없음"),
+    "none": ("none", "없음"),
+    "empty": ("There are no circuits yet.", "아직 서킷이 없습니다."),
+    "empty_filter": (
+        "No circuit's name contains “{filter}”.",
+        "이름에 “{filter}”이(가) 포함된 서킷이 없습니다.",
+    ),
+    "filter": ("Filter by name", "이름으로 찾기"),
+    "apply": ("Filter", "찾기"),
+    "clear": ("Show all", "모두 보기"),
+    "pages": ("Pages", "페이지"),
+    "page_of": ("Page {n} of {of}", "{of}쪽 중 {n}쪽"),
+    "previous": ("Previous", "이전"),
+    "next": ("Next", "다음"),
+    "times": ("Times are in {zone}", "시간대: {zone}"),
+    # The detail.
+    "back": ("All circuits", "모든 서킷"),
+    "controls": ("Controls", "제어"),
+    "evidence": ("Evidence now", "현재 근거"),
+    "changes": ("Transitions", "상태 변화"),
+    "changes_none": ("No transition has been seen.", "아직 상태 변화가 없습니다."),
+    "at": ("At", "시각"),
+    "change": ("Change", "변화"),
+    "reason": ("Reason", "이유"),
+    "by": ("By", "실행자"),
+    "where": ("Decided", "결정 위치"),
+    "local": ("here", "이 프로세스"),
+    "fleet": ("here, for the fleet", "이 프로세스(플릿 전체)"),
+    "peer": ("in another process", "다른 프로세스"),
+    "processes": ("Processes", "프로세스"),
+    "process": ("Process", "프로세스"),
+    "calls": ("Calls", "호출"),
+    "failures": ("Failures", "실패"),
+    "refusals": ("Refused", "차단"),
+    "heard": ("Last heard", "마지막 보고"),
+    "ago": ("{time} ago", "{time} 전"),
+    "policy": ("Policy", "정책"),
+    "totals": ("Totals of this process", "이 프로세스의 누적 값"),
+    "settings": ("Settings, to paste", "설정(붙여넣기용)"),
+    "errors": ("Last errors", "최근 오류"),
+    "count": ("Count", "횟수"),
+    "error": ("Error", "오류"),
+    "not_here": (
+        "No breaker of the process that answers has this name, so its policy isn't known here.",
+        "응답한 프로세스에 이 이름의 브레이커가 없어 정책을 알 수 없습니다.",
+    ),
+    "audit": ("Audit", "감사 기록"),
+    "audit_none": ("Nobody has used a control.", "제어를 사용한 기록이 없습니다."),
+    "actor": ("Who", "사용자"),
+    "action": ("Control", "제어"),
+    "outcome": ("Outcome", "결과"),
+    "done": ("done", "완료"),
+    "repeated": ("repeated: it was done already", "반복: 이미 완료됨"),
+    "denied": ("denied", "거부됨"),
+    "invalid": ("invalid", "잘못된 입력"),
+    "outcome_failed": ("failed", "실패"),
+    "from_address": ("from {address}", "{address}에서"),
+    "for_time": ("for {time}", "{time} 동안"),
+    # The controls.
+    "open_for": ("Open for a time", "일정 시간 열기"),
+    "force_open": ("Force open", "강제로 열기"),
+    "disable": ("Disable", "비활성화"),
+    "metrics_only_act": ("Metrics only", "관찰 전용으로 전환"),
+    "reset": ("Reset", "초기화"),
+    "dialog_title": ("{action}:", "{action}:"),
+    "note": ("Reason", "이유"),
+    "note_hint": (
+        "3 to 200 characters. It is kept in the audit and shown beside the state.",
+        "3~200자. 감사 기록에 남고 상태 옆에 표시됩니다.",
+    ),
+    "seconds": ("For how long", "기간"),
+    "name": ("The circuit's name", "서킷 이름"),
+    "name_hint": (
+        "This circuit is critical. Type its name to confirm:",
+        "중요한 서킷입니다. 확인하려면 이름을 입력하세요:",
+    ),
+    "cancel": ("Cancel", "취소"),
+    "problems": ("It was not done:", "실행되지 않았습니다:"),
+    "goes_to_all": ("It goes to every process of the fleet.", "플릿의 모든 프로세스에 적용됩니다."),
+    # Units of durations, as in "4 min 10 s".
+    "unit_s": ("{n} s", "{n}초"),
+    "unit_min": ("{n} min", "{n}분"),
+    "unit_h": ("{n} h", "{n}시간"),
+    "unit_d": ("{n} d", "{n}일"),
+}
+
+_UNITS: Final = (("unit_d", 86_400), ("unit_h", 3_600), ("unit_min", 60), ("unit_s", 1))
+
+
+class Words:
+    """The words of one language: called with a key and the values that stand in the sentence."""
+
+    __slots__ = ("_place", "language")
+
+    def __init__(self, language: Language) -> None:
+        self.language: Language = language
+        self._place = list(LANGUAGES).index(language)
+
+    def __call__(self, key: str, /, **values: object) -> str:
+        """The sentence of a key; KeyError for one that isn't there.
+
+        Args:
+            key: as in the table above.
+            values: what stands in its braces. An int `n` chooses the singular, and has its
+                thousands apart.
+        """
+        sentence = _WORDS[key][self._place]
+        if not values:
+            return sentence
+        n = values.get("n")
+        if isinstance(n, int):
+            singular, _, plural = sentence.partition("|")
+            sentence = singular if n == 1 or not plural else plural
+            values["n"] = f"{n:,}"
+        return sentence.format_map(values)
+
+    def state(self, state: State | None) -> str:
+        """The word of a state; None: unknown."""
+        return self("unknown" if state is None else str(state))
+
+    def action(self, action: str) -> str:
+        """The name of a control, as on its button."""
+        return self("metrics_only_act" if action == "metrics_only" else action)
+
+    def duration(self, seconds: float) -> str:
+        """A duration in its two largest units: `12 s`, `4 min 10 s`, `2 h 5 min`, `3 d`."""
+        whole = max(0, int(seconds))
+        for place, (unit, size) in enumerate(_UNITS):
+            if whole >= size or size == 1:
+                first, rest = divmod(whole, size)
+                shown = self(unit, n=first)
+                if size > 1:
+                    unit, smaller = _UNITS[place + 1]
+                    shown += f" {self(unit, n=rest // smaller)}" if rest >= smaller else ""
+                return shown
+        raise AssertionError
+
+
+_LANGUAGES: Final[Mapping[Language, Words]] = {each: Words(each) for each in LANGUAGES}
+
+
+def words(language: Language) -> Words:
+    """The words of a language."""
+    return _LANGUAGES[language]
+
+
+def language_of(asked: str | None, accepted: str) -> Language:
+    """The language of a page.
+
+    Args:
+        asked: the parameter `lang`; it decides, where it is a language of ours.
+        accepted: the header `Accept-Language` (RFC 9110, section 12.5.4); empty: English.
+    """
+    for each in LANGUAGES:
+        if each == asked:
+            return each
+    best: Language = "en"
+    most = 0.0
+    for part in accepted[:1000].lower().split(","):
+        tag, _, parameter = part.partition(";")
+        weight = _weight(parameter.strip())
+        for each in LANGUAGES:
+            if tag.strip().partition("-")[0] == each and weight > most:
+                best, most = each, weight
+    return best
+
+
+def _weight(parameter: str) -> float:
+    """The weight of a language range: `q=0.8`; 1 where there is none, 0 where it is nonsense."""
+    if not parameter:
+        return 1.0
+    name, _, value = parameter.partition("=")
+    if name.strip() != "q" or not value.strip().replace(".", "", 1).isdecimal():
+        return 0.0
+    return min(1.0, float(value))
