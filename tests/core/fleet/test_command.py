@@ -100,7 +100,7 @@ def test_what_is_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
         shown = json.loads(capsys.readouterr().out)
         assert shown["reason"] == "open_for(): 600 s"
         (report,) = shown["reports"].values()
-        assert report.startswith("open 0/1 ")
+        assert report.startswith("open 0/1/0 ")
         assert main(["fleet", url, "show", "serach"]) == 1
         out, err = capsys.readouterr()
         assert out == ""

@@ -671,7 +671,7 @@ def test_a_touch_follows_a_quiet_time(fleets: Fleets) -> None:
     reader = MemoryStore(fleets.space)
     eventually(lambda: reader.reports(["x"]) != [[]])
     ((report,),) = reader.reports(["x"])
-    assert report.text == "open 3/4 FailureStreak(3)"
+    assert report.text == "open 3/4/0 FailureStreak(3)"
     one.reset()
     eventually(lambda: reader.reports(["x"]) == [[]])
 

@@ -407,7 +407,7 @@ class Circuit:
 
     def _picture(self, now: float) -> Info:
         machine, phase = self._machine, self._machine.phase
-        machine.totals.rejected = sum(self._rejections)
+        machine.totals.rejected = self.refused()
         wall = time.time()
         return Info(
             name=self.name,
@@ -470,6 +470,10 @@ class Circuit:
         lane.extend(durations)
         if len(lane) > BATCH:
             self.drain(lane)
+
+    def refused(self) -> int:
+        """How many calls it has refused; read without the lock."""
+        return sum(self._rejections)
 
     def refuse(self, count: int) -> None:
         """Count calls that were refused, without an error for each."""

@@ -15,14 +15,16 @@ from contextlib import suppress
 from typing import Any, Final, TextIO
 
 from fluxgate._controls import Said, said
+from fluxgate._engine.transitions import Event
 from fluxgate._naming import printable
 from fluxgate._settings.errors import did_you_mean
 from fluxgate._words import seconds as in_seconds
 from fluxgate.cli._fleet import circuits, report_text, watch
 from fluxgate.errors import ConfigError, FluxgateError
 from fluxgate.fleet import Fleet
+from fluxgate.fleet._by_hand import set_by_hand
 from fluxgate.fleet._url import open_store
-from fluxgate.fleet.store import Store, StoreError
+from fluxgate.fleet.store import Store, StoreError, circuits_in
 
 __all__ = ["SETTING", "TIMED", "VERBS", "UnknownCircuitError", "run"]
 
@@ -32,6 +34,8 @@ TIMED: Final = ("open", "disable")
 """Those of them that may end by themselves."""
 VERBS: Final = ("list", "show", *SETTING, "watch")
 """All verbs; `show` takes one name."""
+
+_EVENTS: Final = {"open": Event.FORCE_OPEN, "reset": Event.RESET, "disable": Event.DISABLE}
 
 
 class UnknownCircuitError(FluxgateError):
@@ -125,7 +129,7 @@ def _set(
     (before,) = store.read([name])
     if not before.known:
         err.write(f"note: set for later, since {_unreported(store, name, known)}\n")
-    view = circuits.set_by_hand(store, before, verb, words)
+    view = set_by_hand(store, name, _EVENTS[verb], words)
     state = view.state.replace("_", " ")
     ends = "" if words.seconds is None else f" for {in_seconds(words.seconds)}"
     out.write(f"{printable(name, None)}: {state}{ends} (epoch {view.epoch})\n")
@@ -140,7 +144,7 @@ def _user() -> str | None:
 
 
 def _unreported(store: Store, name: str, known: Sequence[str]) -> str:
-    names = sorted({*store.scan(), *known} - {name})
+    names = sorted({*circuits_in(store), *known} - {name})
     return f"no process has reported a circuit {printable(repr(name), None)} yet" + did_you_mean(
         name, names
     )

@@ -28,6 +28,8 @@ The parts, one concept a module:
     _bell      wakes it from anywhere
     _doorbell  wakes it with the first call after a rest
     _fleet     `Fleet`, forks, and the end of the process
+    _presence  which processes there are
+    _by_hand   circuits that are set by hand without a breaker
     _circuits  all circuits with their processes, for pages and scripts
     _url       which store a URL means
 """
@@ -36,6 +38,7 @@ from __future__ import annotations
 
 from fluxgate.fleet._circuits import FleetCircuit, FleetProcess
 from fluxgate.fleet._fleet import Fleet, FleetStatus
+from fluxgate.fleet._presence import FleetPresence
 from fluxgate.fleet.store import StoreError
 
-__all__ = ["Fleet", "FleetCircuit", "FleetProcess", "FleetStatus", "StoreError"]
+__all__ = ["Fleet", "FleetCircuit", "FleetPresence", "FleetProcess", "FleetStatus", "StoreError"]

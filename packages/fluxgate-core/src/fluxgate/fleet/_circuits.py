@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 from fluxgate._engine.phase import BY_HAND
 from fluxgate._values import Record
+from fluxgate.fleet._presence import FleetPresence, host_and_pid, presences
 from fluxgate.fleet._verdict import read_reason
-from fluxgate.fleet._window import MINUTE, added
-from fluxgate.fleet.store import MAX_THRESHOLDS, Report, Store, View
+from fluxgate.fleet._window import MINUTE, WHOLE, added
+from fluxgate.fleet.store import MAX_THRESHOLDS, Report, Store, View, circuits_in
 from fluxgate.signals import Reason
 from fluxgate.state import State
 
 _REPORT: Final = re.compile(
-    r"(?P<state>[a-z_]+) (?P<failures>\d{1,18})/(?P<calls>\d{1,18})"
+    r"(?P<state>[a-z_]+) (?P<failures>\d{1,18})/(?P<calls>\d{1,18})(?:/(?P<refused>\d{1,18}))?"
     r"(?: @[0-9a-f]+)? ?(?P<reason>.*)",
     re.DOTALL,
 )
+_LATELY: Final = 10
+"""Seconds that a rate looks back."""
 _STATES: Final = {str(state): state for state in State}
 
 
@@ -35,6 +39,8 @@ class FleetProcess(Record):
             can't be read.
         age: seconds since the report. A process that lives reports once a second; one that
             doesn't any more is left out after 10 s.
+        refused: calls of the circuit that it has refused since it began; None where it is of a
+            version that doesn't say so, or its report can't be read.
     """
 
     process: str
@@ -45,6 +51,7 @@ class FleetProcess(Record):
     failures: int
     reason: str
     age: float
+    refused: int | None = None
 
 
 class FleetCircuit(Record):
@@ -67,6 +74,11 @@ class FleetCircuit(Record):
         processes: each process where it isn't quietly closed (or whose circuit the fleet has in
             another state), by name.
         reverts_in: seconds until a state that was set by hand for a time ends; None otherwise.
+        age: seconds since its last move, about; None before the first, and where nobody knows.
+        rate: calls a second of all processes together, in the last whole seconds (10, where the
+            window has them); None while calls are not counted.
+        slow_counts: calls in the merged window that took as many seconds or longer, by the
+            thresholds of the processes' trippers.
     """
 
     name: str
@@ -84,11 +96,38 @@ class FleetCircuit(Record):
     reporter: str | None
     processes: tuple[FleetProcess, ...]
     reverts_in: float | None = None
+    age: float | None = None
+    rate: float | None = None
+    slow_counts: Mapping[float, int] = {}
+
+
+class FleetLook(NamedTuple):
+    """All that a store has, as it has it: what of it is read is up to whoever looks.
+
+    Attributes:
+        views: the circuits, by name.
+        reports: what the processes report of each, in that order.
+        processes: the processes.
+    """
+
+    views: list[View]
+    reports: list[list[Report]]
+    processes: list[FleetPresence]
+
+
+def look_at(store: Store) -> FleetLook:
+    """Every circuit and process of a store: four requests, however many there are."""
+    names = circuits_in(store)
+    if not names:
+        return FleetLook([], [], presences(store))
+    found = zip(store.read(names), store.reports(names), strict=True)
+    known = [pair for pair in found if pair[0].known]
+    return FleetLook([view for view, _ in known], [each for _, each in known], presences(store))
 
 
 def circuits_of(store: Store) -> list[FleetCircuit]:
     """Every circuit of a store, by name: three requests, however many circuits there are."""
-    names = sorted(store.scan())
+    names = circuits_in(store)
     if not names:
         return []
     views = store.read(names)
@@ -120,24 +159,59 @@ def circuit_of(view: View, reports: list[Report]) -> FleetCircuit:
         reporter=view.reporter or None,
         processes=tuple(map(process_of, sorted(reports))),
         reverts_in=left if view.state in BY_HAND else None,
+        age=_age_of(view),
+        rate=_rate_of(view),
+        slow_counts=dict(zip(_thresholds_of(view), counts.slow, strict=False)),
     )
+
+
+def _refused(found: re.Match[str] | None) -> int | None:
+    return int(found["refused"]) if found is not None and found["refused"] else None
+
+
+def _width_of(view: View) -> int:
+    """Seconds of a bucket."""
+    width = view.label.partition(".")[0]
+    return max(int(width), 1) if width.isdecimal() and len(width) < 10 else 1
+
+
+def _thresholds_of(view: View) -> tuple[float, ...]:
+    """The thresholds (seconds) that a view's slow calls are counted by."""
+    parts = view.label.split(".")[1:]
+    return tuple(int(part) / 1e6 for part in parts if part.isdecimal() and len(part) < 18)
+
+
+def _age_of(view: View) -> float | None:
+    """Seconds since the last move, whose epoch is the store's time unless others were ahead."""
+    age = view.tick * _width_of(view) - view.epoch / 1000
+    return max(age, 0.0) if view.epoch and age >= -_width_of(view) else None
+
+
+def _rate_of(view: View) -> float | None:
+    """Calls a second, in whole buckets; a window of a number of calls may have few of them."""
+    if view.state not in (State.CLOSED, State.METRICS_ONLY):
+        return None if view.state is State.DISABLED else 0.0
+    width = _width_of(view)
+    ages = {view.tick - each.tick: each.counts.calls for each in view.buckets}
+    most = max(round(_LATELY / width), 1)
+    count = min(max(max(ages, default=0), WHOLE), most)
+    return sum(ages.get(age, 0) for age in range(1, count + 1)) / (count * width)
 
 
 def process_of(report: Report) -> FleetProcess:
     """A process from its report; whatever that is, it is shown."""
-    host, _, rest = report.process.partition(":")
-    pid = rest.partition(":")[0]
-    known = pid.isdecimal() and len(pid) < 19
+    host, pid = host_and_pid(report.process)
     found = _REPORT.fullmatch(report.text)
     state = None if found is None else _STATES.get(found["state"])
     readable = found is not None and state is not None
     return FleetProcess(
         process=report.process,
-        host=host if known else "",
-        pid=int(pid) if known else None,
+        host=host,
+        pid=pid,
         state=state,
         calls=int(found["calls"]) if found is not None and readable else 0,
         failures=int(found["failures"]) if found is not None and readable else 0,
         reason=found["reason"] if found is not None and readable else report.text,
         age=report.age / 1000,
+        refused=_refused(found) if readable else None,
     )

@@ -14,9 +14,11 @@ from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._values import Record
 from fluxgate.errors import ConfigError
-from fluxgate.fleet._circuits import FleetCircuit, circuits_of
+from fluxgate.fleet._by_hand import checked
+from fluxgate.fleet._circuits import FleetCircuit, circuit_of, circuits_of
 from fluxgate.fleet._flusher import Flusher
 from fluxgate.fleet._member import Member
+from fluxgate.fleet._presence import FleetPresence, presences
 from fluxgate.fleet._url import open_store, redacted
 from fluxgate.fleet.store import Store
 
@@ -117,6 +119,58 @@ class Fleet:
                 closed.
         """
         return self._flusher.ask(circuits_of, timeout)
+
+    def processes(self, timeout: float = 1.0) -> list[FleetPresence]:
+        """Every process of the fleet by name, with those that are absent: dead, or cut off.
+
+        A process is listed from its first breaker on (one that has forked, from its first call on,
+        since it may only beget others); one that ends in order is no longer listed.
+
+        Args:
+            timeout: seconds to wait, at most, as for `circuits`.
+
+        Raises:
+            StoreError: as for `circuits`.
+        """
+        return self._flusher.ask(presences, timeout)
+
+    def control(
+        self,
+        name: str,
+        action: str,
+        *,
+        seconds: float | None = None,
+        note: str | None = None,
+        by: str | None = None,
+        timeout: float = 1.0,
+    ) -> FleetCircuit:
+        """Set a circuit by hand in every process, whether or not this one has a breaker for it.
+
+        It waits until the store has it; `breaker.force_open(fleet=True)` doesn't. A name that no
+        process has reported yet is set for whoever reports it first.
+
+        Args:
+            name: the circuit's name.
+            action: `open_for`, `force_open`, `disable`, `metrics_only` or `reset`, as a breaker
+                has them.
+            seconds: after which it ends by itself; `open_for` needs it, `reset` takes none.
+            note: why, in one line.
+            by: who, in one line.
+            timeout: seconds to wait, at most, as for `circuits`.
+
+        Returns:
+            The circuit as it is then.
+
+        Raises:
+            ConfigError: an argument can't be used.
+            StoreError: the store can't be reached or used, or hasn't answered in time; then nobody
+                knows whether it was done.
+        """
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"name must be the name of a circuit, not {safe_repr(name)}")
+        event, words = checked(action, seconds=seconds, note=note, by=by)
+        view = self._flusher.set(name, event, words, timeout)
+        return circuit_of(view, [])
 
     def close(self, timeout: float = 1.0) -> None:
         """Flush, and leave the fleet: the circuits go on by themselves.

@@ -17,12 +17,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
+from fluxgate._controls import Said
 from fluxgate._engine.circuit import Circuit
+from fluxgate._engine.transitions import Event
 from fluxgate._front import real_clock
 from fluxgate.fleet._bell import drained
+from fluxgate.fleet._by_hand import set_by_hand
 from fluxgate.fleet._member import Member
+from fluxgate.fleet._presence import Presence
 from fluxgate.fleet._rhythm import HURRY, IDLE, TICK, Rhythm, dice
-from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreError, View
+from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreError, View, key_of
 
 T = TypeVar("T")
 
@@ -34,6 +38,8 @@ MAX_HINTS: Final = 10_000
 """Pushes that wait for the flusher, at most; if there are more, every circuit is read."""
 ROUNDS: Final = 4
 """How often one flush goes on with what its own answers have asked for."""
+BUSY_PAUSE: Final = 0.02
+"""Seconds between two tries of a store that somebody else has."""
 PATIENCE: Final = 1.0
 """Seconds for which a busy store is no reason to detach."""
 
@@ -110,6 +116,7 @@ class Flusher:
         self._flushing: threading.Thread | None = None
         self._listening: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._presence = Presence()
         self._warned = False
         self._busy_since: float | None = None
         self._probing = self._resting = False
@@ -164,7 +171,7 @@ class Flusher:
             if request.done.wait(max(left, 0.0)) and request.well:
                 return True
             # Somebody else had the store, or it went away: once more, as long as there is time.
-            if self.clock() >= deadline or self._stopping.wait(0.02):
+            if self.clock() >= deadline or self._stopping.wait(BUSY_PAUSE):
                 return False
         return False
 
@@ -175,6 +182,15 @@ class Flusher:
             StoreError: the store can't be reached or used, hasn't answered in time, or the fleet is
                 closed.
         """
+        deadline = self.clock() + timeout
+        while True:
+            try:
+                return self._ask(ask, timeout, deadline)
+            except StoreBusy:  # nothing was done: once more, as long as there is time
+                if self.clock() + BUSY_PAUSE >= deadline or self._stopping.wait(BUSY_PAUSE):
+                    raise
+
+    def _ask(self, ask: Callable[[Store], T], timeout: float, deadline: float) -> T:
         if self.closed:
             raise StoreError("the fleet is closed")
         inquiry = Inquiry(ask)
@@ -184,10 +200,15 @@ class Flusher:
         self._inquiries.append(inquiry)
         self.start()
         self.wake()
-        if not inquiry.done.wait(max(timeout, 0.0)):
+        if not inquiry.done.wait(max(deadline - self.clock(), 0.0)):
             last = f": {self.last_error}" if self.last_error and not self.attached else ""
             raise StoreError(f"the store has not answered within {timeout:g} s{last}")
         return inquiry.answer()
+
+    def set(self, name: str, event: Event, words: Said, timeout: float) -> View:
+        """Set a circuit by hand in the store; its members here obey at once."""
+        members = [member for member in self.members() if member.key == key_of(name)]
+        return self.ask(lambda store: set_by_hand(store, name, event, words, members), timeout)
 
     def members(self) -> list[Member]:
         """The members whose circuits live."""
@@ -203,6 +224,9 @@ class Flusher:
         deadline = self.clock() + timeout
         if self._flushing is not None and (self.attached or self.last_error is None):
             self.flush(timeout)
+            if self.attached:
+                with suppress(StoreError):
+                    self.ask(self._presence.leave, max(deadline - self.clock(), 0.05))
         self.closed = True
         self._stopping.set()
         self.wake()
@@ -234,6 +258,7 @@ class Flusher:
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self.store.after_fork_in_parent()
+        self._presence.forked = True
 
     def after_fork_in_child(self) -> None:
         """Begin anew, with threads, connections and counts of this process's own."""
@@ -298,6 +323,7 @@ class Flusher:
             due = self._due(everything=bool(requests))
             if due:
                 self._timed_flush(due)
+            self._announce()
             well = self._complete and (self.attached or not self._members)
             self._resting = self._may_rest()
         except StoreBusy as error:
@@ -373,6 +399,17 @@ class Flusher:
             if circuit is not None and not member.rest(circuit, self.rhythm.rouse):
                 return False
         return True
+
+    def _announce(self) -> None:
+        """Say now and then that this process is here."""
+        now, presence = self.clock(), self._presence
+        if not (self.attached and self._members and presence.due(now)):
+            return
+        if presence.forked and not any(each.settled for each in self.members()):
+            return
+        (answer,) = self.store.exchange([presence.request(now)])
+        if isinstance(answer, View):
+            presence.answered(answer)
 
     def _timed_flush(self, due: list[tuple[Member, Circuit]]) -> None:
         began, well = self.clock(), False

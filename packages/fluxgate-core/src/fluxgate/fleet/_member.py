@@ -352,6 +352,16 @@ class Member:
             return True
         return control.move.state is OPEN and self._advisory
 
+    def waiting(self) -> Control | None:
+        """The control that waits here while one from elsewhere is about to arrive in the store."""
+        self._control = None
+        return self._controls.latest()
+
+    def overtaken(self, control: Control | None) -> None:
+        """One from elsewhere has arrived, so this one is older, and forgotten."""
+        if control is not None:
+            self._controls.done(control)
+
     def wanted(self) -> Move | None:
         """The move that was asked for by hand, as of now."""
         control = self._controls.latest()

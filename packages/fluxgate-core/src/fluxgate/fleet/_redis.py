@@ -24,6 +24,7 @@ from fluxgate.fleet.store import (
     MAX_EPOCH,
     MAX_REASON,
     MAX_REPORT,
+    REPORT_TTL,
     STATES,
     VERSION,
     Bucket,
@@ -127,9 +128,9 @@ class RedisStore:
         begin = len(PREFIX) + 1
         return sorted({name_of(_text(key)[begin:-1]) for key in keys})
 
-    def reports(self, names: list[str]) -> list[list[Report]]:
+    def reports(self, names: list[str], within: int = REPORT_TTL) -> list[list[Report]]:
         answers = self._run([(scripts.REPORTS, name, []) for name in names])
-        return [_reports(answer) for answer in answers]
+        return [_reports(answer, within) for answer in answers]
 
     def wait(self, timeout: float) -> list[Hint]:
         if self._dropped:
@@ -341,13 +342,14 @@ def _text(data: Any) -> str:
     return data.decode(errors="replace") if isinstance(data, bytes) else str(data)
 
 
-def _reports(answer: Any) -> list[Report]:
+def _reports(answer: Any, within: int) -> list[Report]:
     """An answer as reports; what can't be read is as good as absent."""
     if isinstance(answer, StoreError):
         return []
     now, pairs = answer
     texts = iter(map(_text, pairs))
-    found = (report_of(process, kept, int(now)) for process, kept in zip(texts, texts, strict=True))
+    pairs = zip(texts, texts, strict=True)
+    found = (report_of(process, kept, int(now), within) for process, kept in pairs)
     return [report for report in found if report is not None]
 
 

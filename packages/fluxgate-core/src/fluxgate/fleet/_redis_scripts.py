@@ -18,7 +18,7 @@ from fluxgate.fleet.store import (
     MAX_EPOCH,
     MAX_GRANTS,
     OTHER_SHAPE,
-    REPORT_TTL,
+    REPORT_KEPT,
 )
 
 FIELDS: Final = ("e", "s", "u", "r", "y", "a", "q", "h", "t", "f", "b", "n", "w", "p")
@@ -170,7 +170,7 @@ elseif report ~= '' then
     for i = 1, #all, 2 do
       local at = tonumber(string.match(all[i + 1], '^(%d+) ') or '')
 """
-    + f"      if not at or at + {REPORT_TTL} <= now then redis.call('HDEL', KEYS[5], all[i]) end\n"
+    + f"      if not at or at + {REPORT_KEPT} <= now then redis.call('HDEL', KEYS[5], all[i]) end\n"
     + """    end
   end
 end

@@ -1,9 +1,9 @@
 """Reports: what a process says of its circuit with its flushes, while it isn't quietly closed.
 
-    open 12/40 @18c2f FailureRate(0.5)
+    open 12/40/7 @18c2f FailureRate(0.5)
 
-State, failures and calls, the epoch in which it has opened by itself (if it has), and the clause
-why. People read it, and whoever decides whether most processes have opened (`_verdict`).
+State, failures, calls and refusals, the epoch in which it has opened by itself (if it has), and the
+clause why. People read it, and whoever decides whether most processes have opened (`_verdict`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def write_report(circuit: Circuit, head: Head, *, opened: bool) -> str:
     clause = "" if reason is None else reason.clause
     mark = f" {_mark(head.epoch)}" if opened else ""
     count = totals.successes + totals.failures
-    return f"{state} {totals.failures}/{count}{mark} {clause}"[:MAX_REPORT]
+    numbers = f"{totals.failures}/{count}/{circuit.refused()}"
+    return f"{state} {numbers}{mark} {clause}"[:MAX_REPORT]
 
 
 def openings(reports: list[Report], epoch: int) -> int:

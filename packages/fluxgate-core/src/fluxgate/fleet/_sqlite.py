@@ -34,6 +34,7 @@ from fluxgate.fleet.store import (
     LETTERS,
     MAX_REASON,
     MAX_REPORT,
+    REPORT_TTL,
     VERSION,
     Exchange,
     Hint,
@@ -146,7 +147,7 @@ class SqliteStore:
             ).fetchall()
         return [name_of(str(key)) for (key,) in rows]
 
-    def reports(self, names: list[str]) -> list[list[Report]]:
+    def reports(self, names: list[str], within: int = REPORT_TTL) -> list[list[Report]]:
         now = self.clock()
         with self._opened() as database:
             rows = database.execute(
@@ -156,7 +157,7 @@ class SqliteStore:
             ).fetchall()
         found: dict[str, list[Report]] = {}
         for key, process, kept in rows:
-            if (report := report_of(str(process), str(kept), now)) is not None:
+            if (report := report_of(str(process), str(kept), now, within)) is not None:
                 found.setdefault(key, []).append(report)
         return [found.get(key_of(name), []) for name in names]
 

@@ -15,7 +15,7 @@ from fluxgate.fleet.store import (
     MAX_GRANTS,
     MAX_THRESHOLDS,
     OTHER_SHAPE,
-    REPORT_TTL,
+    REPORT_KEPT,
     VERSION,
 )
 
@@ -154,7 +154,7 @@ CREATE TRIGGER exchanged INSTEAD OF INSERT ON exchange BEGIN
             SELECT sum(calls) FROM bucket AS newer
             WHERE newer.circuit = bucket.circuit AND newer.idx > bucket.idx)));
     DELETE FROM process WHERE NEW.ask % 64 = 0 AND circuit = {_HERE} AND seen <= {_INDEX} - NEW.keep
-        AND (report = '' OR CAST(report AS INTEGER) <= NEW.now - {REPORT_TTL});
+        AND (report = '' OR CAST(report AS INTEGER) <= NEW.now - {REPORT_KEPT});
 
     -- Leases.
     INSERT INTO lease(circuit, token, deadline, asked)

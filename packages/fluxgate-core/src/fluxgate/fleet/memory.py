@@ -24,6 +24,8 @@ from fluxgate.fleet.store import (
     MAX_REASON,
     MAX_REPORT,
     OTHER_SHAPE,
+    REPORT_KEPT,
+    REPORT_TTL,
     Bucket,
     Counts,
     Exchange,
@@ -160,12 +162,12 @@ class MemoryStore:
             now = self.space.clock()
             return [name for name in list(self.space.circuits) if self._find(name, now)]
 
-    def reports(self, names: list[str]) -> list[list[Report]]:
+    def reports(self, names: list[str], within: int = REPORT_TTL) -> list[list[Report]]:
         self._reach()
         with self.space.changed:
             now = self.space.clock()
             found = [self._find(name, now) for name in names]
-            return [[] if each is None else _reports(each, now) for each in found]
+            return [[] if each is None else _reports(each, now, within) for each in found]
 
     def wait(self, timeout: float) -> list[Hint]:
         self._reach()
@@ -244,7 +246,7 @@ class MemoryStore:
             circuit.reports.pop(self.process, None)
             if request.report:
                 circuit.reports[self.process] = stamped(_cut(request.report), now)
-            living = {each.process for each in _reports(circuit, now)}
+            living = {each.process for each in _reports(circuit, now, REPORT_KEPT)}
             circuit.reports = {each: circuit.reports[each] for each in living}
         view = _view(request.name, circuit, now, request)
         return view._replace(applied=applied, tokens=tokens)
@@ -351,8 +353,8 @@ def _view(name: str, circuit: _Circuit | None, now: int, request: Exchange | Non
     )
 
 
-def _reports(circuit: _Circuit, now: int) -> list[Report]:
-    found = (report_of(process, kept, now) for process, kept in circuit.reports.items())
+def _reports(circuit: _Circuit, now: int, within: int) -> list[Report]:
+    found = (report_of(process, kept, now, within) for process, kept in circuit.reports.items())
     return [report for report in found if report is not None]
 
 

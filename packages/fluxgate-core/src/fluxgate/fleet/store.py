@@ -50,6 +50,7 @@ __all__ = [
     "StoreBusy",
     "StoreError",
     "View",
+    "circuits_in",
     "key_of",
     "name_of",
     "report_of",
@@ -64,6 +65,8 @@ MAX_REPORT: Final = 112
 """Bytes of a process's report, at most; 128 with its time."""
 REPORT_TTL: Final = 10_000
 """Milliseconds for which a report counts; a process renews it once a second while it has one."""
+REPORT_KEPT: Final = 600_000
+"""Milliseconds after which a report may be deleted: until then, one can ask for it."""
 MAX_REASON: Final = 400
 """Characters of a reason, at most."""
 MAX_GRANTS: Final = 64
@@ -82,6 +85,9 @@ MIN_TTL: Final = 600_000
 """Milliseconds for which a circuit that nobody touches is kept, at least."""
 DAY: Final = 86_400_000
 """Milliseconds for which a state without a deadline is kept, once nobody touches it."""
+
+RESERVED: Final = "\0"
+"""Names that begin so are no circuits: what processes and consoles keep beside them."""
 
 LETTERS: Final = {
     State.CLOSED: "C",
@@ -309,8 +315,13 @@ class Store(Protocol):
         """The names of all circuits that the store has."""
         ...
 
-    def reports(self, names: list[str]) -> list[list[Report]]:
-        """The last report of each process on each of these circuits, in the order of the names."""
+    def reports(self, names: list[str], within: int = REPORT_TTL) -> list[list[Report]]:
+        """The last report of each process on each of these circuits, in the order of the names.
+
+        Args:
+            names: the circuits.
+            within: milliseconds; older reports are left out. At most `REPORT_KEPT`.
+        """
         ...
 
     def wait(self, timeout: float) -> list[Hint]:
@@ -341,18 +352,23 @@ class Store(Protocol):
         ...
 
 
+def circuits_in(store: Store) -> list[str]:
+    """The names of all circuits that a store has, sorted."""
+    return sorted(name for name in store.scan() if not name.startswith(RESERVED))
+
+
 def stamped(text: str, now: int) -> str:
     """A report with the store's time (milliseconds), as SQLite and Redis keep it."""
     return f"{now} {text}"
 
 
-def report_of(process: str, stamped: str, now: int) -> Report | None:
+def report_of(process: str, stamped: str, now: int, within: int = REPORT_TTL) -> Report | None:
     """A report from what is kept; None where it is too old, or no report."""
     at, space, text = stamped.partition(" ")
     if not (space and text and at.isdecimal() and len(at) < 19):
         return None
     age = max(now - int(at), 0)
-    return Report(process, text, age) if age < REPORT_TTL else None
+    return Report(process, text, age) if age < within else None
 
 
 _LONGEST: Final = 96

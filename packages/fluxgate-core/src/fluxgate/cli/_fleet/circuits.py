@@ -1,21 +1,14 @@
-"""Circuits as the store of a fleet has them: reading all of them, and setting some by hand."""
+"""Circuits as the store of a fleet has them: as the command shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from fluxgate._controls import Said
-from fluxgate._engine.transitions import CONTROL_OF, Event
 from fluxgate.fleet._circuits import circuit_of
-from fluxgate.fleet._head import milliseconds
-from fluxgate.fleet._reverts import after_control
-from fluxgate.fleet._verdict import read_reason, write_reason
-from fluxgate.fleet.store import DAY, MIN_TTL, Move, Report, Store, View
+from fluxgate.fleet._verdict import read_reason
+from fluxgate.fleet.store import Report, Store, View, circuits_in
 from fluxgate.state import State
-
-MOVES: Final = {"open": State.FORCED_OPEN, "reset": State.CLOSED, "disable": State.DISABLED}
-"""The state that a verb sets."""
 
 
 class Row(NamedTuple):
@@ -85,7 +78,7 @@ def row_of(view: View) -> Row:
 
 def rows(store: Store) -> list[Row]:
     """Every circuit of the store, by name."""
-    names = sorted(store.scan())
+    names = circuits_in(store)
     return [row_of(view) for view in store.read(names) if view.known] if names else []
 
 
@@ -109,21 +102,3 @@ def details(store: Store, view: View) -> dict[str, Any]:
         "probes": view.live,
         "reports": {report.process: report.text for report in store.reports([view.name])[0]},
     }
-
-
-def set_by_hand(store: Store, before: View, verb: str, said: Said) -> View:
-    """Set a circuit's state for every process.
-
-    Args:
-        store: the fleet's.
-        before: the circuit as it has just been read.
-        verb: one of `MOVES`.
-        said: for how long, why and who.
-    """
-    state = MOVES[verb]
-    remaining = milliseconds(said.seconds)
-    event = Event.RESET if state is State.CLOSED else CONTROL_OF[state]
-    then = after_control(before, state, remaining) or ""
-    reason = write_reason(said.reason(f"{event}()"), then)
-    ttl = MIN_TTL if state is State.CLOSED else DAY
-    return store.move(Move(before.name, None, 0, state, remaining, reason=reason, ttl=ttl))
