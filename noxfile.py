@@ -381,6 +381,13 @@ def coverage(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *options, *pytest_options(session.posargs))
 
 
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation, English and Korean, into dist/docs/ (`-- --serve` shows it)."""
+    install(session, *packages(), *group("docs"))
+    session.run("python", "docs/_site/build.py", *session.posargs)
+
+
 @nox.session(name="peer-fluxgate", default=False)
 def peer_fluxgate(session: nox.Session) -> None:
     """Make the environment of one peer, whose import name is ours."""
@@ -412,7 +419,8 @@ def benchmarks(session: nox.Session) -> None:
 def build(session: nox.Session) -> None:
     """Build all packages, as sdists and wheels, into dist/."""
     install(session, *group("wheels"))
-    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    for built in (*ROOT.glob("dist/*.whl"), *ROOT.glob("dist/*.tar.gz")):
+        built.unlink()
     for name in PACKAGES:
         command = ["python", "-m", "build", "--no-isolation", "--outdir", "dist"]
         session.run(*command, f"packages/{name}", silent=True)

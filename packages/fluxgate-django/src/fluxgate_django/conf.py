@@ -1,13 +1,15 @@
 """Settings: `FLUXGATE`, read when it is first needed and again when it changes.
 
-FLUXGATE = {
-    "DEFAULTS": {"RETRY": "Cooldown(30)"},             # a breaker's parameters, for every circuit
-    "BREAKERS": {"payments": {"TRIPPER": "..."}},      # the same by circuit, or by pattern
-    "STRICT": False,                                   # whether other names are errors
-    "MAX_CIRCUITS": 1024,                              # how many the registry keeps alive
-    "FLEET": "redis://redis.internal:6379/0",          # what all processes share them through
-    "RESPONSE": {"TEMPLATE": "503.html"},              # what a refused request is answered with
-}
+    FLUXGATE = {
+        "DEFAULTS": {"RETRY": "Cooldown(30)"},      # a breaker's parameters, for every circuit
+        "BREAKERS": {"payments": {"TRIPPER": "..."}}, # the same by circuit, or by pattern
+        "STRICT": False,                            # whether other names are errors
+        "MAX_CIRCUITS": 1024,                       # how many the registry keeps alive
+        "FLEET": "redis://redis.internal:6379/0",   # what all processes share them through
+        "RESPONSE": {"TEMPLATE": "503.html"},       # what a refused request is answered with
+    }
+
+`manage.py check` and `problems` say what is wrong with it.
 """
 
 from __future__ import annotations

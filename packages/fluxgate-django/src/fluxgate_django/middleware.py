@@ -22,12 +22,12 @@ class CircuitBreakerMiddleware:
     """Answers refusals that leave a view, a template or another middleware with a 503.
 
         MIDDLEWARE = [
-        "django.middleware.security.SecurityMiddleware",
-        "corsheaders.middleware.CorsMiddleware",  # whose headers the answer needs
-        "fluxgate_django.middleware.CircuitBreakerMiddleware",
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        ...
-    ]
+            "django.middleware.security.SecurityMiddleware",
+            "corsheaders.middleware.CorsMiddleware",  # whose headers the answer needs
+            "fluxgate_django.middleware.CircuitBreakerMiddleware",
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            ...
+        ]
 
     It stands above whatever asks a database, a cache or another service, and below what adds
     headers to each response. The answer has a `Retry-After`, and is a page for browsers, else

@@ -1,0 +1,98 @@
+"""The documentation's site: its sources are whole, and `docs` looks at what it built, too."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+
+def constant(path: Path, name: str) -> object:
+    """The value of a constant in a file that needs Sphinx to be imported."""
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=found)], value=value) if found == name:
+                return ast.literal_eval(value)
+            case _:
+                pass
+    raise AssertionError(name)
+
+
+def with_public_names() -> set[str]:
+    """The modules that have an `__all__`, and no underscore in their names."""
+    found = set()
+    for source in ROOT.glob("packages/*/src"):
+        for path in source.rglob("*.py"):
+            parts = path.relative_to(source).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            text = path.read_text(encoding="utf-8")
+            if "._" not in name and re.search(r"^__all__\b", text, re.MULTILINE):
+                found.add(name)
+    return found
+
+
+def test_reference_has_every_module() -> None:
+    listed = constant(DOCS / "_site" / "public_names.py", "MODULES")
+    assert isinstance(listed, tuple)
+    assert len(listed) == len(set(listed))
+    shown = [
+        name
+        for page in (DOCS / "reference").glob("*.rst")
+        for name in re.findall(r"^\.\. public:: (\S+)$", page.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert len(shown) == len(set(shown))
+    assert set(shown) == set(listed) == with_public_names()
+
+
+def test_pages_of_files_exist() -> None:
+    pages = {
+        page.relative_to(ROOT).as_posix(): re.findall(r"<!-- the file (\S+) -->", text)
+        for page in DOCS.rglob("*.md")
+        if (text := page.read_text(encoding="utf-8"))
+    }
+    led_to = constant_of_repository()
+    assert [there for there in led_to.values() if not (ROOT / there).is_file()] == []
+    shown = {source: page for page, sources in pages.items() for source in sources}
+    assert len(shown) > 3
+    assert {source: led_to.get(source) for source in shown} == shown
+
+
+def constant_of_repository() -> dict[str, str]:
+    found = constant(DOCS / "_site" / "repository.py", "PAGES")
+    assert isinstance(found, dict)
+    return found
+
+
+def build() -> ModuleType:
+    """The module that builds the site, without Sphinx."""
+    path = DOCS / "_site" / "checks.py"
+    spec = importlib.util.spec_from_file_location("site_checks", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_loaded_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "style.css").write_text("@import 'https://a/x.css'; b {background: url(//c/d.png)}")
+    (tmp_path / "page.html").write_text(
+        "<a href='https://e/'>no</a><script defer src=\"https://f/g.js\"></script>"
+        '<link rel="stylesheet" href="https://h/i.css"><link rel=canonical href=https://j/>'
+        "<img alt=x src='//k/l.png'><script>import('https://m/n.js')</script>"
+    )
+    assert build().foreign(tmp_path) == [
+        "page.html: https://f/g.js",
+        "page.html: https://h/i.css",
+        "page.html: //k/l.png",
+        "style.css: https://a/x.css",
+        "style.css: //c/d.png",
+    ]
+    (tmp_path / "page.html").write_text("<script src=_static/own.js></script><img src=data:x>")
+    (tmp_path / "style.css").write_text("b {background: url(own.png)}")
+    assert build().foreign(tmp_path) == []
