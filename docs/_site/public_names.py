@@ -25,71 +25,22 @@ from sphinx.application import Sphinx
 from sphinx.ext import napoleon
 from sphinx.util.docutils import SphinxDirective
 
-# By depth and then in this order; the first that exports an object is its home.
-MODULES = (
-    "fluxgate",
-    "fluxgate.config",
-    "fluxgate.fleet",
-    "fluxgate.integration",
-    "fluxgate.listeners",
-    "fluxgate.permits",
-    "fluxgate.policy",
-    "fluxgate.probing",
-    "fluxgate.problem",
-    "fluxgate.pytest_plugin",
-    "fluxgate.registry",
-    "fluxgate.replay",
-    "fluxgate.retries",
-    "fluxgate.testing",
-    "fluxgate.trackers",
-    "fluxgate.trippers",
-    "fluxgate.windows",
-    "fluxgate.cli",
-    "fluxgate.attempt",
-    "fluxgate.breaker",
-    "fluxgate.errors",
-    "fluxgate.metric",
-    "fluxgate.signals",
-    "fluxgate.state",
-    "fluxgate.cli.fleet",
-    "fluxgate.fleet.memory",
-    "fluxgate.fleet.store",
-    "fluxgate.listeners.background",
-    "fluxgate.listeners.log",
-    "fluxgate.listeners.otel",
-    "fluxgate.listeners.prometheus",
-    "fluxgate.listeners.slack",
-    "fluxgate.replay.readers",
-    "fluxgate.replay.report",
-    "fluxgate.replay.traces",
-    "fluxgate_httpx",
-    "fluxgate_httpx.httpx2",
-    "fluxgate_httpx.requests",
-    "fluxgate_fastapi",
-    "fluxgate_fastapi.settings",
-    "fluxgate_django",
-    "fluxgate_django.apps",
-    "fluxgate_django.cache",
-    "fluxgate_django.checks",
-    "fluxgate_django.conf",
-    "fluxgate_django.db",
-    "fluxgate_django.decorators",
-    "fluxgate_django.drf",
-    "fluxgate_django.health",
-    "fluxgate_django.middleware",
-    "fluxgate_django.ninja",
-    "fluxgate_django.registry",
-    "fluxgate_django.responses",
-    "fluxgate_django.signals",
-    "fluxgate_django.views",
-)
+DIRECTIVE = re.compile(r"^\.\. public:: (\S+)$", re.MULTILINE)
+
+
+@cache
+def modules() -> list[str]:
+    """The modules that the reference shows, shallow ones first."""
+    pages = Path(__file__).parents[1].glob("reference/*.rst")
+    found = [name for page in pages for name in DIRECTIVE.findall(page.read_text("utf-8"))]
+    return sorted(found, key=lambda name: (name.count("."), name))
 
 
 @cache
 def homes() -> dict[object, tuple[str, str]]:
     """Where each public name is documented: module and name, by what it stands for."""
     found: dict[object, tuple[str, str]] = {}
-    for each in MODULES:
+    for each in modules():
         module = importlib.import_module(each)
         for name in module.__all__:
             found.setdefault(identity(module, name), (each, name))
@@ -208,7 +159,7 @@ def with_code_blocks(lines: list[str]) -> list[str]:
         free = number > 0 and not lines[number - 1].strip() and not in_section(result)
         example = number > 0 and lines[number - 1] == "Example:"
         if not lines[number].startswith("    ") or not (free or example):
-            result.append(lines[number])
+            result.append(CODE.sub(code_in_prose, lines[number]))
             number += 1
             continue
         end = number
@@ -221,6 +172,17 @@ def with_code_blocks(lines: list[str]) -> list[str]:
         result += [*indent(code, "    ").splitlines(), ""]
         number = end
     return result
+
+
+CODE = re.compile(r"(?<!`)`([^`]+)`(?!`)(\w?)")
+
+
+def code_in_prose(found: re.Match[str]) -> str:
+    """Code as reStructuredText: names stay references, and a letter may follow."""
+    code, letter = found[1], found[2] and f"\\ {found[2]}"
+    if re.fullmatch(r"[\w.]+", code):
+        return f"`{code}`{letter}"
+    return f"``{code.strip()}``{letter}"
 
 
 def in_section(lines: list[str]) -> bool:
