@@ -23,6 +23,7 @@ class Request(Record):
         secure: whether the browser speaks HTTPS with the service.
         trusted: whether the front has proved already that the console's own page made the request
             (Django's CSRF check); no token is asked for then.
+        fields: names and values of hidden fields that the front wants in each form, for that.
     """
 
     method: str
@@ -34,6 +35,7 @@ class Request(Record):
     peer: str | None = None
     secure: bool = False
     trusted: bool = False
+    fields: tuple[tuple[str, str], ...] = ()
 
 
 class Response(Record):
