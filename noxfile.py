@@ -249,11 +249,11 @@ def matrix(session: nox.Session, stack: str) -> None:
 
 @nox.session
 def compositions(session: nox.Session) -> None:
-    """Run the httpx transport beside caches, retries, tracing and mocks, and at full scale."""
+    """Run the httpx transport and the pages' snippets beside what others make, and at full scale."""
     install(session, *packages(), *group("compositions"))
     session.run(
         *("python", "-m", "pytest", "tests/httpx/compositions", "tests/httpx/test_hostile.py"),
-        *session.posargs,
+        *("tests/core/test_readme.py", *session.posargs),
         env={"FLUXGATE_COMPOSITIONS": "1", "FLUXGATE_HOSTS": "100000"},
     )
 
