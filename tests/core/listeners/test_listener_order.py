@@ -11,11 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
+from types import FrameType
 from typing import Any
 
 import pytest
 
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker, Signal, State
+from fluxgate._engine.dispatch import Dispatch
 from fluxgate.listeners import Background
 from fluxgate.permits import All
 from fluxgate.retries import Always, Cooldown
@@ -238,3 +240,56 @@ def test_loops_in_threads_whose_tasks_are_cancelled(
     breaker.info()
     flush(given)
     check(direct, behind, behind_async, circuits=1)
+
+
+class Meeting:
+    """While a thread delivers, another looks; the first ends at the other's given bytecode."""
+
+    def __init__(self, place: int) -> None:
+        self.left = place
+        self.heard: list[Signal] = []
+        self.breaker = CircuitBreaker("x", listeners=[self])
+        self.in_listener, self.goes_on = threading.Event(), threading.Event()
+        self.first = threading.Thread(target=self.breaker.force_open)
+
+    def __call__(self, signal: Signal) -> None:
+        if not self.heard:
+            self.in_listener.set()
+            assert self.goes_on.wait(PATIENCE)
+        self.heard.append(signal)
+
+    def trace(self, frame: FrameType, event: str, arg: object) -> Any:
+        if frame.f_code is not Dispatch.deliver.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            self.left -= 1
+            if self.left < 0:
+                self.first_ends()
+        return self.trace
+
+    def first_ends(self) -> None:
+        self.goes_on.set()
+        self.first.join(PATIENCE)
+
+    def takes_place(self) -> bool:
+        """Whether the other has come as far as that bytecode."""
+        self.first.start()
+        assert self.in_listener.wait(PATIENCE)
+        before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True
+        sys.settrace(self.trace)
+        try:
+            self.breaker.reset()
+        finally:
+            sys.settrace(before)
+            self.first_ends()
+        return self.left < 0
+
+
+def test_who_delivers_ends_at_any_moment() -> None:
+    place = 0
+    while (meeting := Meeting(place)).takes_place():
+        place += 1
+        assert [each.new_state for each in meeting.heard] == [State.FORCED_OPEN, State.CLOSED]
+    assert place > 40

@@ -205,10 +205,10 @@ class Dispatch:
                         if self._outbox and self._outbox[0] is notice:  # not so after a fork
                             del self._outbox[0]
                 finally:
-                    if "" in turn and turn[""] is me:
+                    if turn.get("") is me:  # one look: it may be another's, who gives it back
                         del turn[""]
             finally:  # once more, for an interrupt in the middle of the above
-                if "" in turn and turn[""] is me:
+                if turn.get("") is me:
                     del turn[""]
         if interrupt is not None:
             raise interrupt
