@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SITE = ROOT / "dist" / "docs"
 LANGUAGES = {"en": SITE, "ko": SITE / "ko"}
+LEAST_TRANSLATED = 0.95
+"""Share of the paragraphs; what has changed since is shown in English, and this is its limit."""
 
 
 def sphinx(language: str, builder: str, outdir: Path) -> subprocess.Popen[bytes]:
@@ -79,7 +81,12 @@ def build() -> None:
         sys.exit("The site would load from elsewhere:\n" + "\n".join(elsewhere))
     counts = json.loads((SITE / "ko" / "translated.json").read_text(encoding="utf-8"))
     for page, (translated, total) in counts.items():
-        print(f"{page}: {translated} of {total} paragraphs are in Korean")
+        if translated < total:
+            print(f"{page}: {total - translated} of {total} paragraphs are not in Korean")
+    translated, total = (sum(column) for column in zip(*counts.values(), strict=True))
+    print(f"{translated} of {total} paragraphs of {len(counts)} pages are in Korean")
+    if translated < LEAST_TRANSLATED * total:
+        sys.exit(f"fewer than {LEAST_TRANSLATED:.0%}: `-- --catalogs`, and translate what is new")
     print(f"{SITE.relative_to(ROOT)}: built in {time.monotonic() - began:.0f} s")
 
 

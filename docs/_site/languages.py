@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
+from translation import has_words
 
 # Sections and pages that are translated in full; what is elsewhere stays English.
 TRANSLATED = (
@@ -21,6 +23,16 @@ def is_translated(page: str) -> bool:
     return page.partition("/")[0] in TRANSLATED
 
 
+def count(doctree: nodes.document) -> tuple[int, int]:
+    """Paragraphs that are translated, and all, of those that have words to translate."""
+    done = [
+        bool(node["translated"])
+        for node in doctree.findall(nodes.Element)
+        if "translated" in node and (node["translated"] or has_words(node.rawsource))
+    ]
+    return sum(done), len(done)
+
+
 def on_page(
     app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
 ) -> None:
@@ -30,8 +42,7 @@ def on_page(
         context["content_root"] + ("../" if korean else "ko/") + (f"{pagename}.html")
     )
     if korean and doctree is not None:
-        counts = doctree.attributes.get("translation_progress", {})
-        translated, total = counts.get("translated", 0), counts.get("total", 0)
+        translated, total = count(doctree)
         context["english"] = not translated and pagename != KOREAN
         if is_translated(pagename):
             progress[pagename] = (translated, total)

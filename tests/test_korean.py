@@ -1,0 +1,127 @@
+"""The Korean catalogs of the documentation are whole, and keep what a translation must keep.
+
+Whether they are those of the pages as they stand is counted by the session `docs`, which has
+Sphinx: a paragraph that has changed since is shown in English until its catalog is updated.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from babel.messages.catalog import Catalog
+from babel.messages.pofile import read_po
+
+ROOT = Path(__file__).parent.parent
+SITE = ROOT / "docs" / "_site"
+CATALOGS = sorted((ROOT / "docs" / "locales" / "ko" / "LC_MESSAGES").rglob("*.po"))
+HANGUL = re.compile("[\uac00-\ud7a3]")
+
+by_catalog = pytest.mark.parametrize(
+    "path", CATALOGS, ids=lambda path: path.relative_to(CATALOGS[0].parents[0]).as_posix()
+)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"site_{name}", SITE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+translation = load("translation")
+
+
+def read(path: Path) -> Catalog:
+    with path.open("rb") as file:
+        return read_po(file, locale="ko")
+
+
+def entries(path: Path) -> list[tuple[str, str]]:
+    """A catalog's paragraphs: the original, and the Korean text or ""."""
+    return [(str(each.id), str(each.string)) for each in read(path) if each.id]
+
+
+def translated_sections() -> tuple[str, ...]:
+    tree = ast.parse((SITE / "languages.py").read_text(encoding="utf-8"))
+    for statement in tree.body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id="TRANSLATED")], value=ast.Tuple(elts=parts)):
+                return tuple(
+                    str(name)
+                    for part in parts
+                    for name in ast.literal_eval(
+                        part.value if isinstance(part, ast.Starred) else ast.Tuple([part])
+                    )
+                )
+            case _:
+                pass
+    raise AssertionError("languages.py has no TRANSLATED")
+
+
+def test_each_page_has_a_catalog() -> None:
+    docs = ROOT / "docs"
+    pages = {
+        page.relative_to(docs).with_suffix("").as_posix()
+        for page in docs.rglob("*.md")
+        if page.relative_to(docs).with_suffix("").parts[0] in translated_sections()
+    }
+    assert len(pages) > 15
+    found = {each.relative_to(docs / "locales/ko/LC_MESSAGES").as_posix()[:-3] for each in CATALOGS}
+    assert found == pages
+
+
+@by_catalog
+def test_nothing_is_fuzzy(path: Path) -> None:
+    catalog = read(path)
+    assert [each.id for each in catalog if each.id and each.fuzzy] == []
+    assert dict(catalog.obsolete) == {}
+
+
+@by_catalog
+def test_every_paragraph_is_translated(path: Path) -> None:
+    lacking = [text for text, korean in entries(path) if translation.has_words(text) and not korean]
+    assert lacking == []
+
+
+@by_catalog
+def test_korean_is_korean(path: Path) -> None:
+    lacking = [
+        text
+        for text, korean in entries(path)
+        if translation.has_words(text) and not HANGUL.search(korean)
+    ]
+    assert lacking == []
+
+
+@by_catalog
+def test_code_links_and_figures_stay(path: Path) -> None:
+    for text, korean in entries(path):
+        if korean:
+            assert translation.spans(korean) == translation.spans(text), text
+            assert translation.targets(korean) == translation.targets(text), text
+            assert translation.figures(korean) >= translation.figures(text), text
+
+
+@by_catalog
+def test_bold_closes_before_korean(path: Path) -> None:
+    """CommonMark doesn't close bold after `code` or a full stop before a letter: it shows stars."""
+    for _, korean in entries(path):
+        parts = translation.CODE.sub("`", korean).split("**")
+        assert len(parts) % 2 == 1, korean
+        for bold, after in zip(parts[1::2], parts[2::2], strict=True):
+            assert bold[-1].isalnum() or not after[:1].isalnum(), korean
+
+
+def test_words_are_told_from_names() -> None:
+    assert not translation.has_words("[`LogListener`](../listeners.md), Prometheus, 1.00")
+    assert translation.has_words("as `LogListener` does")
+    assert translation.spans("``a`b`` and `c`") == {"a`b": 1, "c": 1}
+    assert translation.targets("[x](../a.md#b) ![y](c.svg)") == {"../a.md#b": 1, "c.svg": 1}
+    assert translation.figures("10 s, `20`, [1,000](3.md)") == {"10", "1,000"}
