@@ -183,7 +183,7 @@ def test_durations_in_words(seconds: float, english: str, korean: str) -> None:
 def test_a_single_one_is_singular() -> None:
     assert words("en")("refusing", n=1) == "1 circuit refuses calls"
     assert words("en")("refusing", n=1200) == "1,200 circuits refuse calls"
-    assert words("ko")("refusing", n=1) == "서킷 1개가 호출을 차단하고 있습니다"
+    assert words("ko")("refusing", n=1) == "서킷 1개가 호출을 거부하고 있습니다"
 
 
 def test_braces_in_a_name_are_no_format() -> None:
