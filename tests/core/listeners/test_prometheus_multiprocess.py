@@ -365,7 +365,7 @@ def test_unregistering_writes_a_last_time(worker: Any, scrape: Any) -> None:
 
 
 APP = """
-import os
+import os, struct
 from fluxgate import CircuitBreaker, Info
 from fluxgate.listeners.prometheus import PrometheusCollector
 from prometheus_client import CollectorRegistry, generate_latest, multiprocess
