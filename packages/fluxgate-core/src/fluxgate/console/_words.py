@@ -159,6 +159,90 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "cancel": ("Cancel", "취소"),
     "problems": ("It was not done:", "실행되지 않았습니다:"),
     "goes_to_all": ("It goes to every process of the fleet.", "플릿의 모든 프로세스에 적용됩니다."),
+    # What a control does now, and why it can't be used.
+    "where_fleet": ("in {n} process|in {n} processes", "프로세스 {n}개에서"),
+    "where_here": ("in this process", "이 프로세스에서"),
+    "effect_force_open": (
+        "refuses about {rate} calls/s {where}",
+        "{where} 초당 약 {rate}건의 호출을 차단합니다",
+    ),
+    "effect_force_open_all": ("refuses every call {where}", "{where} 모든 호출을 차단합니다"),
+    "effect_open_for": (
+        "refuses about {rate} calls/s {where} for a time, then probes",
+        "{where} 일정 시간 동안 초당 약 {rate}건의 호출을 차단한 뒤 시험 호출을 합니다",
+    ),
+    "effect_open_for_all": (
+        "refuses every call {where} for a time, then probes",
+        "{where} 일정 시간 동안 모든 호출을 차단한 뒤 시험 호출을 합니다",
+    ),
+    "effect_disable": (
+        "lets every call pass {where}, and counts none",
+        "{where} 모든 호출을 통과시키고 집계하지 않습니다",
+    ),
+    "effect_metrics_only": (
+        "lets every call pass {where}, and reports when it would refuse",
+        "{where} 모든 호출을 통과시키고 차단했을 상황만 보고합니다",
+    ),
+    "effect_reset": (
+        "closes it {where}, and starts afresh",
+        "{where} 서킷을 닫고 집계를 새로 시작합니다",
+    ),
+    "why_off": (
+        "this console was made without controls",
+        "이 콘솔은 제어 기능 없이 만들어졌습니다",
+    ),
+    "why_view": ("{actor} may look, but not act", "{actor}은(는) 조회만 할 수 있습니다"),
+    "why_single": (
+        "without a fleet they would reach this process alone",
+        "플릿이 없으면 이 프로세스에만 적용됩니다",
+    ),
+    "problem_note": ("Give a reason of 3 to 200 characters.", "이유를 3~200자로 입력하세요."),
+    "problem_seconds": (
+        "Give a duration in seconds: above 0, and at most 1e9.",
+        "기간을 초 단위로 입력하세요. 0보다 크고 1e9 이하여야 합니다.",
+    ),
+    "problem_open_for": (
+        "Give a duration: to open until reset, use “force open”.",
+        "기간을 입력하세요. 초기화까지 열어 두려면 “강제로 열기”를 사용하세요.",
+    ),
+    "problem_reset": ("A reset takes no duration.", "초기화에는 기간을 지정할 수 없습니다."),
+    "problem_name": (
+        "Type the circuit's name as it is shown.",
+        "표시된 서킷 이름을 그대로 입력하세요.",
+    ),
+    "problem_body": (
+        "The request can't be read: send a form, or JSON, of at most 16 KiB.",
+        "요청을 읽을 수 없습니다. 16KiB 이하의 폼이나 JSON을 보내세요.",
+    ),
+    "problem_token": (
+        "The form is too old, or was made for somebody or something else. Open it anew.",
+        "폼이 만료되었거나 다른 사용자 또는 작업을 위한 것입니다. 다시 여세요.",
+    ),
+    "problem_origin": (
+        "The request doesn't come from this page.",
+        "이 페이지에서 보낸 요청이 아닙니다.",
+    ),
+    "problem_soon": (
+        "At most one control a second: wait a moment, and send it again.",
+        "제어는 초당 한 번만 가능합니다. 잠시 후 다시 보내세요.",
+    ),
+    "problem_store": (
+        "The fleet's store did not confirm it ({why}). See whether it was done before you try "
+        "again.",
+        "플릿 저장소가 확인하지 않았습니다({why}). 다시 시도하기 전에 적용되었는지 확인하세요.",
+    ),
+    "no_circuit": ("There is no such circuit.", "해당 서킷이 없습니다."),
+    "no_page": ("There is no such page.", "해당 페이지가 없습니다."),
+    "no_method": ("This can't be done so.", "허용되지 않는 요청 방식입니다."),
+    "not_let_in": ("You may not see this page.", "이 페이지를 볼 권한이 없습니다."),
+    "went_wrong": (
+        "Something went wrong here; the log says what.",
+        "오류가 발생했습니다. 자세한 내용은 로그를 확인하세요.",
+    ),
+    "no_data": (
+        "The fleet's store can't be read, and hasn't been since this process began: {why}",
+        "플릿 저장소를 읽을 수 없으며, 이 프로세스가 시작된 이후로 읽은 적이 없습니다: {why}",
+    ),
     # Units of durations, as in "4 min 10 s".
     "unit_s": ("{n} s", "{n}초"),
     "unit_min": ("{n} min", "{n}분"),

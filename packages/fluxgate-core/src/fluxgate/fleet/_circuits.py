@@ -11,7 +11,7 @@ from fluxgate._values import Record
 from fluxgate.fleet._presence import FleetPresence, host_and_pid, presences
 from fluxgate.fleet._verdict import read_reason
 from fluxgate.fleet._window import MINUTE, WHOLE, added
-from fluxgate.fleet.store import MAX_THRESHOLDS, Report, Store, View, circuits_in
+from fluxgate.fleet.store import MAX_THRESHOLDS, RESERVED, Report, Store, View, circuits_in
 from fluxgate.signals import Reason
 from fluxgate.state import State
 
@@ -108,21 +108,26 @@ class FleetLook(NamedTuple):
         views: the circuits, by name.
         reports: what the processes report of each, in that order.
         processes: the processes.
+        reserved: names that are no circuits: what others keep there.
     """
 
     views: list[View]
     reports: list[list[Report]]
     processes: list[FleetPresence]
+    reserved: list[str]
 
 
 def look_at(store: Store) -> FleetLook:
     """Every circuit and process of a store: four requests, however many there are."""
-    names = circuits_in(store)
+    stored = sorted(store.scan())
+    names = [name for name in stored if not name.startswith(RESERVED)]
+    reserved = [name for name in stored if name.startswith(RESERVED)]
     if not names:
-        return FleetLook([], [], presences(store))
+        return FleetLook([], [], presences(store), reserved)
     found = zip(store.read(names), store.reports(names), strict=True)
     known = [pair for pair in found if pair[0].known]
-    return FleetLook([view for view, _ in known], [each for _, each in known], presences(store))
+    views, reports = [view for view, _ in known], [each for _, each in known]
+    return FleetLook(views, reports, presences(store), reserved)
 
 
 def circuits_of(store: Store) -> list[FleetCircuit]:

@@ -15,7 +15,7 @@ from fluxgate.cli._explain import simulation
 from fluxgate.cli._explain.blind_spots import blind_spots
 from fluxgate.cli._explain.likely_mistakes import likely_mistakes
 from fluxgate.cli._explain.logged_errors import collect_logged_errors
-from fluxgate.cli._explain.open_and_half_open import half_open, while_open
+from fluxgate.cli._explain.open_and_half_open import half_open, how_it_probes, while_open
 from fluxgate.cli._explain.report import Report, Section, Table
 from fluxgate.cli._explain.simulation import BAD, GOOD, Call
 from fluxgate.cli._states import BY_HAND, SHORTLY
@@ -51,10 +51,10 @@ def explain(
     warnings += [f"While this was tried out, the circuit logged: {each}." for each in logged]
     if starts is not State.CLOSED:
         sections.insert(0, Section("Where it starts", [f"{starts}: {BY_HAND[starts]}"], []))
-    return Report(name or "This policy", _settings(policy), sections, warnings)
+    return Report(name or "This policy", settings_of(policy), sections, warnings)
 
 
-def _settings(policy: Policy) -> list[tuple[str, str]]:
+def settings_of(policy: Policy) -> list[tuple[str, str]]:
     """The four main settings, and all others that differ from their defaults."""
     always = ("window", "tripper", "retry", "permit")
     return [
@@ -82,10 +82,28 @@ def _sections(policy: Policy, state: State | None) -> list[Section]:
 
 
 def _when_it_opens(policy: Policy) -> Section:
-    points = [
-        f"It judges {policy.window.describe()}: it opens when {policy.closed.describe()}.",
-        *_worked(policy),
+    points = [_what_it_judges(policy), *_worked(policy), *_what_counts(policy)]
+    return Section("When it opens", points, [_what_opens_it(policy), *_how_soon(policy)])
+
+
+def in_short(policy: Policy) -> list[tuple[str, list[str]]]:
+    """The sentences about a policy that nothing is simulated for, under their titles.
+
+    For pages of a process that serves others: a simulation takes a tenth of a second and more.
+    """
+    return [
+        ("When it opens", [_what_it_judges(policy), *_what_counts(policy)]),
+        ("While it is open", while_open(policy).points),
+        ("Half-open", how_it_probes(policy)),
     ]
+
+
+def _what_it_judges(policy: Policy) -> str:
+    return f"It judges {policy.window.describe()}: it opens when {policy.closed.describe()}."
+
+
+def _what_counts(policy: Policy) -> list[str]:
+    points: list[str] = []
     if policy.closed.needs_bad:
         points.append("As long as all calls succeed in time, it stays closed.")
     points.append("Each recovery begins with an empty window.")
@@ -106,7 +124,7 @@ def _when_it_opens(policy: Policy) -> Section:
             "Beside it, a shadow is tried on the same calls and never acted on: it would open "
             f"when {policy.shadow_closed.describe()}."
         )
-    return Section("When it opens", points, [_what_opens_it(policy), *_how_soon(policy)])
+    return points
 
 
 def _asked_each_time(policy: Policy) -> bool:

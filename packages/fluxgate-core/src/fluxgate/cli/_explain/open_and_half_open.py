@@ -32,13 +32,7 @@ def while_open(policy: Policy) -> Section:
 
 def half_open(policy: Policy, rates: tuple[float, ...]) -> Section:
     """Which calls are probes, and what the probes decide."""
-    points = [
-        f"Half-open, {policy.permit.describe()}, at most {policy.max_half_open_calls:,} at "
-        "once; the others are refused, and nobody queues.",
-        f"A probe that takes {seconds(policy.probe_timeout)} or longer gives its slot back "
-        "and is ignored.",
-        *_rule(policy),
-    ]
+    points = how_it_probes(policy)
     bad = simulation.outage(policy)
     limit = simulation.slow_limits(policy)[-1]
     slow = None if limit == simulation.LONG else Call(failed=False, elapsed=limit)
@@ -48,6 +42,17 @@ def half_open(policy: Policy, rates: tuple[float, ...]) -> Section:
         return Section("Half-open", points, [])
     points += _verdicts(recovery, slow)
     return Section("Half-open", points, _how_soon(policy, recovery, rates))
+
+
+def how_it_probes(policy: Policy) -> list[str]:
+    """Which calls are probes, and by which rule they decide; nothing is simulated for it."""
+    return [
+        f"Half-open, {policy.permit.describe()}, at most {policy.max_half_open_calls:,} at "
+        "once; the others are refused, and nobody queues.",
+        f"A probe that takes {seconds(policy.probe_timeout)} or longer gives its slot back "
+        "and is ignored.",
+        *_rule(policy),
+    ]
 
 
 def _rule(policy: Policy) -> list[str]:

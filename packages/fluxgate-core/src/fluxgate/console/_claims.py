@@ -1,0 +1,164 @@
+"""Claims: an operation is done once, and an actor does one a second, whichever process is asked.
+
+In a fleet the store keeps them, under names that no circuit has; a claim is a move of such a name,
+and of those who move it one wins. The claim of an operation also holds its entry of the audit, so
+that every process shows what was done in another.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Final, Protocol
+
+from fluxgate._naming import printable
+from fluxgate.console._names import shown
+from fluxgate.console._tokens import HOUR
+from fluxgate.console._view import Entry
+from fluxgate.fleet import Fleet
+from fluxgate.fleet.store import DAY, MAX_REASON, MIN_TTL, RESERVED, Move, Store, View
+from fluxgate.state import State
+
+PAUSE: Final = 1.0
+"""Seconds between two controls of one actor."""
+TIMEOUT: Final = 2.0
+"""Seconds that a claim waits for the store, at most."""
+OPERATION: Final = f"{RESERVED}operation:"
+_ACTOR: Final = f"{RESERVED}actor:"
+_LONGEST: Final = MAX_REASON - 20
+
+
+class Claim(StrEnum):
+    """The outcome of a claim."""
+
+    WON = "won"
+    """Nobody has done it: do it."""
+    REPEATED = "repeated"
+    """It was done, or is being done."""
+    SOON = "soon"
+    """The actor has done something else less than a second ago."""
+
+
+class Claims(Protocol):
+    """Where claims are kept."""
+
+    def claim(self, operation: str, actor: str) -> Claim:
+        """Claim an operation for an actor. May raise `StoreError`."""
+        ...
+
+    def note(self, entry: Entry) -> None:
+        """Keep the outcome of an operation that was claimed. May raise `StoreError`."""
+        ...
+
+
+class LocalClaims:
+    """The claims of the one process that there is."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._operations: dict[str, float] = {}  # by id: when their tokens have expired
+        self._actors: dict[str, float] = {}  # by name: when they may act again
+
+    def claim(self, operation: str, actor: str) -> Claim:
+        now = self._clock()
+        with self._lock:
+            for kept in (self._operations, self._actors):
+                for each in [each for each, until in kept.items() if until <= now]:
+                    del kept[each]
+            if operation in self._operations:
+                return Claim.REPEATED
+            if actor in self._actors:
+                return Claim.SOON
+            self._actors[actor] = now + PAUSE
+            self._operations[operation] = now + 2 * HOUR
+        return Claim.WON
+
+    def note(self, entry: Entry) -> None:
+        pass
+
+
+class FleetClaims:
+    """The claims of all processes of a fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def claim(self, operation: str, actor: str) -> Claim:
+        digest = blake2b(actor.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+        names = [OPERATION + operation, _ACTOR + digest]
+
+        def ask(store: Store) -> Claim:
+            done, acted = store.read(names)
+            if done.known:
+                return Claim.REPEATED
+            if acted.known and acted.remaining:
+                return Claim.SOON
+            pause = round(PAUSE * 1000)
+            paced = Move(acted.name, acted.epoch, 0, State.OPEN, pause, ttl=MIN_TTL)
+            if not store.move(paced).won:
+                return Claim.SOON
+            claimed = Move(done.name, 0, 0, State.OPEN, ttl=DAY)
+            return Claim.WON if store.move(claimed).won else Claim.REPEATED
+
+        return self._fleet._flusher.ask(ask, TIMEOUT)
+
+    def note(self, entry: Entry) -> None:
+        name = f"{OPERATION}{entry.operation}"
+        move = Move(name, None, 0, State.OPEN, reason=_written(entry), ttl=DAY)
+        self._fleet._flusher.ask(lambda store: store.move(move), TIMEOUT)
+
+
+def _written(entry: Entry) -> str:
+    fields = (
+        f"{entry.at:.3f}",
+        entry.id,
+        entry.action,
+        "" if entry.seconds is None else f"{entry.seconds:g}",
+        str(entry.before or ""),
+        str(entry.after or ""),
+        entry.outcome,
+        printable(entry.actor, 64),
+        printable(entry.address or "", 45),
+        entry.note or "",  # the last: it is the part that can be cut
+    )
+    return "\t".join(fields)[:_LONGEST]
+
+
+def entry_of(view: View, name: str) -> Entry | None:
+    """The entry in the claim of an operation; None where it isn't noted yet, or can't be read.
+
+    Args:
+        view: the claim.
+        name: the circuit's name, from its id.
+    """
+    fields = view.reason.split("\t")
+    if len(fields) != 10:
+        return None
+    at, circuit, action, seconds, before, after, outcome, actor, address, note = fields
+    try:
+        return Entry(
+            at=float(at),
+            actor=shown(actor),
+            address=shown(address) or None,
+            circuit=shown(name),
+            id=circuit,
+            action=action,
+            seconds=float(seconds) if seconds else None,
+            note=shown(note) or None,
+            before=State(before) if before else None,
+            after=State(after) if after else None,
+            outcome=outcome,
+            why=None,
+            operation=view.name.removeprefix(OPERATION),
+        )
+    except ValueError:
+        return None
+
+
+def circuit_in(view: View) -> str:
+    """The id of the circuit that a claim is about; empty where there is none."""
+    return view.reason.partition("\t")[2].partition("\t")[0]

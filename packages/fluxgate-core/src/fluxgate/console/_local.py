@@ -1,0 +1,97 @@
+"""Circuits of this process, or of a registry, as a source of the console."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+from fluxgate.breaker import CircuitBreaker
+from fluxgate.console._evidence import evidence_of
+from fluxgate.console._history import History, worst
+from fluxgate.console._names import sentence_of, shown
+from fluxgate.console._rates import Rates
+from fluxgate.console._reading import Context, Item, Reading, magnitude
+from fluxgate.console._view import Row
+from fluxgate.metric import Info
+
+
+class LocalItem(Item):
+    """The circuits of one name in this process; circuits with equal names are shown as one."""
+
+    @cached_property
+    def infos(self) -> list[Info]:
+        """Each of its breakers, the worst first."""
+        infos = [breaker.info() for breaker in self.breakers]
+        bad = worst(info.state for info in infos)
+        return sorted(infos, key=lambda info: info.state is not bad)
+
+    @property
+    def info(self) -> Info:
+        return self.infos[0]
+
+    def evidence(self) -> tuple[str, ...]:
+        info = self.infos[0]
+        return evidence_of(info.state, info.metrics, self.breakers[0].policy, info.probes)
+
+    def _make_row(self, context: Context) -> Row:
+        infos = self.infos
+        info, policy = infos[0], self.breakers[0].policy
+        calls = sum(each.totals.settled for each in infos)
+        refused = sum(each.totals.rejected for each in infos)
+        calls_rate, refused_rate = context.rates.of(self.id, context.at, calls, refused)
+        metrics = info.metrics
+        thresholds = policy.thresholds
+        return Row(
+            id=self.id,
+            name=shown(self.name),
+            state=info.state,
+            since=info.since,
+            reason=sentence_of(info.reason),
+            calls_rate=calls_rate,
+            failed=metrics.failure_rate,
+            slow=metrics.slow_rate(thresholds[0]) if thresholds and metrics.slow_counts else None,
+            refused_rate=refused_rate,
+            retry_after=info.retry_after,
+            reopens=info.reopens,
+            shadow=_shadow(info),
+            strip=context.history.strip(self.id, info.state, info.since, context.wall),
+            reverts_in=info.reverts_in,
+        )
+
+
+def _shadow(info: Info) -> str | None:
+    reason = info.would_open or info.shadow
+    return None if reason is None else f"would open: {sentence_of(reason)}"
+
+
+class LocalSource:
+    """The circuits that a function gives: `fluxgate.circuits`, or a registry's `values`."""
+
+    fleet = None
+
+    def __init__(
+        self,
+        circuits: Callable[[], Iterable[CircuitBreaker]],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._circuits = circuits
+        self._clock = clock
+        self._wall = wall
+
+    def read(self, rates: Rates, history: History) -> Reading:
+        named: dict[str, list[CircuitBreaker]] = {}
+        for breaker in self._circuits():
+            named.setdefault(breaker.name, []).append(breaker)
+        items: list[Item] = [
+            LocalItem(name, worst(each.state for each in found), _trouble(found), found)
+            for name, found in named.items()
+        ]
+        return Reading(Context(self._clock(), self._wall(), rates, history), items)
+
+
+def _trouble(breakers: Iterable[CircuitBreaker]) -> int:
+    """How much fails in circuits that are closed; read without their locks."""
+    tallies = (breaker._circuit._machine.phase.tally for breaker in breakers)
+    return magnitude(max((tally.failure_count for tally in tallies), default=0))

@@ -1,0 +1,267 @@
+"""Circuits of a fleet as a source of the console: as the store has them, with each process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Final
+
+from fluxgate.breaker import CircuitBreaker
+from fluxgate.console._audit import KEPT
+from fluxgate.console._claims import OPERATION, circuit_in, entry_of
+from fluxgate.console._evidence import evidence_of
+from fluxgate.console._history import History, worst
+from fluxgate.console._names import sentence_of, shown
+from fluxgate.console._rates import Rates
+from fluxgate.console._reading import Context, Item, Reading, magnitude
+from fluxgate.console._view import Entry, ProcessRow, Row
+from fluxgate.fleet import Fleet, FleetCircuit, FleetPresence, FleetProcess
+from fluxgate.fleet._circuits import FleetLook, circuit_of, look_at, process_of
+from fluxgate.fleet.store import Report, Store, View, key_of
+from fluxgate.metric import Info, Snapshot
+from fluxgate.signals import Reason
+from fluxgate.state import State
+
+TIMEOUT: Final = 2.0
+"""Seconds that a reading waits for the store, at most."""
+REFUSING: Final = frozenset({State.OPEN, State.FORCED_OPEN})
+
+
+class FleetItem(Item):
+    """A circuit of a fleet.
+
+    Its state is the worst of the fleet's and of its processes': each of them may have opened by
+    itself while the fleet is closed.
+
+    Args:
+        view: the circuit as the store has it.
+        reports: what its processes report.
+        breakers: the breakers of its name in this process, whose full name it has then.
+        present: the processes of the fleet, by name.
+        living: how many of them live.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        reports: Sequence[Report],
+        breakers: Sequence[CircuitBreaker],
+        present: dict[str, FleetPresence],
+        living: int,
+    ) -> None:
+        self.view = view
+        self.since: float | None = None  # until the source knows better
+        self._living = living
+        heard = (report for report in reports if not _is_dead(report.process, present))
+        self.own = [process_of(report) for report in sorted(heard)]
+        states = [view.state, *(each.state for each in self.own if each.state is not None)]
+        trouble = 0
+        if view.witnesses and view.state is State.CLOSED:
+            trouble = magnitude(sum(bucket.counts.failures for bucket in view.buckets))
+        name = breakers[0].name if breakers else view.name
+        super().__init__(name, worst(states), trouble, breakers)
+
+    @cached_property
+    def circuit(self) -> FleetCircuit:
+        """The circuit, but for its processes."""
+        return circuit_of(self.view, [])
+
+    @property
+    def info(self) -> Info | None:
+        return self._info
+
+    @cached_property
+    def _info(self) -> Info | None:
+        return self.breakers[0].info() if self.breakers else None
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it is in its state."""
+        if self.state is self.view.state:
+            return self.circuit.reason
+        if self.info is not None and self.info.state is self.state:
+            return self.info.reason
+        said = next((each.reason for each in self.own if each.state is self.state), "")
+        return Reason(said) if said else None
+
+    def evidence(self) -> tuple[str, ...]:
+        circuit = self.circuit
+        metrics = Snapshot(circuit.calls, circuit.failures, 0, 0.0, dict(circuit.slow_counts))
+        policy = self.breakers[0].policy if self.breakers else None
+        return evidence_of(self.view.state, metrics, policy, circuit.probes)
+
+    def _make_row(self, context: Context) -> Row:
+        circuit, info = self.circuit, self.info
+        known = self.state is circuit.state
+        retry_after = circuit.retry_after
+        if not known:
+            retry_after = info.retry_after if info and info.state is self.state else None
+        since = self.since
+        if not known and info is not None and info.state is self.state:
+            since = info.since
+        slow = next(iter(circuit.slow_counts.values()), None)
+        shadow = None if info is None else info.would_open or info.shadow
+        refusing = sum(each.state in REFUSING for each in self.own)
+        return Row(
+            id=self.id,
+            name=shown(self.name),
+            state=self.state,
+            # The reports follow the state within a second.
+            open_in=refusing if refusing or self.state not in REFUSING else None,
+            processes=max(self._living, refusing),
+            since=since,
+            reason=sentence_of(self.reason),
+            calls_rate=circuit.rate,
+            failed=circuit.failures / circuit.calls if circuit.calls else None,
+            slow=slow / circuit.calls if slow is not None and circuit.calls else None,
+            refused_rate=self._refused_rate(context),
+            retry_after=retry_after,
+            reopens=circuit.reopens,
+            shadow=None if shadow is None else f"would open: {sentence_of(shadow)}",
+            strip=context.history.strip(self.id, self.state, since, context.wall),
+            reverts_in=circuit.reverts_in if known else None,
+        )
+
+    def _refused_rate(self, context: Context) -> float | None:
+        """Refusals of all processes a second: each reports its total once a second."""
+        if not self.own:
+            return 0.0 if self.state is State.CLOSED else None
+        found: list[float] = []
+        for each in self.own:
+            if each.refused is not None:
+                at = context.at - each.age
+                (rate,) = context.rates.of(f"{self.id}/{each.process}", at, each.refused)
+                if rate is not None:
+                    found.append(rate)
+        return sum(found) if found else None
+
+    def processes(self, reading: Reading) -> tuple[ProcessRow, ...]:
+        own = {each.process: each for each in self.own}
+        found = [
+            _process_row(presence, own.pop(presence.process, None), self.view.state)
+            for presence in reading.presences or ()
+        ]
+        found += [_reporting(each) for each in own.values()]  # of a version without presences
+        return tuple(sorted(found))
+
+
+def _is_dead(process: str, present: dict[str, FleetPresence]) -> bool:
+    presence = present.get(process)
+    return presence is not None and presence.absent
+
+
+def _process_row(presence: FleetPresence, own: FleetProcess | None, fleet: State) -> ProcessRow:
+    if own is not None:
+        return _reporting(own)
+    quiet = not presence.absent and fleet is State.CLOSED
+    return ProcessRow(
+        process=shown(presence.process),
+        host=presence.host,
+        pid=presence.pid,
+        state=State.CLOSED if quiet else None,
+        calls=None,
+        failures=None,
+        refused=None,
+        reason=None,
+        age=presence.age,
+        absent=presence.absent,
+    )
+
+
+def _reporting(own: FleetProcess) -> ProcessRow:
+    return ProcessRow(
+        process=shown(own.process),
+        host=own.host,
+        pid=own.pid,
+        state=own.state,
+        calls=own.calls,
+        failures=own.failures,
+        refused=own.refused,
+        reason=shown(own.reason) or None,
+        age=own.age,
+        absent=False,
+    )
+
+
+def _look(store: Store) -> tuple[FleetLook, list[View]]:
+    """All that a store has, and the claims of operations in it."""
+    look = look_at(store)
+    claims = [name for name in look.reserved if name.startswith(OPERATION)]
+    return look, store.read(claims) if claims else []
+
+
+def _entries(claims: Sequence[View], items: Sequence[Item]) -> tuple[Entry, ...]:
+    """The controls that were used, by what their claims hold."""
+    if not claims:
+        return ()
+    names = {item.id: item.name for item in items}
+    found = (entry_of(view, names.get(circuit_in(view), "")) for view in claims)
+    entries = [entry for entry in found if entry is not None]
+    return tuple(sorted(entries, key=lambda entry: -entry.at)[:KEPT])
+
+
+class FleetSource:
+    """The circuits of a fleet: all that its store has, and those of this process."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.fleet = fleet
+        self._clock = clock
+        self._wall = wall
+        self._since: dict[tuple[str, int], float] = {}
+
+    def read(self, rates: Rates, history: History) -> Reading:
+        """All circuits now.
+
+        Raises:
+            StoreError: the store can't be reached or used, or hasn't answered in time.
+        """
+        flusher = self.fleet._flusher
+        look, claims = flusher.ask(_look, TIMEOUT)
+        own: dict[str, list[CircuitBreaker]] = {}
+        for member in flusher.members():
+            if (circuit := member.circuit) is not None:
+                own.setdefault(member.key, []).append(CircuitBreaker._over(circuit))
+        present = {each.process: each for each in look.processes}
+        living = sum(not each.absent for each in look.processes)
+        items: list[FleetItem] = []
+        for view, reports in zip(look.views, look.reports, strict=True):
+            breakers = own.pop(key_of(view.name), ())
+            items.append(FleetItem(view, reports, breakers, present, living))
+        items += [  # which nobody has called yet
+            FleetItem(View(breakers[0].name), (), breakers, present, living)
+            for breakers in own.values()
+        ]
+        context = Context(self._clock(), self._wall(), rates, history)
+        self._date(items, context.wall)
+        self._observe(items, context)
+        return Reading(context, [*items], look.processes, _entries(claims, items))
+
+    def _date(self, items: Sequence[FleetItem], now: float) -> None:
+        """Say since when the circuits are in their states.
+
+        A store says so to the second, at most: what was first computed is kept.
+        """
+        known, self._since = self._since, {}
+        for item in items:
+            if not (item.view.epoch and item.state is item.view.state):
+                continue
+            key = (item.id, item.view.epoch)
+            if (since := known.get(key)) is None and (age := item.circuit.age) is not None:
+                since = now - age
+            if since is not None:
+                self._since[key] = item.since = since
+
+    @staticmethod
+    def _observe(items: Sequence[FleetItem], context: Context) -> None:
+        """Note the transitions of circuits that have no breaker here."""
+        history, now = context.history, context.wall
+        for item in items:
+            if item.state is history.last(item.id):
+                continue
+            history.observe(item.id, item.state, item.since, item.reason, now)

@@ -1,0 +1,103 @@
+"""Snapshots: one reading for all who look within a second, from any thread.
+
+Reading a fleet waits for its store. Whoever finds a reading going on takes the one before, if there
+is any; a store that can't be reached leaves the last reading as it is, with its age.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from fluxgate.console._history import History
+from fluxgate.console._rates import Rates
+from fluxgate.console._reading import Reading, Source
+from fluxgate.fleet.store import StoreError
+
+SHARED: Final = 1.0
+"""Seconds for which a reading is shared."""
+SHARE: Final = 10
+"""A reading is shared for so many times as long as it took: it takes a tenth of a core at most."""
+
+
+class Look(NamedTuple):
+    """A reading, and how good it is.
+
+    Attributes:
+        reading: the circuits.
+        age: seconds since it was made.
+        error: why there is no newer one; None if there need be none.
+    """
+
+    reading: Reading
+    age: float
+    error: str | None
+
+
+class Snapshots:
+    """The latest reading of a source.
+
+    Args:
+        source: where it is read.
+        history: the transitions.
+        clock: gives seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        history: History,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.source = source
+        self.history = history
+        self._clock = clock
+        self._rates = Rates()
+        self._reading_on = threading.Lock()
+        self._reading: Reading | None = None
+        self._error: str | None = None
+        self._tried_at = -float("inf")
+        self._shared = SHARED
+
+    def look(self) -> Look:
+        """The circuits as they are, or were a second ago.
+
+        Raises:
+            StoreError: the fleet's store can't be reached, and never could.
+        """
+        if self._clock() - self._tried_at >= self._shared:
+            self._read()
+        reading = self._reading
+        if reading is None:
+            raise StoreError(self._error or "the store has not answered yet")
+        return Look(reading, max(self._clock() - reading.context.at, 0.0), self._error)
+
+    @property
+    def last(self) -> Reading | None:
+        """The latest reading, however old, without a look; None before the first."""
+        return self._reading
+
+    def renew(self) -> None:
+        """Have the next look read anew: something was changed."""
+        self._tried_at = -float("inf")
+
+    def _read(self) -> None:
+        if not self._reading_on.acquire(blocking=self._reading is None):
+            return
+        try:
+            began = self._clock()
+            if began - self._tried_at < self._shared:
+                return  # somebody else has, while this one waited
+            try:
+                self.history.catch_up()
+                self._reading = self.source.read(self._rates, self.history)
+                self._rates.keep(self._reading.by_id)
+                self._error = None
+            except StoreError as error:
+                self._error = str(error)
+            self._tried_at = began
+            self._shared = max(SHARED, SHARE * (self._clock() - began))
+        finally:
+            self._reading_on.release()

@@ -1,0 +1,22 @@
+"""What surrounds each test of the console: no circuits of other tests, an end to its consoles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from weakref import WeakValueDictionary
+
+import pytest
+
+from fluxgate._engine import living
+
+from .asking import made
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An empty list of circuits, and no console that listens to others afterwards."""
+    monkeypatch.setattr(living, "_circuits", WeakValueDictionary())
+    yield
+    for page in made:
+        page.close()
+    made.clear()
