@@ -328,6 +328,18 @@ def alerts(session: nox.Session) -> None:
     session.run(*("python", "-m", "pytest", *files), *session.posargs, env={"FLUXGATE_ALERTS": "1"})
 
 
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Look at the console in a real browser; `-- --screenshots FOLDER` keeps what it looks like."""
+    if not (os.environ.get("FLUXGATE_CHROMIUM") or shutil.which("chromium")):
+        session.skip(
+            "chromium not on the PATH: `apt-get install chromium fonts-noto-cjk` on Debian; "
+            "elsewhere FLUXGATE_CHROMIUM names the program"
+        )
+    install(session, *packages(), *group("browser"))
+    session.run("python", "-m", "pytest", *pytest_options(["tests/browser", *session.posargs]))
+
+
 @nox.session(default=False)
 def servers(session: nox.Session) -> None:
     """Run the fleet's tests of Redis over Redis 6.2, the oldest we promise, and over Valkey."""

@@ -212,7 +212,7 @@ def _rows(view: Overview, context: Context, say: Words) -> str:
     head = (
         "".join(f"<th scope=col>{say(key)}" for key in keys)
         + "".join(f"<th scope=col class=n>{say(key)}" for key in numbers)
-        + f"<th scope=col>{say('next_probe')}<th scope=col class=n>{say('rounds')}"
+        + f"<th scope=col>{say('next_step')}<th scope=col class=n>{say('rounds')}"
         + f"<th scope=col>{say('history')}"
     )
     body = "\n".join(_row(each, context, say) for each in view.rows)
@@ -227,7 +227,7 @@ def _row(row: Row, context: Context, say: Words) -> str:
     return (
         f"<tr class={row.state}><td>{html.state(say, row.state)}{open_in(row, say)}"
         f'<th scope=row><a href="{context.link(f"circuits/{row.id}")}">'
-        f"{html.bdi(row.name, html.NAME)}</a>{_why(row, say)}"
+        f"{html.name(say, row.name)}</a>{_why(row, say)}"
         f"<td>{html.since(say, row.since, context.now)}"
         f"<td class=n>{html.rate(row.calls_rate)}<td class=n>{html.percent(row.failed)}"
         f"<td class=n>{html.percent(row.slow)}<td class=n>{html.rate(row.refused_rate)}"

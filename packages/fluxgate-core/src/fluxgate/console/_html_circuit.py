@@ -80,7 +80,7 @@ def _head(view: Detail, context: Context, say: Words) -> str:
         began = html.moment(row.since, context.now)
         facts.append((say("since"), f"{began} · {html.since(say, row.since, context.now)}"))
     if then := next_step(row, context, say):
-        facts.append((say("next_probe"), then))
+        facts.append((say("next_step"), then))
     numbers = (
         ("calls_rate", html.rate(row.calls_rate)),
         ("failed", html.percent(row.failed)),
@@ -95,12 +95,11 @@ def _head(view: Detail, context: Context, say: Words) -> str:
     return (
         f"<section class='head {row.state}'>"
         f'<p class=back><a href="{context.link()}">{say("back")}</a></p>'
-        f"<h1 class=name data-key={row.id} data-state={row.state}>{html.bdi(row.name)}</h1>"
+        f"<h1 data-state={row.state}>{html.name(say, row.name, None)}</h1>"
         f"<p class=now>{html.state(say, row.state)}{open_in(row, say)}"
         f" <span class=quiet>{say(f'{row.state}_means')}</span></p>{why}{trial}"
-        f"<dl class=facts>{listed}</dl>"
         f"<figure>{html.strip(say, row.strip)}<figcaption>{say('history')}</figcaption></figure>"
-        "</section>"
+        f"<dl class=facts>{listed}</dl></section>"
     )
 
 

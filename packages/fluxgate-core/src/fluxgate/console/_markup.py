@@ -41,6 +41,11 @@ def bdi(value: str, longest: int | None = None) -> str:
     return f"<bdi>{text(value, longest)}</bdi>"
 
 
+def name(words: Words, value: str, longest: int | None = NAME) -> str:
+    """A circuit's name; words in its place where it is empty, so that a link can be seen."""
+    return bdi(value, longest) if value else f"<i>{words('unnamed')}</i>"
+
+
 def state(words: Words, value: State | None) -> str:
     """A state: its word, before which the style sheet draws its shape in its colour."""
     return f'<span class="s {value or "unknown"}">{words.state(value)}</span>'
@@ -66,7 +71,7 @@ def since(words: Words, at: float | None, now: float) -> str:
     """How long ago something was; the page's script goes on counting. Empty where nobody knows."""
     if at is None:
         return ""
-    return f"<time data-since={at:.0f}>{words.duration(now - at)}</time>"
+    return f"<time data-since={int(at)}>{words.duration(now - at)}</time>"
 
 
 def until(words: Words, key: str, seconds: float, now: float) -> str:
@@ -82,7 +87,7 @@ def moment(at: float, now: float) -> str:
     """A point in time, in UTC; the page's script shows it in the browser's zone."""
     there, today = time.gmtime(at), time.gmtime(now)
     form = "%H:%M:%S" if there[:3] == today[:3] else "%Y-%m-%d %H:%M:%S"
-    return f'<time data-at={at:.0f} datetime="{iso(at)}">{time.strftime(form, there)}</time>'
+    return f'<time data-at={int(at)} datetime="{iso(at)}">{time.strftime(form, there)}</time>'
 
 
 def iso(at: float) -> str:

@@ -6,7 +6,7 @@ const page = document.documentElement;
 const body = document.body;
 const words = body.dataset;
 const EVERY = 2000; // ms between polls
-const LONGEST = 30_000; // ms between polls that fail
+const LONGEST = 30_000; // ms between polls that fail, at most
 const QUIET = 5000; // ms between announcements
 
 let etag = null; // of what is on the screen
@@ -19,7 +19,7 @@ let over = false; // whether polling has ended for good: signed out
 const clock = () => epoch + performance.now() / 1000;
 const setClock = (now) => { epoch = Number(now) - performance.now() / 1000; };
 
-// --- Times: durations that go on, moments in the browser's zone ---------------------------------
+// --- Times: durations that go on, moments in the browser's zone
 
 function duration(seconds) {
   let left = Math.max(0, Math.floor(seconds));
@@ -81,7 +81,7 @@ function complete(root) {
   tick(root);
 }
 
-// --- Patching -----------------------------------------------------------------------------------
+// --- Patching
 
 // What a child is known by while others come and go: a row by the address of its circuit.
 function key(node) {
@@ -129,17 +129,22 @@ function patch(old, fresh) {
 function show(fresh) {
   const before = states();
   const focus = document.activeElement;
+  const seen = scrollY > 0 && document.elementFromPoint(innerWidth / 3, innerHeight / 2);
+  const anchor = focus.closest('tr') ?? (seen || body).closest('tr');
+  const top = anchor?.getBoundingClientRect().top;
   setClock(fresh.body.dataset.now);
   complete(fresh);
   patch(document.querySelector('main'), fresh.querySelector('main'));
   document.title = fresh.title;
   const icon = document.querySelector('link[rel=icon]');
   patchAttributes(icon, fresh.querySelector('link[rel=icon]'));
-  if (focus?.isConnected && focus !== document.activeElement) focus.focus({ preventScroll: true });
+  if (focus.isConnected && focus !== document.activeElement) focus.focus({ preventScroll: true });
+  // Rows that come and go above push away what somebody reads, but not what is new at the top.
+  if (seen && anchor?.isConnected) scrollBy(0, anchor.getBoundingClientRect().top - top);
   announce(before, states());
 }
 
-// --- Transitions, said to screen readers --------------------------------------------------------
+// --- Transitions, said to screen readers
 
 const pending = new Map(); // sentences by circuit: of one that changes twice, the latest
 let said = -QUIET;
@@ -148,7 +153,7 @@ let saying = 0;
 function states() {
   const found = new Map();
   for (const row of document.querySelectorAll('.circuits tbody tr, h1[data-state]')) {
-    const name = row.querySelector('bdi').textContent;
+    const name = row.querySelector('bdi, i').textContent;
     const state = row.dataset.state ?? row.className;
     const word = (row.localName === 'tr' ? row : document).querySelector('td .s, .now .s').textContent;
     found.set(name, { state, word });
@@ -172,7 +177,7 @@ function announce(before, after) {
   }, Math.max(0, said + QUIET - performance.now()));
 }
 
-// --- Polling ------------------------------------------------------------------------------------
+// --- Polling
 
 function fresh() {
   const age = (performance.now() - heard) / 1000;
@@ -186,8 +191,8 @@ function fresh() {
 function schedule() {
   clearTimeout(timer);
   if (document.hidden || over) return;
-  const wait = Math.min(LONGEST, EVERY * 2 ** Math.min(failures, 4));
-  timer = setTimeout(poll, wait * (0.8 + 0.4 * Math.random()));
+  const wait = Math.min(LONGEST / 1.2, EVERY * 2 ** failures);
+  timer = setTimeout(poll, wait * (0.8 + 0.4 * Math.random())); // tabs must not fall into step
 }
 
 async function poll() {
@@ -214,7 +219,7 @@ async function poll() {
   schedule();
 }
 
-// --- The dialog of a control, above the page ----------------------------------------------------
+// --- The dialog of a control, above the page
 
 async function ask(link) {
   const answer = await fetch(link.href);

@@ -1,0 +1,163 @@
+"""A server of the console's pages whose circuits, faults and tokens a test sets as it likes.
+
+The console on real servers is tested in test_consoles.py; here it is the page's script that is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import fluxgate.console
+from fluxgate.console._html import Context, message, overview
+from fluxgate.console._html_circuit import detail, dialog
+from fluxgate.console._view import Action, Change, Detail, Dialog, Overview, ProcessRow, Row
+from fluxgate.console._words import language_of
+from fluxgate.state import State
+
+STATIC = Path(fluxgate.console.__file__).parent / "static"
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+
+
+def row(number: int, state: State = State.CLOSED, **more: Any) -> Row:
+    """A circuit of the fleet; its number is in its name, and in its id."""
+    given: dict[str, Any] = {
+        "open_in": 4 * (state in (State.OPEN, State.FORCED_OPEN)),
+        "processes": 4,
+        "since": time.time() - 250,
+        "calls_rate": 12.0,
+        "failed": 0.0,
+        "slow": 0.0,
+        "refused_rate": 0.0,
+        "strip": (None, *[State.CLOSED] * 24, *[State.OPEN] * 3, State.HALF_OPEN, state, state),
+        **more,
+    }
+    return Row(f"{number:024x}", given.pop("name", f"api-{number}.example.com"), state, **given)
+
+
+class Pages(ThreadingHTTPServer):
+    """The server.
+
+    Attributes:
+        rows: the circuits, in their order on the page; the first one has a detail.
+        status: what it answers to polls, where that isn't 200 or 304.
+        polls: the status of each answer to a poll, that is a request by the script.
+        sent: the forms that have been posted.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}/ops/"
+        self.rows = [row(1, State.OPEN, reason="42 of 100 calls failed", retry_after=12.0)]
+        self.status = 200
+        self.polls: list[int] = []
+        self.sent: list[dict[str, list[str]]] = []
+
+    def page(self, path: str, context: Context, wanted: str = "") -> str:
+        """The page at a path below the mount; the filter `wanted` leaves nothing."""
+        first = self.rows[0]
+        if not path:
+            counts = {state: sum(each.state is state for each in self.rows) for state in State}
+            count, now = len(self.rows), time.time()
+            about = ("shop", "web-1", 7, 4, 0, 0.1, None)
+            rows = () if wanted else tuple(self.rows)
+            view = Overview(*about, counts, rows, count, 1, 2, wanted, fleet=True, at=now)
+            return overview(view, context)
+        act = Action("disable", "lets about 12 calls/s pass", True, None, False, timed=True)
+        asked = Dialog(first, act, "op-1", "token-1")
+        if path.endswith("/disable"):
+            return dialog(asked, context, service="shop")
+        if path.endswith("/invalid"):
+            problems = {"note": "it must have 3 characters at least", "name": "it is another one"}
+            wrong = asked._replace(action=act._replace(asks_name=True), note="no")
+            return dialog(wrong._replace(problems=problems), context, service="shop")
+        if not path.startswith("circuits/"):
+            return message("There is no such page", ("It may have moved.",), context)
+        reset = Action("reset", "closes it", True, None, False, timed=False)
+        off = Action("force_open", "", False, "it is forced open already", False, timed=True)
+        changes = (Change(time.time() - 250, State.CLOSED, first.state, "FailureRate(0.5): 0.58"),)
+        process = ProcessRow("web-1:7:a", "web-1", 7, first.state, 100, 42, 3, None, 0.5, False)
+        processes = (process, process._replace(process="web-2:8:b", pid=8, absent=True))
+        policy = (("Opens", ("when at least 50 % of the calls failed",)),)
+        evidence, settings = ("42 of 100 calls failed; opens at 50",), {"closed": "FailureRate()"}
+        totals, errors = {"successes": 58, "failures": 42}, (("httpx.ConnectTimeout", 42),)
+        view = Detail(
+            *(first, changes, evidence, policy, totals, settings, processes),
+            *((), (act, reset, off), errors),
+        )
+        return detail(view, context, service="shop")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Pages
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        path = url.path.removeprefix("/ops/")
+        if path.startswith("static/"):
+            file = STATIC / path.rpartition("/")[2]
+            self._answer(200, file.read_bytes(), {"Content-Type": TYPES[file.suffix]})
+            return
+        poll = self.headers["Sec-Fetch-Dest"] == "empty" and not path.endswith("/disable")
+        tag = '"' + hashlib.sha256(repr(self.server.rows).encode()).hexdigest()[:16] + '"'
+        status = self.server.status if poll else 200
+        if status == 200 and self.headers["If-None-Match"] == tag:
+            status = 304
+        if poll:
+            self.server.polls.append(status)
+        query = parse_qs(url.query)
+        language = language_of(query.get("lang", [None])[-1], self.headers["Accept-Language"] or "")
+        context = Context("/ops/", language, "alice", time.time(), asked="lang" in query)
+        body = (
+            b""
+            if status != 200
+            else self.server.page(path, context, query.get("filter", [""])[-1]).encode()
+        )
+        headers = {"Content-Type": "text/html; charset=utf-8", "ETag": tag}
+        self._answer(status, body, headers)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        self.server.sent.append(parse_qs(body, keep_blank_values=True))
+        self._answer(303, b"", {"Location": self.path.rpartition("/")[0]})
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        more = {"Content-Security-Policy": POLICY, "Cache-Control": "no-store", **headers}
+        for name, value in more.items():
+            self.send_header(name, value)
+        if status != 304:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def pages() -> Iterator[Pages]:
+    """A server of pages, in threads of its own."""
+    with Pages() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()

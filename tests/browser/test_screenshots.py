@@ -1,0 +1,147 @@
+"""What the console looks like in an outage: six pictures, of which the docs show two.
+
+python3 noxfile.py -s browser -- --screenshots docs/images -k "overview or dialog"
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from fluxgate.state import State
+
+from .scripted import Pages, pages, row
+
+LIMIT = 150_000
+"""Bytes of a picture."""
+CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
+QUIET = ("catalogue", "carts", "delivery.example.net", "invoices", "mail", "prices", "stock", "tax")
+
+
+def outage() -> Iterator[Any]:
+    """The circuits of a shop at three in the morning."""
+    now = time.time()
+    yield row(
+        1,
+        OPEN,
+        name="payments.example.com",
+        since=now - 131,
+        reason="42 of 100 calls failed; opens at 50",
+        calls_rate=0.2,
+        failed=0.58,
+        slow=0.12,
+        refused_rate=118.0,
+        retry_after=21.0,
+        reopens=2,
+        strip=(*[CLOSED] * 27, OPEN, HALF_OPEN, OPEN),
+    )
+    forced = State.FORCED_OPEN
+    yield row(
+        2,
+        forced,
+        name="search.internal:9200",
+        since=now - 1_870,
+        reason="force_open(), by alice: the index is being rebuilt, INC-2291",
+        calls_rate=0.0,
+        failed=None,
+        slow=None,
+        refused_rate=34.0,
+        reverts_in=840.0,
+        strip=(forced,) * 30,
+    )
+    yield row(
+        3,
+        HALF_OPEN,
+        name="recommendations",
+        open_in=0,
+        since=now - 4,
+        reason="2 of 3 probes succeeded",
+        calls_rate=0.6,
+        refused_rate=8.2,
+        reopens=1,
+        strip=(*[CLOSED] * 20, *[OPEN] * 9, HALF_OPEN),
+    )
+    yield row(
+        4,
+        State.METRICS_ONLY,
+        name="geo.lookup",
+        since=now - 86_000,
+        calls_rate=61.0,
+        failed=0.012,
+        slow=0.04,
+        shadow="would open: FailureRate(0.01): 0.012 over 100 calls",
+        strip=(State.METRICS_ONLY,) * 30,
+    )
+    for number, name in enumerate(QUIET, 5):
+        rate = 7.3 * number
+        since = now - 7_000.0 * number
+        yield row(number, name=name, calls_rate=rate, since=since, strip=(CLOSED,) * 30)
+
+
+@pytest.fixture
+def server() -> Iterator[Pages]:
+    with pages() as server:
+        server.rows = list(outage())
+        yield server
+
+
+@pytest.fixture
+def taken(
+    tab: Callable[..., Page], server: Pages, pytestconfig: pytest.Config, tmp_path: Path
+) -> Callable[..., bytes]:
+    """A function that takes one picture: of a path, by a name, after something was done."""
+
+    def take(
+        name: str,
+        path: str = "",
+        before: Callable[[Page], object] = lambda _: None,
+        height: int = 640,
+        width: int = 1200,
+        **options: Any,
+    ) -> bytes:
+        page = tab(viewport={"width": width, "height": height}, **options)
+        page.goto(f"{server.url}{path}")
+        expect(page.locator("html")).to_have_class("js live")
+        before(page)
+        chosen = pytestconfig.getoption("screenshots")
+        folder = tmp_path if chosen is None else Path(chosen)
+        folder.mkdir(parents=True, exist_ok=True)
+        picture = page.screenshot(path=folder / f"console-{name}.png")
+        assert len(picture) <= LIMIT
+        return picture
+
+    return take
+
+
+def ask(page: Page) -> None:
+    page.get_by_role("link", name="Disable").click()
+    page.get_by_label("Reason").fill("the provider's status page says it is over, INC-2290")
+
+
+def test_overview(taken: Callable[..., bytes]) -> None:
+    assert taken("overview")
+
+
+def test_detail(taken: Callable[..., bytes]) -> None:
+    assert taken("detail", f"circuits/{1:024x}", height=900)
+
+
+def test_dialog(taken: Callable[..., bytes]) -> None:
+    assert taken("dialog", f"circuits/{1:024x}", ask)
+
+
+def test_korean(taken: Callable[..., bytes]) -> None:
+    assert taken("korean", locale="ko-KR") != taken("english")
+
+
+def test_dark(taken: Callable[..., bytes]) -> None:
+    assert taken("dark", color_scheme="dark") != taken("light")
+
+
+def test_narrow(taken: Callable[..., bytes]) -> None:
+    assert taken("narrow", width=400, height=900)
