@@ -26,15 +26,17 @@ from fastapi import FastAPI
 
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker, State
 
+from ..pages import blocks
+
 PAGE = Path(__file__).parents[2] / "docs" / "examples.ko.md"
 
 
 class Snippet:
     """One ```python block of the page, under its heading."""
 
-    def __init__(self, heading: str, line: int, source: str) -> None:
+    def __init__(self, heading: str, source: str) -> None:
         self.heading = heading
-        self.code = self._compile("\n" * line + source)
+        self.code = self._compile(source)
 
     @staticmethod
     def _compile(source: str) -> CodeType:
@@ -57,10 +59,11 @@ class Snippet:
 def read(text: str) -> list[Snippet]:
     """The page's blocks, in order."""
     snippets = []
-    for found in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        before = text[: found.start(1)]
+    lines = text.splitlines(keepends=True)
+    for block in blocks(text, "python"):
+        before = "".join(lines[: block.line])
         heading = re.findall(r"^#+ (.*?)(?: \{#.*\})?$", before, re.MULTILINE)[-1]
-        snippets.append(Snippet(heading, before.count("\n"), found[1]))
+        snippets.append(Snippet(heading, block.source))
     return snippets
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+from ..pages import ROOT, blocks, write_project
 from ..realservers import Postgres, Redis
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "django-databases.md"
-BLOCK = re.compile(r"^```py\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"# (\S+\.py)\n")
+PAGE = ROOT / "docs" / "how-to" / "django-databases.md"
 
 RUN = """
 import ast, asyncio, inspect, sys
@@ -42,16 +40,10 @@ def test_the_pages_blocks_run(tmp_path: Path) -> None:
         ):
             assert text.count(written) == 1, written
             text = text.replace(written, real)
-        blocks = []
-        for block in BLOCK.findall(text):
-            if name := FILE.match(block):
-                file = tmp_path / name[1]
-                file.parent.mkdir(exist_ok=True)
-                file.write_text(block, encoding="utf-8")
-            else:
-                blocks.append(block)
-        assert len(blocks) == 4
-        (tmp_path / "blocks").write_text("\f".join(blocks), encoding="utf-8")
+        write_project(text, tmp_path)
+        sources = [block.text for block in blocks(text, "py") if block.file is None]
+        assert len(sources) == 4
+        (tmp_path / "blocks").write_text("\f".join(sources), encoding="utf-8")
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", RUN],
             cwd=tmp_path,

@@ -14,10 +14,7 @@ import re
 import subprocess
 import sys
 from ast import literal_eval
-from collections.abc import Iterator
 from pathlib import Path
-from textwrap import dedent
-from typing import NamedTuple
 
 import pytest
 from django.test import override_settings
@@ -27,15 +24,14 @@ from fluxgate.config import KEYS
 from fluxgate.registry import Registry
 from fluxgate_django import conf, signals
 
-ROOT = Path(__file__).parents[2]
+from ..pages import ROOT, blocks, write_project
+
 PAGE = ROOT / "docs" / "how-to" / "django.md"
+TUTORIAL = ROOT / "docs" / "start" / "django.md"
 README = ROOT / "packages" / "fluxgate-django" / "README.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"\A(?:# |<!-- )([\w./-]+\.\w+)(?: -->)?\n")
-
 RUNNER = """
-import ast, asyncio, inspect, json, os, sys
+import ast, asyncio, contextlib, inspect, io, json, os, sys
 
 sys.path.insert(0, os.getcwd())
 os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
@@ -45,40 +41,17 @@ from django.test.utils import setup_test_environment
 django.setup()
 setup_test_environment()
 names = {"__name__": "page"}
-for source in json.load(sys.stdin):
+for source, prints in json.load(sys.stdin):
     code = compile(source, sys.argv[1], "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    answer = eval(code, names)
-    if inspect.iscoroutine(answer):
-        asyncio.run(answer)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        answer = eval(code, names)
+        if inspect.iscoroutine(answer):
+            asyncio.run(answer)
+    assert prints in (None, printed.getvalue()), printed.getvalue()
 print("all blocks ran")
 """
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d")
-
-
-class Block(NamedTuple):
-    """A fenced block; `file` is what it is a part of, if anything."""
-
-    kind: str
-    text: str
-    file: str | None
-    line: int
-
-
-def blocks(text: str) -> Iterator[Block]:
-    for found in BLOCK.finditer(text):
-        named = FILE.match(found[2])
-        line = text[: found.start(2)].count("\n")
-        yield Block(found[1], found[2], named and named[1], line)
-
-
-def write_project(text: str, root: Path) -> None:
-    """The files of a page, each made of its blocks."""
-    for block in blocks(text):
-        if block.file is not None:
-            path = root / block.file
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(dedent(block.text))
 
 
 def run(root: Path, *arguments: str, **options: str) -> subprocess.CompletedProcess[str]:
@@ -104,14 +77,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("page", [PAGE, README], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [PAGE, TUTORIAL, README], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_every_block_runs(page: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     write_project(text, tmp_path)
     sources = [
-        "\n" * block.line + block.text
-        for block in blocks(text)
-        if block.kind == "python" and block.file is None
+        (block.source, block.prints) for block in blocks(text, "python") if block.file is None
     ]
     assert sources
     done = run(tmp_path, "-c", RUNNER, str(page), input=json.dumps(sources))
@@ -121,7 +94,7 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
 
 def test_a_block_that_fails_is_told(tmp_path: Path) -> None:
     write_project("```python\n# settings.py\nUSE_TZ = True\n```\n", tmp_path)
-    done = run(tmp_path, "-c", RUNNER, "page.md", input=json.dumps(["\n\nassert 1 == 2\n"]))
+    done = run(tmp_path, "-c", RUNNER, "page.md", input=json.dumps([("\n\nassert 1 == 2\n", None)]))
     assert done.returncode == 1
     assert 'File "page.md", line 3' in done.stderr
 
@@ -132,13 +105,12 @@ def shown_commands() -> list[tuple[str, str]]:
     What it shows of a fleet needs other processes: `test_fleet.py` runs those commands.
     """
     found: list[tuple[str, str]] = []
-    for block in blocks(TEXT):
-        if block.kind == "console":
-            for part in block.text.split("$ ")[1:]:
-                command, _, printed = part.partition("\n")
-                alone = command.startswith("python manage.py") and "--fleet" not in command
-                if alone and printed:
-                    found.append((command, printed))
+    for block in blocks(TEXT, "console"):
+        for part in block.text.split("$ ")[1:]:
+            command, _, printed = part.partition("\n")
+            alone = command.startswith("python manage.py") and "--fleet" not in command
+            if alone and printed:
+                found.append((command, printed))
     return found
 
 

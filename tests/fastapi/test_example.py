@@ -1,8 +1,7 @@
-"""The example application, driven over real sockets; and the README's snippets."""
+"""The example application, driven over real sockets."""
 
 import importlib.util
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -165,18 +164,3 @@ def test_schemathesis_passes(
 
     assert {"/orders", "/prices/{item}", "/receipts/{order}"} <= set(seen)
     assert (503 in seen["/orders"]) is (state == "open")
-
-
-def test_the_readmes_snippets_run() -> None:
-    page = ROOT / "packages" / "fluxgate-fastapi" / "README.md"
-    blocks = re.findall(
-        r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    assert blocks
-    module = ModuleType("readme_under_test")
-    sys.modules[module.__name__] = module
-    try:
-        for block in blocks:
-            exec(compile(block, str(page), "exec", dont_inherit=True), vars(module))
-    finally:
-        del sys.modules[module.__name__]
