@@ -249,7 +249,7 @@ def matrix(session: nox.Session, stack: str) -> None:
 
 @nox.session
 def compositions(session: nox.Session) -> None:
-    """Run the httpx transport and the pages' snippets beside what others make, and at full scale."""
+    """Run the transport and the pages' snippets beside what others make, and at full scale."""
     install(session, *packages(), *group("compositions"))
     session.run(
         *("python", "-m", "pytest", "tests/httpx/compositions", "tests/httpx/test_hostile.py"),
