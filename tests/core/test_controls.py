@@ -324,6 +324,23 @@ def test_a_reset_ends_it(control: str) -> None:
     assert [state for state, _ in bench.said] == [str(CONTROLS[control]), "closed"]
 
 
+def test_what_is_over_obstructs_nothing() -> None:
+    """A control finds what a look would have found, though nobody has looked or called."""
+    bench = Bench()
+    bench.breaker.disable(seconds=10)
+    bench.clock.advance(20)
+    bench.breaker.open_for(30)  # by hand it would be disabled, and left alone
+    assert bench.state() is State.OPEN
+    assert not bench.succeeds()
+
+    other = Bench()
+    other.breaker.force_open(seconds=10)
+    other.clock.advance(20)
+    other.breaker.disable(seconds=10)  # over half-open: nobody has called since
+    other.clock.advance(10)
+    assert other.breaker.info().state is State.HALF_OPEN
+
+
 def test_it_ends_for_a_look_as_well() -> None:
     """A circuit that nobody calls is shown as it is."""
     bench = Bench()

@@ -271,7 +271,7 @@ class Machine:
         Setting the state that there is makes no phase: it takes the time and the reason that were
         given last. But `RESET` always starts afresh: window, streak, reopens.
         """
-        old, state, reason = self.phase, CONTROLS[event], said.reason(f"{event}()")
+        old, state, reason = self._standing(now), CONTROLS[event], said.reason(f"{event}()")
         if event is Event.RESET:
             self._move(event, now, reason, origin=origin)
             return
@@ -299,7 +299,7 @@ class Machine:
         It never shortens an opening, and never overrides a state that was set by hand.
         """
         reason = said._replace(seconds=seconds).reason("open_for()")
-        phase = self.phase
+        phase = self._standing(now)
         if Event.OPEN_FOR not in TRANSITIONS[phase.state]:
             return
         retry_at = now + seconds
@@ -511,9 +511,7 @@ class Machine:
 
     def advance(self, now: float) -> None:
         """Bring it up to `now`: end what is over, forget what is too old, reclaim lost probes."""
-        phase = self.phase
-        if now >= phase.until and phase.leases is None:
-            phase = self._revert(phase, now)
+        phase = self._standing(now)
         phase.tally.advance(now)
         self._reclaim(phase, now)
 
@@ -556,6 +554,13 @@ class Machine:
             until=until,
             beneath=beneath,
         )
+
+    def _standing(self, now: float) -> Phase:
+        """The current phase; the next one, if the time is over that a hand has given it."""
+        phase = self.phase
+        if now >= phase.until and phase.leases is None:
+            return self._revert(phase, now)
+        return phase
 
     def _revert(self, old: Phase, now: float) -> Phase:
         """Begin the phase that follows a state that was set by hand, now that its time is over."""
