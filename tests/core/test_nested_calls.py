@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -133,6 +134,25 @@ def test_a_suspended_generator_holds_none(breaker: CircuitBreaker) -> None:
     with pytest.raises(CallNotPermittedError):
         breaker.call(int)
     assert list(stream) == [2]
+    assert breaker.state is State.CLOSED
+
+
+def test_a_generator_that_is_thrown_into(breaker: CircuitBreaker) -> None:
+    """What it calls to make up for it is a part of its probe, too."""
+
+    @breaker
+    def items() -> Iterator[int]:
+        try:
+            yield 1
+        except KeyError:
+            yield breaker.call(lambda: 2)
+
+    stream: Any = items()
+    assert next(stream) == 1
+    assert stream.throw(KeyError()) == 2
+    with pytest.raises(CallNotPermittedError):
+        breaker.call(int)
+    assert list(stream) == []
     assert breaker.state is State.CLOSED
 
 

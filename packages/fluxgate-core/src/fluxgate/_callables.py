@@ -67,19 +67,22 @@ class _FirstItem(Generator[Any, Any, Any]):
         self.elapsed: float | None = None
 
     def send(self, value: Any) -> Any:
+        return self._step(self._inner.send, value)
+
+    def throw(self, *exc_info: Any) -> Any:
+        return self._step(self._inner.throw, *exc_info)
+
+    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
         attempt = self._attempt
         if attempt.probe:
             nested.begin(attempt._admission, attempt._circuit.name)
         try:
-            return self._inner.send(value)
+            return step(*args)
         finally:
             if attempt.probe:  # what is suspended has no calls inside it
                 nested.end(attempt._admission)
             if self.elapsed is None:
                 self.elapsed = self._clock() - self._started
-
-    def throw(self, *exc_info: Any) -> Any:
-        return self._inner.throw(*exc_info)
 
     def close(self) -> None:
         self._attempt.ignore()  # first: what the inner one does now proves nothing
