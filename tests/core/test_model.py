@@ -1,482 +1,214 @@
-"""Any order of anything, against a model that keeps a plain list of records.
-
-The model knows the rules as design says them, and none of the machine's shortcuts: no lanes, no
-journals, no folding of trippers, no running totals. It writes down each call, and looks at all of
-them again whenever something has to be decided or read.
-"""
+"""Any order of anything, against a naive model (`naive.py`) that keeps a plain list of calls."""
 
 from __future__ import annotations
 
 import asyncio
-import math
+import json
+import time
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from fluxgate import CallNotPermittedError, CircuitBreaker, Signal
-from fluxgate.permits import All, Permit, RampUp, Random
-from fluxgate.retries import Always, Backoff, Cooldown, Never, Retry
-from fluxgate.trackers import TypeOf
-from fluxgate.trippers import (
-    AvgLatency,
-    Closed,
-    FailureRate,
-    FailureStreak,
-    HalfOpened,
-    MinRequests,
-    SlowRate,
-    Tripper,
+from fluxgate import (
+    AsyncCircuitBreaker,
+    CallNotPermittedError,
+    CircuitBreaker,
+    Signal,
+    Subscription,
+    in_probe,
 )
-from fluxgate.windows import CountWindow, TimeWindow, Window
+from fluxgate.config import parse
+from fluxgate.testing import RecordedCalls
+from fluxgate.windows import Window
 
+from . import naive
+from .naive import Model, Plan, Save, Spec, Ticket, Transient, Words
 from .proving import LONG
 
 TICK = 1 / 64  # durations and steps are whole ticks: exact as floats, and as nanoseconds
 
-# -- the rules of a tripper, as plain tuples
-
-Spec = tuple[Any, ...]
-
-
-def build(spec: Spec) -> Tripper:
-    """The tripper that a spec stands for."""
-    match spec:
-        case ("and", left, right):
-            return build(left) & build(right)
-        case ("or", left, right):
-            return build(left) | build(right)
-        case (kind, *arguments):
-            clauses: dict[str, Callable[..., Tripper]] = {
-                "closed": Closed,
-                "half-open": HalfOpened,
-                "min": MinRequests,
-                "rate": FailureRate,
-                "slow": SlowRate,
-                "avg": AvgLatency,
-                "streak": FailureStreak,
-            }
-            return clauses[kind](*arguments)
-    raise AssertionError(spec)
-
-
-def possible(spec: Spec, half_open: bool) -> bool:
-    """Whether anything could make it fire in half-open (or else in closed)."""
-    match spec:
-        case ("closed",):
-            return not half_open
-        case ("half-open",):
-            return half_open
-        case ("and", left, right):
-            return possible(left, half_open) and possible(right, half_open)
-        case ("or", left, right):
-            return possible(left, half_open) or possible(right, half_open)
-    return True
-
-
-def clauses(spec: Spec, half_open: bool) -> list[Spec]:
-    """The clauses that have a say in half-open (or else in closed)."""
-    if not possible(spec, half_open):
-        return []
-    if spec[0] in ("and", "or"):
-        return clauses(spec[1], half_open) + clauses(spec[2], half_open)
-    return [spec]
-
-
-@dataclass
-class Record:
-    """One call that succeeded or failed."""
-
-    failed: bool
-    elapsed: float
-    ended: float
-    slow: set[float]
-
-
-@dataclass
-class View:
-    """What a tripper judges: the records of a window, and the streak."""
-
-    records: list[Record]
-    streak: int
-    half_open: bool
-
-    @property
-    def failures(self) -> int:
-        return sum(record.failed for record in self.records)
-
-    @property
-    def duration(self) -> float:
-        return math.fsum(record.elapsed for record in self.records)
-
-    def slow(self, threshold: float) -> int:
-        return sum(threshold in record.slow for record in self.records)
-
-    def fires(self, spec: Spec) -> bool:
-        total = len(self.records)
-        match spec:
-            case ("closed",):
-                return not self.half_open
-            case ("half-open",):
-                return self.half_open
-            case ("and", left, right):
-                return self.fires(left) and self.fires(right)
-            case ("or", left, right):
-                return self.fires(left) or self.fires(right)
-            case ("min", count):
-                return total >= count
-            case ("rate", ratio):
-                return total > 0 and self.failures / total >= ratio
-            case ("slow", ratio, threshold):
-                return total > 0 and self.slow(threshold) / total >= ratio
-            case ("avg", threshold):
-                return total > 0 and self.duration / total >= threshold
-            case ("streak", count):
-                return self.streak >= count
-        raise AssertionError(spec)
-
-    def has_evidence(self, spec: Spec) -> bool:
-        """Whether each clause that has a say in half-open can judge."""
-        for clause in clauses(spec, half_open=True):
-            match clause:
-                case ("half-open",):
-                    judged = True
-                case ("min", count):
-                    judged = len(self.records) >= count
-                case ("streak", count):
-                    last_succeeded = bool(self.records) and not self.records[-1].failed
-                    judged = last_succeeded or self.streak >= count
-                case _:
-                    judged = len(self.records) >= 1
-            if not judged:
-                return False
-        return True
-
-
-# -- settings
-
-
-class Plan(NamedTuple):
-    """A policy, in the model's terms and in the breaker's."""
-
-    tripper: Spec
-    window: tuple[float, ...]  # (calls,) or (seconds, buckets)
-    retry: Retry
-    permit: Permit
-    slots: int
-    timeout: float
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        window: Window = (
-            CountWindow(int(self.window[0]))
-            if len(self.window) == 1
-            else TimeWindow(self.window[0], int(self.window[1]))
-        )
-        return {"window": window, "tracker": TypeOf(ConnectionError), **self.changes}
-
-    @property
-    def changes(self) -> dict[str, Any]:
-        return {
-            "tripper": build(self.tripper),
-            "retry": self.retry,
-            "permit": self.permit,
-            "max_half_open_calls": self.slots,
-            "probe_timeout": self.timeout,
-        }
-
-    @property
-    def thresholds(self) -> set[float]:
-        return {
-            clause[2]
-            for half_open in (False, True)
-            for clause in clauses(self.tripper, half_open)
-            if clause[0] == "slow"
-        }
-
-
-def delay(retry: Retry, reopens: int, roll: float) -> float:
-    """How long an opening lasts, by the documented formulas."""
-    match retry:
-        case Always():
-            return 0.0
-        case Cooldown(duration, jitter):
-            seconds = duration
-        case Backoff(initial, multiplier, longest, jitter):
-            seconds = min(initial * multiplier**reopens, longest)
-        case _:
-            return math.inf
-    return seconds * (1 + jitter * (2 * roll - 1)) if jitter else seconds
-
-
-def share(permit: Permit, elapsed: float) -> float:
-    """Which share of the calls is admitted, by the documented formulas."""
-    match permit:
-        case Random(ratio):
-            return ratio
-        case RampUp(initial, final, duration):
-            return initial + (final - initial) * min(elapsed / duration, 1.0)
-    return 1.0
-
-
-# -- the model
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A call that the model has let in."""
-
-    generation: int
-    state: str
-    deadline: float | None = None
-    settled: bool = False
-
-
-@dataclass
-class Model:
-    """A circuit, the naive way."""
-
-    plan: Plan
-    state: str
-    now: float
-    roll: float = 0.0
-    generation: int = 0
-    reopens: int = 0
-    streak: int = 0
-    retry_at: float = math.inf
-    opened: bool = False
-    was_firing: bool = False
-    records: list[Record] = field(default_factory=list)
-    probes: list[Ticket] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    slow: Counter[float] = field(default_factory=Counter)
-    duration: float = 0.0
-    signals: list[tuple[str, str, str]] = field(default_factory=list)
-    admitted: int = 0
-
-    def __post_init__(self) -> None:
-        self.cooled_at = self.now  # when the last cooldown ended
-        self.settings = self.plan  # those of the phase; `plan` are the latest
-
-    # the window
-
-    def view(self) -> View:
-        half_open = self.state == "half_open"
-        window = self.settings.window
-        if half_open:
-            minimums = [c[1] for c in clauses(self.settings.tripper, True) if c[0] == "min"]
-            held = max([window[0] if len(window) == 1 else 100, *minimums])
-            records = self.records[-int(held) :]
-        elif len(window) == 1:
-            records = self.records[-int(window[0]) :]
-        else:
-            width = window[0] / window[1]
-            first = self.now // width - window[1] + 1
-            records = [record for record in self.records if record.ended // width >= first]
-        return View(records, self.streak, half_open)
-
-    # the verbs
-
-    def acquire(self) -> Ticket | None:
-        if self.state == "open" and self.now >= self.retry_at:
-            self.cooled_at = self.retry_at
-            self.move("half_open")
-        if self.state in ("open", "forced_open"):
-            self.counts["rejected"] += 1
-            return None
-        ticket = Ticket(self.generation, self.state)
-        if self.state == "half_open":
-            self.reclaim()
-            ratio = share(self.settings.permit, self.now - self.cooled_at)
-            if len(self.probes) >= self.settings.slots or not self.roll < ratio:
-                self.counts["rejected"] += 1
-                return None
-            ticket.deadline = self.now + self.settings.timeout
-            self.probes.append(ticket)
-        if self.state != "disabled":
-            self.admitted += 1
-        return ticket
-
-    def settle(self, ticket: Ticket, outcome: str, elapsed: float) -> None:
-        if ticket.settled:
-            return
-        ticket.settled = True
-        if ticket in self.probes:
-            self.probes.remove(ticket)
-            assert ticket.deadline is not None
-            if self.now >= ticket.deadline:
-                outcome = "ignored"  # overdue
-        if ticket.state == "disabled":
-            return
-        if ticket.generation != self.generation:
-            self.counts["stale"] += 1
-        elif outcome in ("ignored", "cancelled"):
-            self.counts[outcome] += 1
-        else:
-            self.record(outcome == "failures", elapsed)
-
-    def record(self, failed: bool, elapsed: float) -> None:
-        self.counts["failures" if failed else "successes"] += 1
-        self.duration += elapsed
-        slow = {threshold for threshold in self.settings.thresholds if elapsed >= threshold}
-        self.slow.update(slow)
-        before = len(self.view().records)
-        fired = self.was_firing and self.view().fires(self.settings.tripper)
-        self.records.append(Record(failed, elapsed, self.now, slow))
-        self.streak = self.streak + 1 if failed else 0
-        view, tripper = self.view(), self.settings.tripper
-        if self.state == "half_open":
-            if not possible(tripper, half_open=True):
-                self.move("open" if failed else "closed")
-            elif view.has_evidence(tripper):
-                self.move("open" if view.fires(tripper) else "closed")
-            return
-        say = clauses(tripper, half_open=False)
-        completes = any(c[0] == "min" and before < c[1] <= len(view.records) for c in say)
-        if failed or slow or completes or any(clause[0] == "avg" for clause in say):
-            self.was_firing = fired  # what has cleared in between is news when it comes again
-            self.ask(view.fires(tripper))
-
-    def ask(self, fires: bool) -> None:
-        if self.state == "metrics_only":
-            if fires and not self.was_firing:
-                self.signals.append((self.state, self.state, "would_open"))
-            self.was_firing = fires
-        elif fires:
-            self.move("open")
-
-    def reclaim(self) -> None:
-        for probe in list(self.probes):
-            assert probe.deadline is not None
-            if self.now >= probe.deadline:
-                self.settle(probe, "ignored", 0.0)
-
-    # what moves it
-
-    def move(self, state: str, retry_at: float | None = None) -> None:
-        old = self.state
-        if state == "open":
-            self.opened = True
-            self.reopens += old == "half_open"
-            if retry_at is None:
-                retry_at = self.now + delay(self.plan.retry, self.reopens, self.roll)
-        elif state == "closed":
-            self.reopens = 0
-        self.retry_at = math.inf if retry_at is None else retry_at
-        self.state, self.settings = state, self.plan
-        self.generation += 1
-        self.records, self.probes, self.was_firing = [], [], False
-        if state != old:
-            self.signals.append((old, state, "transition"))
-
-    def control(self, name: str) -> None:
-        state = {"reset": "closed", "disable": "disabled", "force_open": "forced_open"}
-        if name == "reset":
-            self.streak = 0
-        elif self.state == state.get(name, name):
-            return
-        self.move(state.get(name, name))
-
-    def open_for(self, seconds: float) -> None:
-        if self.state == "open":
-            self.retry_at = max(self.retry_at, self.now + seconds)
-        elif self.state in ("closed", "half_open"):
-            self.move("open", self.now + seconds)
-
-    def update(self, plan: Plan) -> None:
-        self.plan = plan
-        if self.state in ("closed", "metrics_only"):
-            self.settings = plan
-            for record in self.records:
-                record.slow &= plan.thresholds
-
-    @property
-    def retry_after(self) -> float | None:
-        if self.state != "open" or self.retry_at == math.inf:
-            return None
-        return max(self.retry_at - self.now, 0.0)
-
-
-# -- what is played
+# -- policies, generated from the grammar of expressions
 
 small = st.integers(1, 6)
 ratios = st.sampled_from([0.25, 0.5, 0.75, 1.0])
 thresholds = st.sampled_from([0.5, 1.0, 2.0])
+lengths = st.sampled_from([0.25, 1.0, 2.0, 4.0, 8.0])
+
+
+def a(kind: str, *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Spec]:
+    """A strategy's expression, with its arguments drawn."""
+    return st.tuples(st.just(kind), *arguments)
+
+
+def joined(inner: st.SearchStrategy[Spec]) -> st.SearchStrategy[Spec]:
+    return st.one_of(a("and", inner, inner), a("or", inner, inner))
+
+
 bad_news = st.one_of(
-    st.tuples(st.just("rate"), ratios),
-    st.tuples(st.just("slow"), ratios, thresholds),
-    st.tuples(st.just("streak"), small),
-    st.tuples(st.just("avg"), thresholds),
+    a("FailureRate", ratios),
+    a("SlowRate", ratios, thresholds),
+    a("FailureStreak", small),
+    a("AvgLatency", thresholds),
 )
-judges = st.recursive(
+deciding = st.recursive(
     bad_news,
-    lambda inner: st.one_of(
-        st.tuples(st.just("and"), inner, inner),
-        st.tuples(st.just("or"), inner, inner),
-        st.tuples(st.just("and"), st.tuples(st.just("min"), small), inner),
-    ),
+    lambda inner: st.one_of(joined(inner), a("and", a("MinRequests", small), inner)),
     max_leaves=4,
 )
-trippers: st.SearchStrategy[Spec] = st.one_of(
-    st.tuples(st.just("and"), st.tuples(st.just("min"), small), bad_news),
-    judges,
-    judges.map(lambda judge: ("and", ("closed",), judge)),
-    st.tuples(judges, judges).map(
-        lambda pair: (
-            "or",
-            ("and", ("closed",), pair[0]),
-            ("and", ("half-open",), pair[1]),
-        )
-    ),
-    st.tuples(small, judges, judges).map(
-        lambda drawn: (
-            "and",
-            ("min", drawn[0]),
-            ("or", ("and", drawn[1], ("closed",)), ("and", ("half-open",), drawn[2])),
-        )
-    ),
+usual = st.one_of(
+    a("and", a("MinRequests", small), bad_news),
+    deciding,
+    a("and", a("Closed"), deciding),
+    a("or", a("and", a("Closed"), deciding), a("and", a("HalfOpened"), deciding)),
 )
+anything = st.recursive(
+    st.one_of(bad_news, a("MinRequests", small), a("Closed"), a("HalfOpened")),
+    joined,
+    max_leaves=6,
+)
+trippers = st.one_of(usual, anything)
 windows = st.one_of(
-    st.tuples(st.integers(6, 12)),
-    st.tuples(st.sampled_from([4.0, 8.0]), st.sampled_from([1, 2, 4])),
+    a("CountWindow", st.integers(4, 12)),
+    a("TimeWindow", st.sampled_from([4.0, 8.0]), st.sampled_from([1, 2, 4])),
 )
-retries = st.sampled_from(
-    [
-        Always(),
-        Never(),
-        Cooldown(4.0),
-        Cooldown(8.0, 0.5),
-        Backoff(2.0),
-        Backoff(1.0, 4.0, 8.0, 0.5),
-    ]
+retries = st.one_of(
+    a("Always"),
+    a("Never"),
+    a("Cooldown", lengths, st.sampled_from([0.0, 0.5])),
+    a(
+        "Backoff",
+        lengths,
+        st.sampled_from([1.0, 2.0, 4.0]),
+        st.just(8.0),
+        st.sampled_from([0, 0.5]),
+    ),
 )
-permits = st.sampled_from([All(), Random(0.5), RampUp(0.25, 1.0, 8.0)])
-plans = st.builds(
-    Plan, trippers, windows, retries, permits, st.integers(1, 3), st.sampled_from([2.0, 64.0])
+permits = st.one_of(
+    a("All"),
+    a("Random", ratios),
+    a("RampUp", st.just(0.25), ratios, lengths),
+)
+kinds = st.lists(st.sampled_from(sorted(naive.KINDS)), min_size=1, max_size=2)
+trackers = st.recursive(
+    st.one_of(
+        a("All"),
+        kinds.map(lambda names: ("TypeOf", *names)),
+        kinds.map(lambda names: ("CausedBy", *names)),
+        st.just(("Custom", f"{naive.__name__}.is_transient")),
+    ),
+    lambda inner: st.one_of(joined(inner), a("not", inner)),
+    max_leaves=3,
+)
+all_plans = st.builds(
+    Plan,
+    windows,
+    trippers,
+    retries,
+    permits,
+    slots=st.integers(1, 3),
+    timeout=st.sampled_from([2.0, 64.0]),
+    tracker=st.one_of(st.just(("TypeOf", "builtins.ConnectionError")), trackers),
+    healthy=st.one_of(st.none(), st.none(), trackers),
+    judges_results=st.sampled_from([False, False, False, True]),
+    cancelled_after=st.sampled_from([None, None, 1.0]),
+    shadow=st.one_of(st.none(), trippers),
+)
+plans = all_plans.filter(lambda plan: plan.makes_sense)
+
+
+class Bad:
+    """A result that a result tracker takes for a failure."""
+
+
+def is_bad(result: object) -> bool:
+    return isinstance(result, Bad)
+
+
+def settings_of(plan: Plan) -> dict[str, Any]:
+    """What a breaker is made with; the strategies are read from their expressions."""
+    return {
+        "tripper": parse("tripper", naive.text(plan.tripper)),
+        "retry": parse("retry", naive.text(plan.retry)),
+        "permit": parse("permit", naive.text(plan.permit)),
+        "max_half_open_calls": plan.slots,
+        "probe_timeout": plan.timeout,
+        "tracker": parse("tracker", naive.text(plan.tracker)),
+        "healthy": None if plan.healthy is None else parse("tracker", naive.text(plan.healthy)),
+        "result_tracker": is_bad if plan.judges_results else None,
+        "cancelled_after": plan.cancelled_after,
+        "shadow": None if plan.shadow is None else parse("tripper", naive.text(plan.shadow)),
+    }
+
+
+def window_of(plan: Plan) -> Window:
+    return parse("window", naive.text(plan.window))
+
+
+# -- what calls end with
+
+
+def wrapped(inner: BaseException) -> Exception:
+    try:
+        raise RuntimeError from inner
+    except RuntimeError as error:
+        return error
+
+
+def refusal() -> Exception:
+    """Another circuit's refusal."""
+    with (
+        pytest.raises(CallNotPermittedError) as caught,
+        CircuitBreaker("other", initial_state="forced_open"),
+    ):
+        raise AssertionError
+    return caught.value
+
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "connection": ConnectionError,
+    "a subclass": ConnectionResetError,
+    "timeout": TimeoutError,
+    "key": KeyError,
+    "transient": Transient,
+    "value": ValueError,
+    "wrapped": lambda: wrapped(ConnectionError()),
+    "wrapped twice": lambda: wrapped(wrapped(TimeoutError())),
+    "group": lambda: ExceptionGroup("", [ValueError(), ConnectionError()]),
+    "healthy group": lambda: ExceptionGroup("", [KeyError(), ExceptionGroup("", [IndexError()])]),
+    "group of refusals": lambda: ExceptionGroup("", [refusal()]),
+    "wrapped group": lambda: wrapped(ExceptionGroup("", [ConnectionError()])),
+    "cancelled group": lambda: BaseExceptionGroup("", [asyncio.CancelledError(), ValueError()]),
+    "refusal": refusal,
+    "cancelled": asyncio.CancelledError,
+    "exit": SystemExit,
+    "interrupt": KeyboardInterrupt,
+    "closed": GeneratorExit,
+    "stop": StopIteration,
+}
+endings = st.one_of(
+    st.sampled_from(["well", "connection"]), st.sampled_from(["well", "bad", *ERRORS])
 )
 steps = st.sampled_from([1, 7, 32, 64, 100, 256, 1000]).map(lambda ticks: ticks * TICK)
 durations = st.sampled_from([0, 0, 0, 1, 32, 64, 100, 256]).map(lambda ticks: ticks * TICK)
 rolls = st.sampled_from([0.0, 0.25, 0.5, 0.75])
-outcomes = st.sampled_from(
-    ["successes", "successes", "failures", "failures", "ignored", "cancelled"]
+states = st.sampled_from(["closed", "closed", "closed", *naive.BY_HAND])
+words = st.one_of(
+    st.just(naive.WORDLESS), st.tuples(st.just("migration"), st.sampled_from([None, "alice"]))
 )
-states = st.sampled_from(["closed", "closed", "metrics_only", "disabled", "forced_open"])
-ERRORS: dict[str, Callable[[], BaseException]] = {
-    "failures": ConnectionError,
-    "ignored": ValueError,
-    "cancelled": asyncio.CancelledError,
-}
+DOORS = (
+    *("call", "decorated", "block", "fallback", "attempt", "generator"),
+    *("async call", "async decorated", "async block", "async fallback", "async generator"),
+)
+STARTS = ("attempt", "coroutine", "async block", "generator", "block in a generator")
 
 
 class Pause:
@@ -486,169 +218,333 @@ class Pause:
         yield
 
 
-class Flying(NamedTuple):
+@dataclass
+class Flying:
     """A call in flight, and what the model knows of it."""
 
+    kind: str
     ticket: Ticket
     started: float
-    end: Callable[[str, float], None]
+    end: Callable[[BaseException | None], None]
+    elapsed: float | None = None
+
+
+def finish(coroutine: Coroutine[Any, Any, object]) -> object:
+    """Run a coroutine that waits for nothing."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("the coroutine waits for something")
 
 
 class Breakers(RuleBasedStateMachine):
     """Two fronts of one circuit, driven together with the model."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1024.0
+        self.wall = 2.0**30
+        self.patch = patch.object(time, "time", lambda: self.wall)
+        self.patch.start()
+        self.flying: list[Flying] = []
+        self.saves: list[tuple[str, Save]] = []
+
     @initialize(plan=plans, state=states)
     def begin(self, plan: Plan, state: str) -> None:
-        self.now = 1024.0
-        self.heard: list[tuple[str, str, str]] = []
+        self.model = Model(plan, state, self.now, self.wall)
+        self.make(plan, state)
+
+    def make(self, plan: Plan, state: str) -> None:
+        self.heard: list[tuple[str, str, str, bool]] = []
+        self.calls = RecordedCalls()
+        self.listening: Subscription | None = None
         self.sync = CircuitBreaker(
             "api",
             listeners=[self.hear],
             initial_state=state,
             clock=lambda: self.now,
             dice=lambda: self.model.roll,
-            **plan.settings,
+            window=window_of(plan),
+            **settings_of(plan),
         )
-        self.asynchronous = self.sync.to_async()
-        self.model = Model(plan, state, self.now)
-        self.flying: list[Flying] = []
+        self.asynchronous: AsyncCircuitBreaker = self.sync.to_async()
 
     def hear(self, signal: Signal) -> None:
-        self.heard.append((str(signal.old_state), str(signal.new_state), str(signal.kind)))
+        moved = (str(signal.old_state), str(signal.new_state), str(signal.kind))
+        self.heard.append((*moved, signal.shadow))
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
-        self.model.now = self.now
+        self.wall += seconds
+        self.model.now, self.model.wall = self.now, self.wall
 
     # -- calls from beginning to end
 
+    @rule(ending=endings, seconds=durations, roll=rolls, door=st.sampled_from(DOORS))
+    def call(self, ending: str, seconds: float, roll: float, door: str) -> None:
+        self.run(ending, seconds, roll, door)
+
     @rule(
-        outcome=outcomes,
+        outer=st.sampled_from(["well", "connection"]),
+        inner=st.sampled_from(["well", "connection", "value"]),
         seconds=durations,
-        roll=rolls,
-        door=st.sampled_from(["call", "decorated", "block", "async call", "async decorated"]),
+        doors=st.tuples(st.sampled_from(DOORS), st.sampled_from(DOORS)),
     )
-    def call(self, outcome: str, seconds: float, roll: float, door: str) -> None:
-        self.model.roll = roll
-        result = object()
+    def call_in_a_call(self, outer: str, inner: str, seconds: float, doors: Any) -> None:
+        """A call of the circuit that makes two more calls of the circuit."""
+
+        def nested() -> None:
+            for _ in range(2):
+                self.run(inner, seconds, 0.0, doors[1])
+
+        self.run(outer, seconds, 0.0, doors[0], nested)
+
+    def run(
+        self,
+        ending: str,
+        seconds: float,
+        roll: float,
+        door: str,
+        inside: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Make a call through that door, and have the model do the same."""
+        model = self.model
+        model.roll = roll
+        if ending == "stop" and ("generator" in door or "async" in door):
+            return  # Python makes a RuntimeError of it
+        result: object = Bad() if ending == "bad" else object()
+        error = ERRORS[ending]() if ending in ERRORS else None
+        ticket, started = model.acquire(), self.now
+        asks_tracker = door not in ("block", "async block", "generator", "async generator")
 
         def body() -> object:
+            assert ticket is not None, "let in"
+            model.enter(ticket)
+            assert in_probe("api") == in_probe() == model.inside_probe()
             self.advance(seconds)
-            if outcome != "successes":
+            inside()
+            if error is not None:
                 raise error
             return result
 
-        async def async_body() -> object:
-            return body()
-
-        error = ERRORS.get(outcome, Exception)()
-        ticket = self.model.acquire()
         try:
-            match door:
-                case "call":
-                    returned = self.sync.call(body)
-                case "decorated":
-                    returned = self.sync(body)()
-                case "block":
-                    with self.sync:
-                        returned = body()
-                case "async call":
-                    returned = finish(self.asynchronous.call(async_body))
-                case _:
-                    returned = finish(self.asynchronous(async_body)())
-        except CallNotPermittedError as refusal:
-            self.compare_refusal(refusal, ticket)
-            return
+            returned = self.through(door, body)
+        except CallNotPermittedError as refused:
+            if refused is not error:
+                self.compare_refusal(refused, ticket)
+                return
         except BaseException as raised:
             if raised is not error:
                 raise
         else:
-            assert returned is result
-        assert ticket is not None, "admitted"
-        self.model.settle(ticket, outcome, seconds)
+            if returned is not result:
+                assert "fallback" in door
+                assert isinstance(returned, Exception)
+                if returned is not error:
+                    assert isinstance(returned, CallNotPermittedError)
+                    self.compare_refusal(returned, ticket)
+                    return
+        assert ticket is not None, "refused"
+        elapsed = self.now - started
+        if error is not None:
+            model.end(ticket, error, elapsed)
+        elif asks_tracker and ending == "bad" and model.settings.judges_results:
+            model.settle(ticket, "failures", elapsed)
+        else:
+            model.settle(ticket, "successes", elapsed)
 
-    def compare_refusal(self, refusal: CallNotPermittedError, ticket: Ticket | None) -> None:
-        assert ticket is None, f"refused: {refusal}"
-        assert (refusal.state, refusal.retry_after) == (self.model.state, self.model.retry_after)
+    def through(self, door: str, body: Callable[[], object]) -> object:
+        """What comes out of a call that is made in one of many ways."""
+
+        async def async_body() -> object:
+            return body()
+
+        match door:
+            case "call":
+                return self.sync.call(body)
+            case "decorated":
+                return self.sync(body)()
+            case "fallback":
+                return self.sync.call_with_fallback(body, lambda error: error)
+            case "block":
+                with self.sync:
+                    return body()
+            case "attempt":
+                attempt = self.sync.attempt()
+                with attempt:
+                    result = body()
+                    attempt.returned(result)
+                return result
+            case "generator":
+
+                def items() -> Iterator[object]:
+                    yield body()
+
+                (item,) = self.sync(items)()
+                return item
+            case "async call":
+                return finish(self.asynchronous.call(async_body))
+            case "async decorated":
+                return finish(self.asynchronous(async_body)())
+            case "async fallback":
+                return finish(self.asynchronous.call_with_fallback(async_body, lambda error: error))
+            case "async block":
+
+                async def block() -> object:
+                    async with self.asynchronous:
+                        return body()
+
+                return finish(block())
+            case "async generator":
+
+                async def async_items() -> Any:
+                    yield body()
+
+                async def read() -> object:
+                    (item,) = [item async for item in self.asynchronous(async_items)()]
+                    return item
+
+                return finish(read())
+        raise AssertionError(door)
+
+    def compare_refusal(self, refused: CallNotPermittedError, ticket: Ticket | None) -> None:
+        model = self.model
+        assert ticket is None, f"refused: {refused}"
+        assert (refused.state, refused.retry_after) == (model.state, model.retry_after)
+        said = (refused.reason.note, refused.reason.by) if refused.reason else naive.WORDLESS
+        assert said == (model.trip_words if model.half_open and model.opened else model.words)
 
     @rule(count=st.sampled_from([2, 3, 5, 300]), roll=rolls)
     def call_many(self, count: int, roll: float) -> None:
         for _ in range(count):
-            self.call("successes", 0.0, roll, "decorated")
+            self.run("well", 0.0, roll, "decorated")
 
     # -- calls that overlap with whatever else happens
 
-    @rule(roll=rolls, suspended=st.booleans())
-    def start(self, roll: float, suspended: bool) -> None:
-        self.model.roll = roll
-        ticket = self.model.acquire()
+    @rule(roll=rolls, kind=st.sampled_from(STARTS))
+    def start(self, roll: float, kind: str) -> None:
+        model = self.model
+        model.roll = roll
+        inside = model.entered
+        if kind in ("coroutine", "async block"):
+            model.entered = []  # a task of its own
+        ticket = model.acquire()
+        model.entered = inside
         try:
-            end = self.start_coroutine() if suspended else self.start_attempt()
-        except CallNotPermittedError as refusal:
-            self.compare_refusal(refusal, ticket)
-        else:
-            assert ticket is not None
-            self.flying.append(Flying(ticket, self.now, end))
+            end = getattr(self, f"start_{kind.replace(' ', '_')}")()
+        except CallNotPermittedError as refused:
+            self.compare_refusal(refused, ticket)
+            return
+        assert ticket is not None, "refused"
+        if kind == "block in a generator":
+            model.enter(ticket)
+        flying = Flying(kind, ticket, self.now, end)
+        if kind == "generator":
+            flying.elapsed = 0.0  # the time to its first item
+        self.flying.append(flying)
 
-    def start_attempt(self) -> Callable[[str, float], None]:
+    def start_attempt(self) -> Callable[[BaseException | None], None]:
         held = [self.sync.attempt()]
 
-        def end(outcome: str, elapsed: float) -> None:
+        def end(error: BaseException | None) -> None:
             attempt = held.pop()
-            match outcome:
-                case "successes":
-                    attempt.succeed(elapsed)
-                    attempt.fail()
-                case "failures":
-                    attempt.fail(elapsed=elapsed)
-                    attempt.succeed()
-                case "ignored":
-                    del attempt  # dropped unsettled
-                case _:
-                    attempt.raised(asyncio.CancelledError(), elapsed)
+            if error is None:
+                attempt.succeed()
+                attempt.fail()
+            else:
+                attempt.raised(error)
+                attempt.succeed()
+                attempt.ignore()
 
         return end
 
-    def start_coroutine(self) -> Callable[[str, float], None]:
+    def start_coroutine(self) -> Callable[[BaseException | None], None]:
         async def body() -> None:
             await Pause()
 
-        task = Context()  # as event loops give to each: calls in it would be nested in this one
-        running = self.asynchronous(body)()
-        task.run(running.send, None)
+        return self.start_task(self.asynchronous(body)())
 
-        def end(outcome: str, _elapsed: float) -> None:
-            try:
-                if outcome == "successes":
-                    task.run(running.send, None)
-                else:
-                    task.run(running.throw, ERRORS[outcome]())
-            except StopIteration:
-                ended = "successes"
-            except (ConnectionError, ValueError, asyncio.CancelledError) as error:
-                ended = next(name for name, kind in ERRORS.items() if type(error) is kind)
-            assert ended == outcome
+    def start_async_block(self) -> Callable[[BaseException | None], None]:
+        async def body() -> None:
+            async with self.asynchronous:
+                await Pause()
+
+        return self.start_task(body())
+
+    def start_task(self, running: Coroutine[Any, Any, Any]) -> Callable[[Any], None]:
+        context = Context()  # as event loops give to each task
+        context.run(running.send, None)
+
+        def end(error: BaseException | None) -> None:
+            with suppress(StopIteration):
+                raised_by(context.run, lambda: running.send(None), running.throw, error)
 
         return end
+
+    def start_generator(self) -> Callable[[BaseException | None], None]:
+        @self.sync
+        def items() -> Iterator[None]:
+            yield
+
+        return self.start_items(items())
+
+    def start_block_in_a_generator(self) -> Callable[[BaseException | None], None]:
+        def items() -> Iterator[None]:
+            with self.sync:
+                yield
+
+        return self.start_items(items())
+
+    def start_items(self, running: Any) -> Callable[[BaseException | None], None]:
+        next(running)
+
+        def end(error: BaseException | None) -> None:
+            if isinstance(error, GeneratorExit):
+                running.close()
+                return
+            with suppress(StopIteration):
+                raised_by(lambda step, *a: step(*a), lambda: next(running), running.throw, error)
+
+        return end
+
+    @precondition(lambda self: self.flying)
+    @rule(which=st.integers(0, 100), ending=endings, roll=rolls)
+    def end(self, which: int, ending: str, roll: float) -> None:
+        model = self.model
+        model.roll = roll
+        flying = self.flying.pop(which % len(self.flying))
+        error = ERRORS[ending]() if ending in ERRORS and ending != "stop" else None
+        elapsed = self.now - flying.started if flying.elapsed is None else flying.elapsed
+        flying.end(error)
+        if error is None:
+            model.settle(flying.ticket, "successes", elapsed)
+        elif flying.kind == "generator" and isinstance(error, GeneratorExit):
+            model.settle(flying.ticket, "ignored", elapsed)  # whoever read it needs no more
+        else:
+            model.end(flying.ticket, error, elapsed)
+
+    @precondition(lambda self: self.flying)
+    @rule(which=st.integers(0, 100))
+    def drop(self, which: int) -> None:
+        """A call that nobody ends: its attempt, task or generator is forgotten."""
+        flying = self.flying.pop(which % len(self.flying))
+        elapsed = self.now - flying.started if flying.elapsed is None else flying.elapsed
+        del flying.end
+        if flying.kind in ("attempt", "generator"):
+            self.model.settle(flying.ticket, "ignored", elapsed)
+        else:  # Python throws a GeneratorExit into it
+            self.model.end(flying.ticket, GeneratorExit(), elapsed)
 
     @rule(count=st.integers(1, 5), seconds=steps, roll=rolls)
     def fail_while_a_call_is_on_its_way(self, count: int, seconds: float, roll: float) -> None:
         """A call that was let in before the first bad news ends well after it."""
-        self.start(roll, suspended=True)
+        self.start(roll, "coroutine")
         for _ in range(count):
             self.advance(seconds)
-            self.call("failures", 0.0, roll, "decorated")
+            self.run("connection", 0.0, roll, "decorated")
         if self.flying:
-            self.end(-1, "successes", roll)
-
-    @precondition(lambda self: self.flying)
-    @rule(which=st.integers(0, 100), outcome=outcomes, roll=rolls)
-    def end(self, which: int, outcome: str, roll: float) -> None:
-        self.model.roll = roll
-        flying = self.flying.pop(which % len(self.flying))
-        elapsed = self.now - flying.started
-        flying.end(outcome, elapsed)
-        self.model.settle(flying.ticket, outcome, elapsed)
+            self.end(-1, "well", roll)
 
     # -- time and controls
 
@@ -656,21 +552,69 @@ class Breakers(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.advance(seconds)
 
-    @rule(name=st.sampled_from(["reset", "reset", "disable", "metrics_only", "force_open"]))
-    def control(self, name: str) -> None:
-        getattr(self.sync, name)()
-        self.model.control(name)
+    @rule(seconds=st.sampled_from([-3600.0, -1.0, 0.5, 86400.0]))
+    def set_the_wall_clock(self, seconds: float) -> None:
+        self.wall += seconds
+        self.model.wall = self.wall
 
-    @rule(seconds=steps)
-    def open_for(self, seconds: float) -> None:
-        self.sync.open_for(seconds)
-        self.model.open_for(seconds)
+    @rule(
+        name=st.sampled_from(["reset", "reset", "disable", "metrics_only", "force_open"]),
+        seconds=st.one_of(st.none(), lengths),
+        words=words,
+    )
+    def control(self, name: str, seconds: float | None, words: Words) -> None:
+        timed = {} if name == "reset" else {"seconds": seconds}
+        getattr(self.sync, name)(note=words[0], by=words[1], **timed)
+        self.model.control(name, None if name == "reset" else seconds, words)
 
-    @rule(plan=plans)
+    @rule(seconds=steps, words=words)
+    def open_for(self, seconds: float, words: Words) -> None:
+        self.sync.open_for(seconds, note=words[0], by=words[1])
+        self.model.open_for(seconds, words)
+
+    @rule(plan=all_plans)
     def update(self, plan: Plan) -> None:
         plan = plan._replace(window=self.model.plan.window)
-        self.asynchronous.update(**plan.changes)
-        self.model.update(plan)
+        if plan.makes_sense:
+            self.asynchronous.update(**settings_of(plan))
+            self.model.update(plan)
+            return
+        before = self.sync.policy
+        with pytest.raises(ValueError, match=r"never|alone"):
+            self.sync.update(**settings_of(plan))
+        assert self.sync.policy is before
+
+    @rule()
+    def listen_to_calls(self) -> None:
+        """A listener of each call comes, or goes."""
+        if self.listening is None:
+            self.listening = self.sync.listen(self.calls)
+        else:
+            self.listening()
+            self.listening = None
+        self.model.listening = self.listening is not None
+        if self.model.state == "metrics_only":
+            self.model.expire()  # another lane is looked for
+
+    # -- another process
+
+    @rule(roll=rolls)
+    def save(self, roll: float) -> None:
+        self.model.roll = roll
+        self.look()
+        self.saves.append((json.dumps(self.sync.info().save()), self.model.save()))
+
+    @precondition(lambda self: self.saves)
+    @rule(which=st.integers(0, 100), fresh=st.booleans(), roll=rolls)
+    def restore(self, which: int, fresh: bool, roll: float) -> None:
+        model = self.model
+        model.roll = roll
+        if fresh:  # as after a start; calls of the old process are nobody's business here
+            self.flying.clear()
+            self.model = Model(model.plan, "closed", self.now, self.wall, roll)
+            self.make(model.plan, "closed")
+        text, save = self.saves[which % len(self.saves)]
+        assert self.sync.restore(text) == self.model.restore(save)
 
     # -- what must agree
 
@@ -678,15 +622,24 @@ class Breakers(RuleBasedStateMachine):
     def look(self) -> None:
         """The whole picture. A rule, not an invariant: looking drains journals and reclaims
         slots, and most calls must do well without."""
-        model, info = self.model, self.sync.info()
-        model.reclaim()
+        model = self.model
+        assert self.sync.available == model.available()
+        info = self.sync.info()
+        model.look()
         view = model.view()
         assert (info.state, info.reopens) == (model.state, model.reopens)
+        assert info.since == self.wall - (self.now - model.began)
         assert info.probes == len(model.probes)
         assert info.retry_after == model.retry_after
+        assert info.reverts_in == model.save().reverts_in
+        assert info.reason is not None
+        assert (info.reason.note, info.reason.by) == model.words
         assert (info.last_trip is not None) == model.opened
-        would_open = model.state == "metrics_only" and view.fires(model.settings.tripper)
+        would_open = model.state == "metrics_only" and view.fires(model.tripper)
         assert (info.would_open is not None) == would_open
+        recording = model.state in naive.RECORDING
+        shadow = model.shadow is not None and recording and view.fires(model.shadow)
+        assert (info.shadow is not None) == shadow
 
         metrics = info.metrics
         assert metrics.total_count == len(view.records)
@@ -702,38 +655,58 @@ class Breakers(RuleBasedStateMachine):
         }
         assert totals.slow_counts == dict(model.slow)
         assert totals.duration == model.duration
+        moves = [new for _, new, kind, _ in model.signals if kind == "transition"]
+        assert dict(totals.transitions) == dict(Counter(moves))
         pending = sum(
             not flying.ticket.settled and flying.ticket.state != "disabled"
             for flying in self.flying
         )
         assert totals.settled + pending == model.admitted
+        counted = Counter(PLURALS.get(call.counted, str(call.counted)) for call in self.calls)
+        assert counted == +model.heard
 
     @invariant()
     def agrees(self) -> None:
         if hasattr(self, "model"):
+            if len(self.heard) < len(self.model.signals):
+                self.look()  # successes have cleared the shadow: it is seen when they are counted
             assert self.sync.state == self.asynchronous.state == self.model.state
             assert self.heard == self.model.signals
 
     def teardown(self) -> None:
-        if hasattr(self, "model"):
-            for _ in range(len(self.flying)):
-                self.end(0, "successes", 0.0)
-            self.look()
-            assert self.model.admitted == self.sync.info().totals.settled
+        try:
+            if hasattr(self, "model"):
+                for _ in range(len(self.flying)):
+                    self.end(0, "well", 0.0)
+                self.look()
+                assert self.model.admitted == self.sync.info().totals.settled
+        finally:
+            self.patch.stop()
 
 
-def finish(coroutine: Coroutine[Any, Any, object]) -> object:
-    """Run a coroutine that waits for nothing."""
+PLURALS = {"success": "successes", "failure": "failures"}
+
+
+def raised_by(
+    run: Callable[..., Any],
+    go_on: Callable[[], Any],
+    throw: Callable[[BaseException], Any],
+    error: BaseException | None,
+) -> None:
+    """Go on with what is suspended, or throw into it; the error comes out as it is."""
+    if error is None:
+        run(go_on)
+        return
     try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("the coroutine waits for something")
+        run(throw, error)
+    except BaseException as raised:
+        if raised is not error:
+            raise
 
 
 TestModel = Breakers.TestCase
 TestModel.settings = settings(
-    max_examples=5000 if LONG else 150,
+    max_examples=10_000 if LONG else 150,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,
