@@ -97,6 +97,22 @@ def test_slots(clock: ManualClock) -> None:
     assert not second.settled
 
 
+def test_settings_of_the_next_phase(clock: ManualClock) -> None:
+    """A half-open circuit keeps its slots and permit, whatever the next one will have."""
+    made = CircuitBreaker(
+        "x", tripper=ONE, retry=Cooldown(10), permit=All(), max_half_open_calls=1, clock=clock
+    )
+    breaker = tripped(made)
+    clock.advance(10)
+    probe = breaker.attempt()
+    breaker.update(max_half_open_calls=2)
+    assert not breaker.available
+    with pytest.raises(CallNotPermittedError):
+        breaker.call(int)
+    probe.succeed()
+    assert breaker.available
+
+
 def test_inside_a_probe(clock: ManualClock) -> None:
     """A nested call is a part of the probe, so it is admitted."""
     breaker = CircuitBreaker("api", tripper=ONE, permit=All(), max_half_open_calls=1, clock=clock)

@@ -483,7 +483,9 @@ class Machine:
 
     def may_admit(self, now: float) -> bool:
         """Whether a call made now may be admitted. Changes nothing, and needs no lock."""
-        phase, policy = self.phase, self.policy
+        phase = self.phase
+        # A phase that goes on keeps its settings, whatever `update` has brought for the next one.
+        policy = phase.policy if phase.state is HALF_OPEN else self.policy
         if now < phase.retry_at:
             return False
         state, cooled_at = phase.state, phase.cooled_at
