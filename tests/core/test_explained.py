@@ -16,7 +16,7 @@ from fluxgate import CallNotPermittedError, CircuitBreaker, Reason, SignalKind, 
 from fluxgate._engine.circuit import inside_a_circuit
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
-from fluxgate.testing import ManualClock, RecordedSignals
+from fluxgate.testing import ManualClock, RecordedCalls, RecordedSignals
 from fluxgate.trackers import TypeOf
 from fluxgate.trippers import (
     AvgLatency,
@@ -319,6 +319,21 @@ def test_a_shadow_sees_time_pass() -> None:
     assert breaker.info().shadow is None
     breaker.attempt().fail()
     assert [kind for kind, *_ in told(signals)] == ["would_open", "would_close"]
+
+
+def test_a_new_shadow_waits_for_bad_news() -> None:
+    """Also where the live tripper has reported, and is looked at with each success."""
+    breaker, _, signals = shadowed(tripper=FailureRate(0.1), initial_state="metrics_only")
+    breaker.listen(RecordedCalls())  # so each of them takes the lock
+    breaker.attempt().fail()
+    breaker.update(shadow=FailureRate(0.5))
+    for _ in range(2):
+        breaker.attempt().succeed()
+    breaker.info()
+    assert [(kind, shadow) for kind, shadow, _ in told(signals)] == [("would_open", False)]
+    for _ in range(3):
+        breaker.attempt().fail()
+    assert [(kind, shadow) for kind, shadow, _ in told(signals)][1:] == [("would_open", True)]
 
 
 def test_a_shadow_has_its_say_about_probes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from collections import Counter
@@ -34,6 +35,7 @@ from . import naive
 from .naive import Model, Plan, Save, Spec, Ticket, Transient, Words
 from .proving import LONG
 
+numbers = itertools.count()
 TICK = 1 / 64  # durations and steps are whole ticks: exact as floats, and as nanoseconds
 
 # -- policies, generated from the grammar of expressions
@@ -260,7 +262,7 @@ class Breakers(RuleBasedStateMachine):
         self.calls = RecordedCalls()
         self.listening: Subscription | None = None
         self.sync = CircuitBreaker(
-            "api",
+            f"api-{next(numbers)}",  # the context may hold probes of an example before
             listeners=[self.hear],
             initial_state=state,
             clock=lambda: self.now,
@@ -321,7 +323,7 @@ class Breakers(RuleBasedStateMachine):
         def body() -> object:
             assert ticket is not None, "let in"
             model.enter(ticket)
-            assert in_probe("api") == in_probe() == model.inside_probe()
+            assert in_probe(self.sync.name) == model.inside_probe()
             self.advance(seconds)
             inside()
             if error is not None:
@@ -602,7 +604,8 @@ class Breakers(RuleBasedStateMachine):
     def save(self, roll: float) -> None:
         self.model.roll = roll
         self.look()
-        self.saves.append((json.dumps(self.sync.info().save()), self.model.save()))
+        saved = {**self.sync.info().save(), "name": "api"}
+        self.saves.append((json.dumps(saved), self.model.save()))
 
     @precondition(lambda self: self.saves)
     @rule(which=st.integers(0, 100), fresh=st.booleans(), roll=rolls)
@@ -614,7 +617,9 @@ class Breakers(RuleBasedStateMachine):
             self.model = Model(model.plan, "closed", self.now, self.wall, roll)
             self.make(model.plan, "closed")
         text, save = self.saves[which % len(self.saves)]
-        assert self.sync.restore(text) == self.model.restore(save)
+        assert self.sync.restore(
+            text.replace('"api"', f'"{self.sync.name}"')
+        ) == self.model.restore(save)
 
     # -- what must agree
 

@@ -208,7 +208,8 @@ class Machine:
         if phase.would_open or phase.shadow_open:
             tally.advance(now)  # before this call is added: time may have cleared it
             cleared = phase.would_open and not verdicts.fires(phase.tripper, tally)
-            verdicts.of_shadow(phase)
+            if phase.shadow_open:  # else there is no news for it yet
+                verdicts.of_shadow(phase)
         before = tally.add(failed, reached, elapsed, nanoseconds, now)
         if phase.state is HALF_OPEN:
             if phase.leases is None:
