@@ -432,9 +432,13 @@ class Model:
 
     def enter(self, ticket: Ticket) -> None:
         """The caller runs inside that call from now on."""
-        self.entered = [each for each in self.entered if each in self.probes]
+        self.entered = [each for each in self.entered if not each.settled]
         if ticket in self.probes:
             self.entered.append(ticket)
+
+    def in_probe(self) -> bool:
+        """Whether the caller runs inside a probe, also one of a stay that is over."""
+        return any(not probe.settled for probe in self.entered)
 
     def available(self) -> bool:
         """Whether a call made now could be admitted, if the dice are kind."""

@@ -323,7 +323,7 @@ class Breakers(RuleBasedStateMachine):
         def body() -> object:
             assert ticket is not None, "let in"
             model.enter(ticket)
-            assert in_probe(self.sync.name) == model.inside_probe()
+            assert in_probe(self.sync.name) == model.in_probe()
             self.advance(seconds)
             inside()
             if error is not None:
