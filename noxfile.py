@@ -285,6 +285,10 @@ PROOFS = {
     "model": Proof(
         "Any order of anything, against a naive model of a circuit.", ("tests/core/test_model.py",)
     ),
+    "linear": Proof(
+        "What threads see of one circuit is as if they had taken turns.",
+        ("tests/core/test_linearizability.py",),
+    ),
 }
 
 
