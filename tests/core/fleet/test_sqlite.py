@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from fluxgate import ConfigError, State
-from fluxgate.fleet import _sqlite
+from fluxgate.fleet import _sqlite_file
 from fluxgate.fleet._mounts import network_mount
 from fluxgate.fleet._sqlite import SqliteStore
 from fluxgate.fleet._window import added
@@ -265,7 +265,7 @@ def test_a_locked_file_is_not_waited_for(path: Path, store: SqliteStore) -> None
 def test_another_boot_is_void(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     count(store)
     store.close()
-    monkeypatch.setattr(_sqlite, "_boot_id", lambda: "another")
+    monkeypatch.setattr(_sqlite_file, "_boot_id", lambda: "another")
     assert calls(store) == 0
     assert count(store).applied
 

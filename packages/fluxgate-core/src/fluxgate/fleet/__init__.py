@@ -11,6 +11,7 @@ The parts, one concept a module:
     _window    merged windows: which of a store's buckets are in a policy's window
     memory     a store inside one process: for tests
     _sqlite    a store in a file: the processes of one host
+    _sqlite_file  whose that file is, how it is opened and made anew
     _sqlite_rows  its rows, as views and back
     _mounts    network file systems, where locks can't be relied on
     _redis     a store in Redis or Valkey: any number of hosts
