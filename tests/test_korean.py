@@ -70,10 +70,11 @@ def names_of(constant: str) -> tuple[str, ...]:
 
 def test_each_page_has_a_catalog() -> None:
     docs = ROOT / "docs"
+    translated = set(names_of("TRANSLATED"))
     pages = {
-        page.relative_to(docs).with_suffix("").as_posix()
+        name
         for page in docs.rglob("*.md")
-        if page.relative_to(docs).with_suffix("").parts[0] in names_of("TRANSLATED")
+        if {name := page.relative_to(docs).as_posix()[:-3], name.partition("/")[0]} & translated
     } - set(names_of("AWAITED"))
     assert len(pages) > 15
     found = {each.relative_to(docs / "locales/ko/LC_MESSAGES").as_posix()[:-3] for each in CATALOGS}
@@ -120,6 +121,13 @@ def test_bold_closes_before_korean(path: Path) -> None:
         assert len(parts) % 2 == 1, korean
         for bold, after in zip(parts[1::2], parts[2::2], strict=True):
             assert bold[-1].isalnum() or not after[:1].isalnum(), korean
+
+
+@by_catalog
+def test_no_text_begins_a_list(path: Path) -> None:
+    """A heading such as `1. Record calls` would become a list, and be shown in English."""
+    begins = re.compile(r"\d+[.)] |[-+*] |#")
+    assert [korean for _, korean in entries(path) if begins.match(korean)] == []
 
 
 def test_words_are_told_from_names() -> None:

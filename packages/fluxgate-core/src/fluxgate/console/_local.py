@@ -13,7 +13,6 @@ from fluxgate.console._names import sentence_of, shown
 from fluxgate.console._rates import Rates
 from fluxgate.console._reading import Context, Item, Reading, magnitude
 from fluxgate.console._view import Row
-from fluxgate.console._words import Words
 from fluxgate.metric import Info
 
 
@@ -31,10 +30,9 @@ class LocalItem(Item):
     def info(self) -> Info:
         return self.infos[0]
 
-    def evidence(self, say: Words) -> tuple[str, ...]:
+    def evidence(self) -> tuple[str, ...]:
         info = self.infos[0]
-        policy = self.breakers[0].policy
-        return evidence_of(info.state, info.metrics, policy, info.probes, say)
+        return evidence_of(info.state, info.metrics, self.breakers[0].policy, info.probes)
 
     def _make_row(self, context: Context) -> Row:
         infos = self.infos
@@ -56,10 +54,15 @@ class LocalItem(Item):
             refused_rate=refused_rate,
             retry_after=info.retry_after,
             reopens=info.reopens,
-            shadow=sentence_of(info.would_open or info.shadow),
+            shadow=_shadow(info),
             strip=context.history.strip(self.id, info.state, info.since, context.wall),
             reverts_in=info.reverts_in,
         )
+
+
+def _shadow(info: Info) -> str | None:
+    reason = info.would_open or info.shadow
+    return None if reason is None else f"would open: {sentence_of(reason)}"
 
 
 class LocalSource:
