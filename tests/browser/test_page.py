@@ -42,7 +42,7 @@ def server() -> Iterator[Pages]:
                 state,
                 reason="42 of 100 calls failed; opens at 50",
                 retry_after=12.0 if state is State.OPEN else None,
-                shadow="would open: FailureRate(0.01)",
+                shadow="FailureRate(0.01)",
             )
             for number, state in enumerate((State.OPEN, *State), 1)
         ]

@@ -74,7 +74,7 @@ def outage() -> Iterator[Any]:
         calls_rate=61.0,
         failed=0.012,
         slow=0.04,
-        shadow="would open: FailureRate(0.01): 0.012 over 100 calls",
+        shadow="FailureRate(0.01): 0.012 over 100 calls",
         strip=(State.METRICS_ONLY,) * 30,
     )
     for number, name in enumerate(QUIET, 5):

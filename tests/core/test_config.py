@@ -319,7 +319,10 @@ def test_build_takes_upper_case_and_makes_async_breakers() -> None:
         ({"retry": "Never()", "RETRY": "Always()"}, "payments.RETRY: it is given twice"),
         ({"retry": 30}, "payments.retry: 30 is not a retry: give an expression such as Cooldown"),
         ({"retry": Never}, "payments.retry: Never is the class: give an instance"),
-        ({"retry": MinRequests(1)}, "payments.retry: MinRequests(1) is not a retry"),
+        (
+            {"retry": MinRequests(1)},
+            "payments.retry: MinRequests(1) of fluxgate.trippers is not a retry",
+        ),
         ({"retry": None}, "payments.retry: None is no setting: leave the key out"),
         ({"tripper": "MinRequests(3)"}, "payments.tripper: MinRequests(3) fires on fast succ"),
         ({"window": "CountWindow(5)"}, "payments: MinRequests(10) is never reached"),

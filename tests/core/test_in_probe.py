@@ -57,6 +57,35 @@ def test_sync(make: type, probes: bool, way: str) -> None:
     assert not in_probe()
 
 
+def test_after_a_probe_without_a_verdict() -> None:
+    """Its slot goes back when the circuit is next touched; what follows it is in no probe."""
+    ignored = half_open()
+    with ignored.attempt() as attempt:
+        attempt.ignore()
+        assert not in_probe()
+
+    untracked = half_open()
+    with pytest.raises(GeneratorExit), untracked:
+        raise GeneratorExit
+    assert not in_probe()
+
+    dropped = half_open().attempt()
+    dropped.__enter__()
+    assert in_probe()
+    del dropped
+    gc.collect()
+    assert not in_probe()
+
+
+@pytest.mark.anyio
+async def test_after_a_cancelled_probe() -> None:
+    breaker = half_open().to_async()
+    with anyio.move_on_after(0.0):
+        async with breaker:
+            await anyio.sleep(60.0)
+    assert not in_probe()
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", ["call", "decorated", "block"])
 async def test_async(way: str) -> None:

@@ -311,6 +311,11 @@ def test_what_makes_no_sense_is_refused_with_its_reason(
         ({"tracker": OSError}, TypeError, "tracker must be a Tracker from fluxgate.trackers"),
         ({"retry": 60.0}, TypeError, "retry must be a Retry from fluxgate.retries, not 60.0"),
         ({"permit": 0.5}, TypeError, "permit must be a Permit from fluxgate.permits, not 0.5"),
+        (
+            {"permit": trackers.All()},
+            TypeError,
+            "permit must be a Permit from fluxgate.permits, not All() of fluxgate.trackers",
+        ),
         ({"permit": permits.All}, TypeError, "did you mean All(...)?"),
         ({"tripper": "FailureRate(0.5)"}, TypeError, "fluxgate.config reads expression strings"),
         ({"colour": "red"}, TypeError, "colour"),

@@ -154,6 +154,12 @@ def test_show_says_the_policy_in_words() -> None:
         assert said in text
 
 
+def test_states_in_words() -> None:
+    breakers["payments"].force_open()
+    assert "state         forced open" in manage("show", "payments")
+    assert "payments  forced open  " in manage("list")
+
+
 def test_show_in_json() -> None:
     shown = json.loads(manage("show", "payments", format="json"))
     assert shown["name"] == "payments"

@@ -338,6 +338,50 @@ def test_a_fleet_without_a_url(environment: pytest.MonkeyPatch) -> None:
         install(FastAPI(), config=from_environment())
 
 
+@pytest.mark.parametrize(
+    ("variable", "error"),
+    [
+        ("ULR", "fleet.ulr: unknown, or given twice; known are url, witnesses, advisory; did you"),
+        ("WITNESES", "did you mean 'witnesses'?"),
+        ("PASSWORD", "fleet.password: unknown, or given twice; known are url, witnesses"),
+    ],
+)
+def test_an_option_that_fleets_do_not_have(
+    environment: pytest.MonkeyPatch, variable: str, error: str
+) -> None:
+    environment.setenv(f"FLUXGATE__FLEET__{variable}", SECRET)
+    with pytest.raises(ConfigError) as caught:
+        install(FastAPI(), config=from_environment())
+    assert error in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["TRIPPER", "TRIPER", "RETRY"])
+def test_a_circuit_that_is_called_fleet(environment: pytest.MonkeyPatch, setting: str) -> None:
+    environment.setenv(f"FLUXGATE__FLEET__{setting}", "Never()")
+    registry = install(FastAPI(), config=from_environment())
+    assert registry.fleet is None
+    assert "fleet" in registry.config.breakers
+
+
+@pytest.mark.parametrize(
+    ("variables", "error"),
+    [
+        ({"FLUXGATE__FLET": "redis://:hunter2@x"}, "flet: redis://… is a URL, and no circuit's"),
+        ({"FLUXGATE__DEFAULTS__FLEET": "redis://:hunter2@x"}, "a fleet is for all circuits"),
+        ({"FLUXGATE__PAYMENTS__FLEET": "redis://:hunter2@x"}, "payments.fleet: unknown setting"),
+    ],
+)
+def test_a_url_in_the_wrong_place(
+    environment: pytest.MonkeyPatch, variables: dict[str, str], error: str
+) -> None:
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    said = mistakes(from_environment())
+    assert error in said
+    assert "hunter2" not in said
+
+
 def test_a_variable_that_would_be_dropped(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("FLUXGATE__FLEET", SECRET)
     environment.setenv("FLUXGATE__FLEET__WITNESSES", "3")

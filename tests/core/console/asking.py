@@ -88,7 +88,7 @@ def post(
     )
 
 
-def use(page: Console, name: str, action: str, **fields: Any) -> Response:
+def use(page: Console, name: str, action: str, /, **fields: Any) -> Response:
     """Use a control as the page does: with a token, and a reason."""
     return post(page, name, action, {"note": "a drill", **operation(page, name, action), **fields})
 

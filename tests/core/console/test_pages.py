@@ -180,6 +180,13 @@ def test_durations_in_words(seconds: float, english: str, korean: str) -> None:
     assert words("ko").duration(seconds) == korean
 
 
+def test_thresholds_in_words() -> None:
+    assert [words("en").seconds(each) for each in (0.25, 1.5, 30, 600)] == [
+        *("250 ms", "1.5 s", "30 s", "10 min"),
+    ]
+    assert words("ko").seconds(0.25) == "250밀리초"
+
+
 def test_a_single_one_is_singular() -> None:
     assert words("en")("refusing", n=1) == "1 circuit refuses calls"
     assert words("en")("refusing", n=1200) == "1,200 circuits refuse calls"

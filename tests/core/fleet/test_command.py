@@ -90,6 +90,20 @@ def test_what_is_listed(url: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert re.split(r"  +", seen.strip()) == [first["reporter"], "open", "1", "0", "open_for()"]
 
 
+def test_states_in_words(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same everywhere; JSON has the values."""
+    with used(url, "search") as (fleet, (search,)):
+        search.force_open(fleet=True)
+        assert fleet.flush(PATIENCE)
+        for verb in (["list"], ["show", "search"], ["open", "search"]):
+            assert main(["fleet", url, *verb]) == 0
+            said = capsys.readouterr().out
+            assert "forced open" in said
+            assert "forced_open" not in said
+        assert main(["fleet", url, "show", "search", "--format", "json"]) == 0
+        assert json.loads(capsys.readouterr().out)["state"] == "forced_open"
+
+
 def test_what_is_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     with used(url, "search", "payments") as (fleet, (search, _)):
         search.open_for(600.0, fleet=True)

@@ -83,6 +83,13 @@ def test_recommendations(result: SweepResult) -> None:
     json.dumps(result.as_json(), allow_nan=False)
 
 
+def test_one_policy_on_the_front() -> None:
+    """Numbers and verbs agree."""
+    answer = sweep(noisy(OUTAGES), "FailureStreak=5", base="FailureStreak(900)", outages=OUTAGES)
+    assert "Of 1 policy, 1 is on the front (" in answer.why
+    assert "and 1 of these holds on the last third." in answer.why
+
+
 def test_processes_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_sweep, "WORTH_A_PROCESS", 0)
     trace = noisy([(100, 200)], 600)

@@ -21,6 +21,16 @@ def safe_repr(thing: object, longest: int | None = LONGEST) -> str:
     return printable(shown, longest)
 
 
+def which(thing: object) -> str:
+    """The repr of anything, and for an object of a class from where that is: `All() of shop.rules`.
+
+    For messages about a wrong kind of object, which may have the name of the right one.
+    """
+    module = type(thing).__module__
+    shown = safe_repr(thing)
+    return shown if isinstance(thing, type) or module == "builtins" else f"{shown} of {module}"
+
+
 def safe_str(thing: object) -> str:
     """The text of anything, in one printable line of bounded length; empty where that raises."""
     try:

@@ -1,4 +1,4 @@
-"""Numbers, durations and lists in words, for `Strategy.describe()` and the command line."""
+"""Numbers, durations, states and lists in words, for `Strategy.describe()` and the command line."""
 
 from __future__ import annotations
 
@@ -25,9 +25,14 @@ def percent(ratio: float) -> str:
     return f"{ratio * 100:.4g} %"
 
 
-def number(count: int, noun: str) -> str:
-    """A count of things, the noun in the singular: `1 call`, `20,000 calls`."""
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+def state(value: str) -> str:
+    """A state: `forced open`, of `forced_open`."""
+    return value.replace("_", " ")
+
+
+def number(count: int, noun: str, plural: str = "") -> str:
+    """A count of things, by the noun in the singular: `1 call`, `20,000 calls`."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
 
 
 def listed(parts: Iterable[str], last: str = "and") -> str:

@@ -208,16 +208,26 @@ def _of_mapping(mapping: Mapping[str, Any], source: str) -> Config:
 
 
 def _is_ours(key: str, value: object) -> bool:
-    """Whether an entry is no circuit's. One may be called "fleet", but has no option of fleets."""
+    """Whether an entry is no circuit's. One may be called "fleet", and has settings of circuits."""
     if key != "fleet":
         return key == "defaults"
     if isinstance(value, Mapping):
-        from fluxgate.fleet._fleet import OPTIONS  # not at import: most have none
-
-        return any(str(each).lower() in OPTIONS for each in cast("Mapping[str, Any]", value))
+        return _is_fleet([str(each).lower() for each in cast("Mapping[str, Any]", value)])
     if isinstance(value, str):  # the path of a factory is the only text that makes a circuit
         return not is_dotted(value.strip())
     return type(value).__name__ == "Fleet"
+
+
+def _is_fleet(keys: list[str]) -> bool:
+    """Whether a table is a fleet's: by its options, or by what is more like these than others."""
+    from fluxgate._settings.resolve import KEYS  # not at import: most have no fleet
+    from fluxgate.fleet._fleet import OPTIONS
+
+    if any(key in OPTIONS for key in keys):
+        return True
+    if any(key in KEYS for key in keys):
+        return False
+    return any(nearest(key, (*OPTIONS, *KEYS)) in (*OPTIONS, None) for key in keys)
 
 
 # -- refusals

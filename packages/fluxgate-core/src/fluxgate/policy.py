@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any, TypedDict
 
-from fluxgate._naming import safe_repr
+from fluxgate._naming import safe_repr, which
 from fluxgate._values import Strategy, count_in_range, seconds_in_range
 from fluxgate.permits import Permit, RampUp
 from fluxgate.retries import Cooldown, Retry
@@ -240,8 +240,8 @@ def _check_kind(name: str, value: object, kind: type[Strategy]) -> None:
         hint = "; fluxgate.config reads expression strings"
     elif isinstance(value, type) and issubclass(value, kind):
         hint = f"; did you mean {value.__name__}(...)?"
-    shown = safe_repr(value)  # pyright: ignore[reportUnknownArgumentType]
-    raise TypeError(f"{name} must be a {kind.__name__} from {kind.__module__}, not {shown}{hint}")
+    wanted = f"{kind.__name__} from {kind.__module__}"
+    raise TypeError(f"{name} must be a {wanted}, not {which(value)}{hint}")
 
 
 DEFAULT = Policy()

@@ -274,13 +274,15 @@ class Circuit:
         else:
             self._leave(self._settle, admission, IGNORED, nan, -inf)
 
-    def _leave(self, *note: Any) -> None:
-        """Queue a step in the inbox without waiting; the next holder of the lock runs it.
+    def _leave(self, step: Step, admission: Lane | Admission, *args: Any) -> None:
+        """Queue a settlement in the inbox without waiting; the next holder of the lock runs it.
 
-        Only for steps that cannot change the state. Finalisers use it, which must not wait.
+        Only for those that cannot change the state. Finalisers use it, which must not wait.
         A long inbox is emptied if nobody is at it, so it can't grow.
         """
-        self._inbox.append(note)
+        self._inbox.append((step, admission, *args))
+        if admission.probe is not None:
+            nested.end(admission)  # its slot goes back later, but what follows here is no probe
         if len(self._inbox) > BATCH and not self._busy:
             self._locked(nothing, ())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, TypeAlias, TypeVar, cast
 
-from fluxgate._naming import safe_repr
+from fluxgate._naming import printable, safe_repr, which
 from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._settings.expression import (
     BASES,
@@ -43,9 +43,8 @@ def strategy(kind: StrategyKind, value: object) -> Strategy:
         return value
     if isinstance(value, type) and issubclass(value, base):
         raise SettingError(f"{value.__name__} is the class: give an instance of it")
-    shown = safe_repr(value)  # pyright: ignore[reportUnknownArgumentType]
     raise SettingError(
-        f"{shown} is not a {kind}: give an expression such as {EXAMPLES[kind]}, "
+        f"{which(value)} is not a {kind}: give an expression such as {EXAMPLES[kind]}, "
         f"the dotted path of a {base.__name__}, or the object itself"
     )
 
@@ -119,6 +118,12 @@ class Called:
                 f"{safe_repr(given)} is a breaker: give its settings, or a function (or its "
                 "dotted path) that is called with the name and returns it"
             )
+        if isinstance(given, str) and "://" in given:  # it may hold a password
+            scheme = printable(given.partition("://")[0])
+            raise SettingError(
+                f"{scheme}://… is a URL, and no circuit's setting: that of a fleet, which is for "
+                "all circuits, goes under the name fleet"
+            )
         if not callable(given):
             raise SettingError(
                 f"{safe_repr(given)} is neither a table of settings nor a function (or its "
@@ -154,6 +159,8 @@ def maker_of(
 
 def _unknown(key: object, value: object) -> NoReturn:
     hint = did_you_mean(key, KEYS) if isinstance(key, str) else ""
+    if isinstance(key, str) and key.lower() == "fleet":
+        hint = "; a fleet is for all circuits: give it beside them, not in one"
     if isinstance(value, Mapping):
         hint = "; if this is part of a circuit's name, which has dots, it needs quotes in TOML"
     raise SettingError(

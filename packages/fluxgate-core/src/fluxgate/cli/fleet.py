@@ -19,6 +19,7 @@ from fluxgate._engine.transitions import Event
 from fluxgate._naming import printable
 from fluxgate._settings.errors import did_you_mean
 from fluxgate._words import seconds as in_seconds
+from fluxgate._words import state as in_words
 from fluxgate.cli._fleet import circuits, report_text, watch
 from fluxgate.errors import ConfigError, FluxgateError
 from fluxgate.fleet import Fleet
@@ -130,9 +131,8 @@ def _set(
     if not before.known:
         err.write(f"note: set for later, since {_unreported(store, name, known)}\n")
     view = set_by_hand(store, name, _EVENTS[verb], words)
-    state = view.state.replace("_", " ")
     ends = "" if words.seconds is None else f" for {in_seconds(words.seconds)}"
-    out.write(f"{printable(name, None)}: {state}{ends} (epoch {view.epoch})\n")
+    out.write(f"{printable(name, None)}: {in_words(view.state)}{ends} (epoch {view.epoch})\n")
 
 
 def _user() -> str | None:

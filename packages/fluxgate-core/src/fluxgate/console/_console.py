@@ -112,7 +112,7 @@ class Console:
         self._read = read
         self._control = control
         self._local_only = local_only
-        found = _source(source)
+        names, found = _names(critical), _source(source)
         self._history = History(errors=error_messages)
         self._audit = Audit(audited)
         fleet = found.fleet
@@ -123,7 +123,7 @@ class Console:
             None if key is None else Tokens(key),
             enabled=control is not None,
             single=single_process,
-            critical=_names(critical),
+            critical=names,
         )
         self._site = Site(
             Snapshots(found, self._history),

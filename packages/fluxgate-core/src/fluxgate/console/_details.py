@@ -14,6 +14,7 @@ from fluxgate.console._names import shown
 from fluxgate.console._reading import Item
 from fluxgate.console._snapshots import Look
 from fluxgate.console._view import PAGE, Action, Change, Detail, Entry, Overview, Row
+from fluxgate.console._words import Words
 from fluxgate.metric import Totals
 from fluxgate.policy import Policy
 
@@ -65,6 +66,7 @@ def detail_of(
     audit: tuple[Entry, ...],
     actions: tuple[Action, ...],
     error_messages: bool,
+    say: Words,
 ) -> Detail:
     """A circuit in full.
 
@@ -75,6 +77,7 @@ def detail_of(
         audit: the attempts to control it.
         actions: its controls.
         error_messages: whether the last errors are shown with their messages.
+        say: the words of a language.
     """
     reading = look.reading
     info = item.info
@@ -85,7 +88,7 @@ def detail_of(
     return Detail(
         row=current(reading.row(item), look),
         changes=changes,
-        evidence=item.evidence(),
+        evidence=item.evidence(say),
         policy=() if policy is None else _explained(policy),
         totals={} if info is None else _counts(info.totals),
         settings={} if policy is None else dict(_settings(policy)),

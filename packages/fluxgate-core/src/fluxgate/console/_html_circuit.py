@@ -239,7 +239,7 @@ def _outcome(entry: Entry, say: Words) -> str:
 def _evidence(view: Detail, say: Words) -> str:
     found = "".join(f"<li>{html.bdi(each)}" for each in view.evidence)
     errors = [(html.bdi(label), f"{count:,}") for label, count in view.errors]
-    shown = f"<ul>{found}</ul>" if found else f"<p class=quiet>{say('none')}</p>"
+    shown = f"<ul>{found}</ul>" * bool(found)
     if errors:
         heads = (say("error"), say("count"))
         shown += f"<h3>{say('errors')}</h3>{html.table(say('errors'), heads, errors, 'words')}"

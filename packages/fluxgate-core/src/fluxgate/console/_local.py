@@ -13,6 +13,7 @@ from fluxgate.console._names import sentence_of, shown
 from fluxgate.console._rates import Rates
 from fluxgate.console._reading import Context, Item, Reading, magnitude
 from fluxgate.console._view import Row
+from fluxgate.console._words import Words
 from fluxgate.metric import Info
 
 
@@ -30,9 +31,10 @@ class LocalItem(Item):
     def info(self) -> Info:
         return self.infos[0]
 
-    def evidence(self) -> tuple[str, ...]:
+    def evidence(self, say: Words) -> tuple[str, ...]:
         info = self.infos[0]
-        return evidence_of(info.state, info.metrics, self.breakers[0].policy, info.probes)
+        policy = self.breakers[0].policy
+        return evidence_of(info.state, info.metrics, policy, info.probes, say)
 
     def _make_row(self, context: Context) -> Row:
         infos = self.infos
@@ -54,15 +56,10 @@ class LocalItem(Item):
             refused_rate=refused_rate,
             retry_after=info.retry_after,
             reopens=info.reopens,
-            shadow=_shadow(info),
+            shadow=sentence_of(info.would_open or info.shadow),
             strip=context.history.strip(self.id, info.state, info.since, context.wall),
             reverts_in=info.reverts_in,
         )
-
-
-def _shadow(info: Info) -> str | None:
-    reason = info.would_open or info.shadow
-    return None if reason is None else f"would open: {sentence_of(reason)}"
 
 
 class LocalSource:

@@ -42,8 +42,8 @@ def bdi(value: str, longest: int | None = None) -> str:
 
 
 def name(words: Words, value: str, longest: int | None = NAME) -> str:
-    """A circuit's name; words in its place where it is empty, so that a link can be seen."""
-    return bdi(value, longest) if value else f"<i>{words('unnamed')}</i>"
+    """A circuit's name; words in its place where it is blank, so that its link can be seen."""
+    return bdi(value, longest) if value.strip() else f"<i>{words('unnamed')}</i>"
 
 
 def state(words: Words, value: State | None) -> str:

@@ -16,6 +16,7 @@ from fluxgate.console._names import sentence_of, shown
 from fluxgate.console._rates import Rates
 from fluxgate.console._reading import Context, Item, Reading, magnitude
 from fluxgate.console._view import Entry, ProcessRow, Row
+from fluxgate.console._words import Words
 from fluxgate.fleet import Fleet, FleetCircuit, FleetPresence, FleetProcess
 from fluxgate.fleet._circuits import FleetLook, circuit_of, look_at, process_of
 from fluxgate.fleet.store import Report, Store, View, key_of
@@ -85,11 +86,11 @@ class FleetItem(Item):
         said = next((each.reason for each in self.own if each.state is self.state), "")
         return Reason(said) if said else None
 
-    def evidence(self) -> tuple[str, ...]:
+    def evidence(self, say: Words) -> tuple[str, ...]:
         circuit = self.circuit
         metrics = Snapshot(circuit.calls, circuit.failures, 0, 0.0, dict(circuit.slow_counts))
         policy = self.breakers[0].policy if self.breakers else None
-        return evidence_of(self.view.state, metrics, policy, circuit.probes)
+        return evidence_of(self.view.state, metrics, policy, circuit.probes, say)
 
     def _make_row(self, context: Context) -> Row:
         circuit, info = self.circuit, self.info
@@ -118,7 +119,7 @@ class FleetItem(Item):
             refused_rate=self._refused_rate(context),
             retry_after=retry_after,
             reopens=circuit.reopens,
-            shadow=None if shadow is None else f"would open: {sentence_of(shadow)}",
+            shadow=sentence_of(shadow),
             strip=context.history.strip(self.id, self.state, since, context.wall),
             reverts_in=circuit.reverts_in if known else None,
         )

@@ -15,6 +15,7 @@ from fluxgate.console._history import History
 from fluxgate.console._names import id_of
 from fluxgate.console._rates import Rates
 from fluxgate.console._view import Entry, ProcessRow, Row
+from fluxgate.console._words import Words
 from fluxgate.fleet import Fleet, FleetPresence
 from fluxgate.listeners._aggregate import WORST_FIRST
 from fluxgate.metric import Info
@@ -80,7 +81,7 @@ class Item(ABC):
         """The circuit in this process, once for each reading; None where it has no breaker."""
 
     @abstractmethod
-    def evidence(self) -> tuple[str, ...]:
+    def evidence(self, say: Words) -> tuple[str, ...]:
         """The numbers that decide, in sentences."""
 
     def processes(self, reading: Reading) -> tuple[ProcessRow, ...]:

@@ -136,6 +136,7 @@ class Site:
             audit=self._entries(look, item),
             actions=self._controls.actions(item, look.reading, actor, say),
             error_messages=self._error_messages,
+            say=say,
         )
 
     def _entries(self, look: Look, item: Item) -> tuple[Entry, ...]:

@@ -37,7 +37,8 @@ class Row(NamedTuple):
         refused_rate: refusals a second, lately; None where it is not known yet.
         retry_after: seconds until it probes; None where it doesn't, or nobody knows.
         reopens: how often probing has failed since it was last closed.
-        shadow: what the shadow tripper would do, in one sentence; None: nothing.
+        shadow: why the shadow tripper, or a metrics-only circuit, would have opened it; None: it
+            would not.
         strip: the last half hour.
         reverts_in: seconds until what was set by hand ends by itself; None: it doesn't.
     """

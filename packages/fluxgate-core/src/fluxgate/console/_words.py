@@ -45,7 +45,6 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "language": ("Language", "언어"),
     "skip": ("Skip to the circuits", "서킷 목록으로 건너뛰기"),
     "counts": ("Circuits by state", "상태별 서킷"),
-    "age": ("Data {age} old", "{age} 전 데이터"),
     "live": ("Live, every 2 s", "2초마다 갱신"),
     "paused": ("Static; reload for newer data", "고정됨, 새로 고침 필요"),
     "stale": ("Data {age} old; trying again", "{age} 전 데이터, 다시 시도하는 중"),
@@ -74,7 +73,7 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "rounds": ("Failed rounds", "실패한 시험 횟수"),
     "history": ("Last 30 min", "최근 30분"),
     "in_processes": ("in {n} of {of}", "{of}개 중 {n}개"),
-    "shadow": ("Shadow", "섀도"),
+    "shadow": ("Would open:", "섀도 판정 열림:"),
     "probe_in": ("probe in {time}", "{time} 후 시험 호출"),
     "probe_now": ("probe at the next call", "다음 호출로 시험"),
     "probing": ("probing", "시험 호출 중"),
@@ -82,7 +81,6 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "until_reset": ("until reset", "초기화까지"),
     "minutes": ("{state} {n} min", "{state} {n}분"),
     "no_history": ("no data", "데이터 없음"),
-    "none": ("none", "없음"),
     "empty": ("There are no circuits yet.", "아직 서킷이 없습니다."),
     "empty_filter": (
         "No circuit's name contains “{filter}”.",
@@ -100,13 +98,43 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "back": ("All circuits", "모든 서킷"),
     "controls": ("Controls", "제어"),
     "evidence": ("Evidence now", "현재 근거"),
+    "evidence_failed": (
+        "{failed} of {n} call failed|{failed} of {n} calls failed",
+        "호출 {n}건 중 {failed}건 실패",
+    ),
+    "evidence_slow": (
+        "{slow} of {n} call took {time} or longer|{slow} of {n} calls took {time} or longer",
+        "호출 {n}건 중 {slow}건이 {time} 이상 걸림",
+    ),
+    "evidence_limit": ("{sentence}; opens at {n}", "{sentence}, {n}건이면 열림"),
+    "evidence_streak": ("{n} failures in a row", "연속 실패 {n}건"),
+    "evidence_more": (
+        "{n} more call before anything is decided|{n} more calls before anything is decided",
+        "판단하려면 호출 {n}건이 더 필요",
+    ),
+    "evidence_probes": (
+        "{n} probe ended, {failed} of them failed; {going} going on|"
+        "{n} probes ended, {failed} of them failed; {going} going on",
+        "시험 호출 {n}건 종료, 그중 {failed}건 실패, {going}건 진행 중",
+    ),
+    "evidence_open": (
+        "While calls are refused, nothing is measured: a probe decides.",
+        "호출을 거부하는 동안에는 측정하지 않으며, 시험 호출이 결정합니다.",
+    ),
+    "evidence_forced_open": (
+        "While calls are refused, nothing is measured.",
+        "호출을 거부하는 동안에는 측정하지 않습니다.",
+    ),
+    "evidence_disabled": (
+        "While it is disabled, nothing is measured.",
+        "비활성 상태에서는 측정하지 않습니다.",
+    ),
     "changes": ("Transitions", "상태 변화"),
     "changes_none": ("No transition has been seen.", "아직 상태 변화가 없습니다."),
     "at": ("At", "시각"),
     "change": ("Change", "변화"),
     "reason": ("Reason", "이유"),
     "by": ("By", "실행자"),
-    "where": ("Decided", "결정 위치"),
     "local": ("here", "이 프로세스"),
     "fleet": ("here, for the fleet", "이 프로세스(플릿 전체)"),
     "peer": ("in another process", "다른 프로세스"),
@@ -145,7 +173,6 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "disable": ("Disable", "비활성화"),
     "metrics_only_act": ("Metrics only", "관찰 전용으로 전환"),
     "reset": ("Reset", "초기화"),
-    "dialog_title": ("{action}:", "{action}:"),
     "note": ("Reason", "이유"),
     "note_hint": (
         "3 to 200 characters. It is kept in the audit and shown beside the state.",
@@ -159,22 +186,21 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "cancel": ("Cancel", "취소"),
     "problems": ("It was not done:", "실행되지 않았습니다:"),
-    "goes_to_all": ("It goes to every process of the fleet.", "플릿의 모든 프로세스에 적용됩니다."),
     # What a control does now, and why it can't be used.
     "where_fleet": ("in {n} process|in {n} processes", "프로세스 {n}개에서"),
     "where_here": ("in this process", "이 프로세스에서"),
     "effect_force_open": (
         "refuses about {rate} calls/s {where}",
-        "{where} 초당 약 {rate}건의 호출을 차단합니다",
+        "{where} 초당 약 {rate}건의 호출을 거부합니다",
     ),
-    "effect_force_open_all": ("refuses every call {where}", "{where} 모든 호출을 차단합니다"),
+    "effect_force_open_all": ("refuses every call {where}", "{where} 모든 호출을 거부합니다"),
     "effect_open_for": (
         "refuses about {rate} calls/s {where} for a time, then probes",
-        "{where} 일정 시간 동안 초당 약 {rate}건의 호출을 차단한 뒤 시험 호출을 합니다",
+        "{where} 일정 시간 동안 초당 약 {rate}건의 호출을 거부한 뒤 시험 호출을 합니다",
     ),
     "effect_open_for_all": (
         "refuses every call {where} for a time, then probes",
-        "{where} 일정 시간 동안 모든 호출을 차단한 뒤 시험 호출을 합니다",
+        "{where} 일정 시간 동안 모든 호출을 거부한 뒤 시험 호출을 합니다",
     ),
     "effect_disable": (
         "lets every call pass {where}, and counts none",
@@ -182,7 +208,7 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "effect_metrics_only": (
         "lets every call pass {where}, and reports when it would refuse",
-        "{where} 모든 호출을 통과시키고 차단했을 상황만 보고합니다",
+        "{where} 모든 호출을 통과시키고 거부했을 상황만 보고합니다",
     ),
     "effect_reset": (
         "closes it {where}, and starts afresh",
@@ -206,7 +232,6 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "Give a duration: to open until reset, use “force open”.",
         "기간을 입력하세요. 초기화까지 열어 두려면 “강제로 열기”를 사용하세요.",
     ),
-    "problem_reset": ("A reset takes no duration.", "초기화에는 기간을 지정할 수 없습니다."),
     "problem_name": (
         "Type the circuit's name as it is shown.",
         "표시된 서킷 이름을 그대로 입력하세요.",
@@ -245,6 +270,7 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "플릿 저장소를 읽을 수 없으며, 이 프로세스가 시작된 이후로 읽은 적이 없습니다: {why}",
     ),
     # Units of durations, as in "4 min 10 s".
+    "unit_ms": ("{n} ms", "{n}밀리초"),
     "unit_s": ("{n} s", "{n}초"),
     "unit_min": ("{n} min", "{n}분"),
     "unit_h": ("{n} h", "{n}시간"),
@@ -288,6 +314,12 @@ class Words:
     def action(self, action: str) -> str:
         """The name of a control, as on its button."""
         return self("metrics_only_act" if action == "metrics_only" else action)
+
+    def seconds(self, seconds: float) -> str:
+        """A duration in full: `250 ms`, `1.5 s`, from two minutes on as `duration`."""
+        if seconds < 1:
+            return self("unit_ms", n=f"{seconds * 1000:.3g}")
+        return self("unit_s", n=f"{seconds:.4g}") if seconds < 120 else self.duration(seconds)
 
     def duration(self, seconds: float) -> str:
         """A duration in its two largest units: `12 s`, `4 min 10 s`, `2 h 5 min`, `3 d`."""

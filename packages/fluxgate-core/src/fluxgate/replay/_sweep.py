@@ -312,9 +312,11 @@ def _advice(
         )
         for kind, cell in sorted(chosen.values(), key=lambda pair: order.index(pair[0]))
     )
+    on_front = f"{len(front):,} {'is' if len(front) == 1 else 'are'} on the front"
+    hold = f"{len(holding):,} of these hold{'s' * (len(holding) == 1)} on the last third"
     why = (
-        f"Of {len(cells):,} policies, {len(front):,} are on the front (no other is better in one "
-        f"number and worse in none), and {len(holding):,} of these hold on the last third."
+        f"Of {number(len(cells), 'policy', 'policies')}, {on_front} (no other is better in one "
+        f"number and worse in none), and {hold}."
     )
     return Advice.RECOMMENDED, why, recommended
 

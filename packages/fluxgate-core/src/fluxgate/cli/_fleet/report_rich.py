@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fluxgate._layout import width_of
+from fluxgate._words import number
 from fluxgate.cli._fleet.circuits import Look
 from fluxgate.cli._fleet.report_text import HEADINGS, NONE, NOTE, cells_of, cells_of_process
 from fluxgate.fleet._circuits import process_of
@@ -89,7 +90,7 @@ def page(look: Look, width: int, room: int | None = None) -> Group:
         grid.add_row(Text(name, style), Text(state, colour), *others)
     parts: list[Table | Text] = [grid] if shown else [Text(NONE, "dim")]
     if len(lines) > len(shown):
-        parts.append(Text(f"and {len(lines) - len(shown)} lines more", "dim"))
+        parts.append(Text(f"and {number(len(lines) - len(shown), 'line')} more", "dim"))
     if look.reports:
         parts.append(Text(f"\n{NOTE}", "dim"))
     if look.error:

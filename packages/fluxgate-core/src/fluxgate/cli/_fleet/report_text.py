@@ -8,6 +8,7 @@ from typing import Any, Final
 from fluxgate._layout import columns
 from fluxgate._naming import printable
 from fluxgate._words import seconds
+from fluxgate._words import state as in_words
 from fluxgate.cli._fleet.circuits import Look, Row
 from fluxgate.fleet._circuits import FleetProcess, process_of
 from fluxgate.fleet.store import Report
@@ -47,15 +48,14 @@ def cells_of_process(of: FleetProcess) -> tuple[str, ...]:
     """A process's line."""
     if of.state is None:
         return (f"  {shown(of.process)}", "", "-", "-", shown(of.reason))
-    state, calls, failures = of.state.replace("_", " "), str(of.calls), str(of.failures)
+    state, calls, failures = in_words(of.state), str(of.calls), str(of.failures)
     return (f"  {shown(of.process)}", state, calls, failures, shown(of.reason))
 
 
 def state_of(row: Row) -> str:
     """A circuit's state in words, with the time that is left of it, and who has set it."""
-    state = row.state.replace("_", " ")
     left = row.retry_after if row.reverts_in is None else row.reverts_in
-    parts = [state, "" if left is None else seconds(round(left, 1))]
+    parts = [in_words(row.state), "" if left is None else seconds(round(left, 1))]
     if row.state != State.CLOSED and row.by is not None:
         parts.append(f"by {shown(row.by)}")
     return ", ".join(part for part in parts if part)
@@ -64,7 +64,8 @@ def state_of(row: Row) -> str:
 def of_details(details: Mapping[str, Any]) -> str:
     """One circuit, a line for each thing that is known of it."""
     width = max(map(len, details))
-    lines = [f"{key:{width}}  {shown(value)}" for key, value in details.items() if key != "reports"]
+    told = {**details, "state": in_words(details["state"])}
+    lines = [f"{key:{width}}  {shown(value)}" for key, value in told.items() if key != "reports"]
     own = [process_of(Report(*each)) for each in details["reports"].items()]
     if own:
         heads = ("  PROCESS", "STATE", "CALLS", "FAILED", "REASON")

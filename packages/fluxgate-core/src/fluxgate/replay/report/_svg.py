@@ -11,6 +11,7 @@ from html import escape
 from typing import Final
 
 from fluxgate._naming import printable
+from fluxgate._words import number
 from fluxgate.replay._result import Cell, PolicyResult, ReplayResult, SweepResult
 from fluxgate.replay.report import _contents as contents
 from fluxgate.state import State
@@ -63,9 +64,8 @@ def timeline(result: ReplayResult) -> str:
     ):
         parts += _strip(policy, letter, strips + place * (_STRIP + 8), x, result.workers)
     parts += _axis(begin, end, height - 22, x)
-    return _svg(
-        height, f"Timeline of {trace.calls:,} calls and {len(result.policies)} policies", parts
-    )
+    policies = number(len(result.policies), "policy", "policies")
+    return _svg(height, f"Timeline of {number(trace.calls, 'call')} and {policies}", parts)
 
 
 def _bars(

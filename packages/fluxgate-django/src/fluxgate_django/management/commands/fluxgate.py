@@ -330,7 +330,7 @@ def _row(info: Info) -> tuple[str, ...]:
     since = timezone.localtime(datetime.fromtimestamp(info.since, UTC))
     return (
         info.name,
-        str(info.state),
+        info.state.replace("_", " "),
         since.isoformat(sep=" ", timespec="seconds"),
         str(info.metrics.total_count),
         "-" if rate is None else f"{100 * rate:.3g} %",
