@@ -10,11 +10,14 @@ from __future__ import annotations
 import faulthandler
 import gc
 import signal
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -28,6 +31,7 @@ from fluxgate import (
     Signal,
     State,
 )
+from fluxgate._engine.circuit import Circuit
 from fluxgate.permits import All
 from fluxgate.trippers import FailureRate, FailureStreak, SlowRate, Tripper
 
@@ -505,3 +509,44 @@ def test_a_signal_handler_moves_the_circuit_it_interrupts() -> None:
     # Half of the 400; fewer, as one handler may interrupt another before it has done its part.
     assert states.count(State.FORCED_OPEN) >= 100
     assert states[-1] is info.state
+
+
+def test_a_note_at_each_moment_of_emptying() -> None:
+    """A finaliser or another thread leaves a note while the inbox is being emptied."""
+    place, came = 0, True
+    while came:
+        came = note_comes_at(place)
+        place += 1
+    assert place > 10
+
+
+def note_comes_at(place: int) -> bool:
+    """Whether the inbox was emptied as far as that bytecode, when an attempt was dropped."""
+    breaker = CircuitBreaker("x")
+    attempts = [breaker.attempt(), breaker.attempt()]
+    attempts.pop().ignore()
+    left = place
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code is not Circuit._catch_up.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left < 0 and attempts:
+                attempts.pop().ignore()
+        return trace
+
+    before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True
+    sys.settrace(trace)
+    try:
+        breaker.attempt().fail("down")
+    finally:
+        sys.settrace(before)
+    came = not attempts
+    attempts.clear()
+    totals = breaker.info().totals
+    assert (totals.failures, totals.ignored) == (1, 2)
+    return came
