@@ -32,6 +32,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "repository",
     "public_names",
+    "commands",
     "languages",
 ]
 exclude_patterns = ["_site", "_static", "_templates", "locales"]

@@ -5,11 +5,25 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import zlib
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
+
+
+def load(name: str) -> ModuleType:
+    """A module of `docs/_site` that needs no Sphinx."""
+    spec = importlib.util.spec_from_file_location(f"site_{name}", DOCS / "_site" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+checks = load("checks")
 
 
 def constant(path: Path, name: str) -> object:
@@ -23,19 +37,6 @@ def constant(path: Path, name: str) -> object:
     raise AssertionError(name)
 
 
-def with_public_names() -> set[str]:
-    """The modules that have an `__all__`, and no underscore in their names."""
-    found = set()
-    for source in ROOT.glob("packages/*/src"):
-        for path in source.rglob("*.py"):
-            parts = path.relative_to(source).with_suffix("").parts
-            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            text = path.read_text(encoding="utf-8")
-            if "._" not in name and re.search(r"^__all__\b", text, re.MULTILINE):
-                found.add(name)
-    return found
-
-
 def test_reference_has_every_module() -> None:
     shown = [
         name
@@ -43,7 +44,7 @@ def test_reference_has_every_module() -> None:
         for name in re.findall(r"^\.\. public:: (\S+)$", page.read_text("utf-8"), re.MULTILINE)
     ]
     assert len(shown) == len(set(shown))
-    assert set(shown) == with_public_names()
+    assert set(shown) == set(checks.exported(ROOT))
 
 
 def test_pages_of_files_exist() -> None:
@@ -65,17 +66,6 @@ def constant_of_repository() -> dict[str, str]:
     return found
 
 
-def build() -> ModuleType:
-    """The module that builds the site, without Sphinx."""
-    path = DOCS / "_site" / "checks.py"
-    spec = importlib.util.spec_from_file_location("site_checks", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_what_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "style.css").write_text("@import 'https://a/x.css'; b {background: url(//c/d.png)}")
     (tmp_path / "page.html").write_text(
@@ -83,7 +73,7 @@ def test_what_is_loaded_from_elsewhere(tmp_path: Path) -> None:
         '<link rel="stylesheet" href="https://h/i.css"><link rel=canonical href=https://j/>'
         "<img alt=x src='//k/l.png'><script>import('https://m/n.js')</script>"
     )
-    assert build().foreign(tmp_path) == [
+    assert checks.foreign(tmp_path) == [
         "page.html: https://f/g.js",
         "page.html: https://h/i.css",
         "page.html: //k/l.png",
@@ -92,4 +82,14 @@ def test_what_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     ]
     (tmp_path / "page.html").write_text("<script src=_static/own.js></script><img src=data:x>")
     (tmp_path / "style.css").write_text("b {background: url(own.png)}")
-    assert build().foreign(tmp_path) == []
+    assert checks.foreign(tmp_path) == []
+
+
+def test_what_the_reference_lacks(tmp_path: Path) -> None:
+    names = (
+        "fluxgate.State py:class 1 core.html#$ -\nfluxgate.State.OPEN py:attribute 1 c.html#$ -\n"
+    )
+    packed = zlib.compress(names.encode())
+    (tmp_path / "objects.inv").write_bytes(b"# Sphinx\n# Project\n# Version\n# zlib\n" + packed)
+    exported = {"fluxgate": ["Signal", "State"], "fluxgate.state": ["State"]}
+    assert checks.undocumented(tmp_path, exported) == ["fluxgate.Signal"]

@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from checks import foreign
+from checks import exported, foreign, undocumented
 from languages import is_translated
 
 ROOT = Path(__file__).parents[2]
@@ -79,6 +79,8 @@ def build() -> None:
     )
     if elsewhere := foreign(SITE):
         sys.exit("The site would load from elsewhere:\n" + "\n".join(elsewhere))
+    if lacking := undocumented(SITE, exported(ROOT)):
+        sys.exit("The reference lacks public names:\n" + "\n".join(lacking))
     counts = json.loads((SITE / "ko" / "translated.json").read_text(encoding="utf-8"))
     for page, (translated, total) in counts.items():
         if translated < total:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import zlib
 from pathlib import Path
 
 # A browser fetches these by itself; a link (`<a href>`) is followed by whoever clicks it.
@@ -26,3 +28,43 @@ def foreign(site: Path) -> list[str]:
         addresses += FETCHED_BY_STYLE.findall(text)
         found += [f"{file.relative_to(site)}: {address}" for address in addresses]
     return found
+
+
+def exported(root: Path) -> dict[str, list[str]]:
+    """The `__all__` of each module of the packages without an underscore in its name."""
+    found: dict[str, list[str]] = {}
+    for source in sorted(root.glob("packages/*/src")):
+        for path in sorted(source.rglob("*.py")):
+            parts = path.relative_to(source).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            if "._" in name:
+                continue
+            for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+                match statement:
+                    case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.expr() as value):
+                        found[name] = ast.literal_eval(value)
+                    case ast.AnnAssign(target=ast.Name(id="__all__"), value=ast.expr() as value):
+                        found[name] = ast.literal_eval(value)
+                    case _:
+                        pass
+    return found
+
+
+def undocumented(site: Path, names_by_module: dict[str, list[str]]) -> list[str]:
+    """The public names that the built reference doesn't have.
+
+    A name is documented once, at the shallowest module of its package that exports it.
+    """
+    *_, packed = (site / "objects.inv").read_bytes().split(b"\n", 4)
+    objects = [line.split() for line in zlib.decompress(packed).decode("utf-8").splitlines()]
+    described = {
+        (name.partition(".")[0], name.rpartition(".")[2])
+        for name, kind, *_ in objects
+        if kind.startswith("py:")
+    }
+    return [
+        f"{module}.{name}"
+        for module, names in names_by_module.items()
+        for name in names
+        if (module.partition(".")[0], name) not in described
+    ]

@@ -7,7 +7,6 @@ shows of `manage.py` is what `manage.py` prints.
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import re
@@ -19,8 +18,6 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
-from fluxgate import CircuitBreaker, Policy
-from fluxgate.config import KEYS
 from fluxgate.registry import Registry
 from fluxgate_django import conf, signals
 
@@ -150,20 +147,6 @@ def test_every_key_of_the_response_is_there_with_its_default() -> None:
     defaults = conf.ResponseSettings()
     for key, row in known.items():
         assert literal_eval(row[0]) == getattr(defaults, key.lower())
-
-
-def test_every_setting_of_a_breaker_is_there_with_its_default() -> None:
-    known = table("| a breaker's setting |")
-    assert sorted(known) == sorted(key.upper() for key in KEYS)
-    policy, front = Policy(), inspect.signature(CircuitBreaker).parameters
-    for key in KEYS:
-        default = known[key.upper()][0]
-        if key in policy.__match_args__:
-            assert default == repr(getattr(policy, key)), key
-    assert known["LISTENERS"][0] == "[]"
-    assert list(front["listeners"].default) == []
-    assert known["INITIAL_STATE"][0] == front["initial_state"].default
-    assert known["CLOCK"][0] == f"time.{front['clock'].default.__name__}"
 
 
 def test_what_the_page_says_of_databases_and_caches(project: Path) -> None:
