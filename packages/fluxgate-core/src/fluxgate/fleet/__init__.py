@@ -25,6 +25,9 @@ The parts, one concept a module:
     _decisions which move a view asks for
     _verdict   what a policy makes of the calls of all processes
     _flusher   the two threads of a process
+    _requests  what other threads wait for
+    _flush     what one flush sends, and does with the answers
+    _link      attached to the store or not
     _rhythm    when the flusher comes
     _bell      wakes it from anywhere
     _doorbell  wakes it with the first call after a rest

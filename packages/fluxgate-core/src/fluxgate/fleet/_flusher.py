@@ -10,23 +10,24 @@ flusher tries again with each tick.
 
 from __future__ import annotations
 
-import logging  # its fork hooks have to run before ours, which start threads that may log
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 from fluxgate._controls import Said
-from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.transitions import Event
 from fluxgate._front import real_clock
 from fluxgate.fleet._bell import drained
 from fluxgate.fleet._by_hand import set_by_hand
+from fluxgate.fleet._flush import Due, Flush
+from fluxgate.fleet._link import Link
 from fluxgate.fleet._member import Member
 from fluxgate.fleet._presence import Presence
+from fluxgate.fleet._requests import Inquiry, Request
 from fluxgate.fleet._rhythm import HURRY, IDLE, TICK, Rhythm, dice
-from fluxgate.fleet.store import Exchange, Hint, Move, Store, StoreBusy, StoreError, View, key_of
+from fluxgate.fleet.store import Hint, Store, StoreBusy, StoreError, View, key_of
 
 T = TypeVar("T")
 
@@ -36,45 +37,8 @@ LISTEN: Final = 10.0
 """Seconds of one wait for pushes: then it sees whether it is still where they come."""
 MAX_HINTS: Final = 10_000
 """Pushes that wait for the flusher, at most; if there are more, every circuit is read."""
-ROUNDS: Final = 4
-"""How often one flush goes on with what its own answers have asked for."""
 BUSY_PAUSE: Final = 0.02
 """Seconds between two tries of a store that somebody else has."""
-PATIENCE: Final = 1.0
-"""Seconds for which a busy store is no reason to detach."""
-
-
-class Request:
-    """A flush that somebody waits for."""
-
-    def __init__(self) -> None:
-        self.done = threading.Event()
-        self.well = False
-
-
-class Inquiry(Generic[T]):
-    """A question to the store that somebody waits for."""
-
-    def __init__(self, ask: Callable[[Store], T]) -> None:
-        self._ask = ask
-        self._answer: list[T] = []
-        self.done = threading.Event()
-        self.error: StoreError | None = None
-
-    def put_to(self, store: Store) -> None:
-        """Ask; whatever comes of it, nobody waits any longer."""
-        try:
-            self._answer.append(self._ask(store))
-        except StoreError as error:
-            self.error = error
-        finally:
-            self.done.set()
-
-    def answer(self) -> T:
-        """The answer; raises `StoreError`."""
-        if self.error is not None:
-            raise self.error
-        return self._answer[0]
 
 
 class Flusher:
@@ -96,8 +60,6 @@ class Flusher:
         self.label = label
         self._members: dict[int, Member] = {}
         self._number = 0
-        self.attached = False
-        self.last_error: str | None = None
         self._dropped = 0  # by members that are gone
         self.closed = False
         self._count_from_zero()
@@ -117,8 +79,7 @@ class Flusher:
         self._listening: threading.Thread | None = None
         self._stopping = threading.Event()
         self._presence = Presence()
-        self._warned = False
-        self._busy_since: float | None = None
+        self._link = Link(self.label, self.clock)
         self._probing = self._resting = False
         self._complete = True  # whether each circuit of a tick had its answer
 
@@ -215,6 +176,16 @@ class Flusher:
         return [each for each in list(self._members.values()) if each.circuit is not None]
 
     @property
+    def attached(self) -> bool:
+        """Whether the store answered when it was last asked."""
+        return self._link.attached
+
+    @property
+    def last_error(self) -> str | None:
+        """The last failure of the store; None if there was none."""
+        return self._link.last_error
+
+    @property
     def dropped(self) -> int:
         """Calls that were counted here and not there."""
         return self._dropped + sum(member.dropped for member in list(self._members.values()))
@@ -245,7 +216,7 @@ class Flusher:
             thread.join(min(left, 0.1))
 
     def _leave(self) -> None:
-        self.attached = False
+        self._link.attached = False
         for member in self.members():
             member.leave()
 
@@ -265,7 +236,7 @@ class Flusher:
         running = self._flushing is not None and not self.closed
         self.store.after_fork_in_child()
         self._begin()
-        self.attached, self.last_error, self._dropped = False, None, 0
+        self._dropped = 0
         self._count_from_zero()
         for member in self.members():
             member.restart()
@@ -328,7 +299,8 @@ class Flusher:
             self._resting = self._may_rest()
         except StoreBusy as error:
             due, well = [], False
-            self._busy(error)
+            if self._link.impatient(error):
+                self._detach(error)
         except StoreError as error:
             due, well = [], False
             self._detach(error)
@@ -361,12 +333,12 @@ class Flusher:
         for member in self.members():
             member.mark()
 
-    def _due(self, *, everything: bool) -> list[tuple[Member, Circuit]]:
+    def _due(self, *, everything: bool) -> Due:
         """Those of whom there is anything to hand in or to ask, with their circuits."""
         now = self.clock()
         if everything or not self.attached:
             self._mark_all()
-        due: list[tuple[Member, Circuit]] = []
+        due: Due = []
         self._probing = False
         for number, member in list(self._members.items()):
             circuit = member.circuit
@@ -411,113 +383,25 @@ class Flusher:
         if isinstance(answer, View):
             presence.answered(answer)
 
-    def _timed_flush(self, due: list[tuple[Member, Circuit]]) -> None:
+    def _timed_flush(self, due: Due) -> None:
         began, well = self.clock(), False
+        self.rhythm.flushed_at = began
+        flush = Flush(self.store, self.clock, self._link.answered)
         try:
-            self._flush(due)
+            flush.run(due, attached=self.attached)
             well = True
         finally:
             self.flush_seconds += max(self.clock() - began, 0.0)
             self.flushes += 1
             self.failed_flushes += not well
-
-    def _flush(self, due: list[tuple[Member, Circuit]]) -> None:
-        now = self.rhythm.flushed_at = self.clock()
-        moves: list[tuple[Member, Move]] = []
-        stale = [pair for pair in due if pair[0].stale]
-        if stale:
-            views = self.store.read([member.name for member, _ in stale])
-            for (member, _), view in zip(stale, views, strict=True):
-                self._add(moves, member, member.read(view))
-        # Those of whom there was nothing but to read them are done, unless they are to be moved.
-        moving = {id(member) for member, _ in moves}
-        due = [pair for pair in due if id(pair[0]) in moving or pair[0].due(pair[1], now)]
-        if not self.attached:
-            due = due or stale[:1]  # it has to be written to: a locked file can still be read
-        for _ in range(ROUNDS):
-            moves += [(member, move) for member, _ in due if (move := member.wanted()) is not None]
-            self._move(moves)
-            moves = self._exchange(due) if due else []
-            self._attach()
-            if not moves:
-                return
-            again = {id(member) for member, _ in moves}
-            due = [pair for pair in due if id(pair[0]) in again]
-        self._move(moves)
-
-    def _move(self, moves: list[tuple[Member, Move]]) -> None:
-        for member, move in moves:
-            member.moving(move, self.store.process)
-            member.moved(move, self.store.move(move))
-
-    def _exchange(self, due: list[tuple[Member, Circuit]]) -> list[tuple[Member, Move]]:
-        """Hand in for all of them; the moves that the answers ask for."""
-        now = self.clock()
-        handed: list[tuple[Member, Exchange]] = []
-        moves: list[tuple[Member, Move]] = []
-        try:
-            for member, circuit in due:
-                handed.append((member, member.request(circuit, now)))
-            answers = self.store.exchange([request for _, request in handed])
-        except Exception as error:
-            for member, _ in handed:
-                member.unanswered(counted=not isinstance(error, StoreBusy))
-            raise
-        for (member, _), answer in zip(handed, answers, strict=True):
-            if isinstance(answer, View):
-                move = member.answered(answer)
-                if move is None and member.asks_for_reports(answer):
-                    (reports,) = self.store.reports([member.name])
-                    move = member.reported(answer, reports)
-                self._add(moves, member, move)
-            else:
-                member.unanswered(counted=not isinstance(answer, StoreBusy))
-                self.last_error = str(answer)
-                self._complete = False
-        return moves
-
-    @staticmethod
-    def _add(moves: list[tuple[Member, Move]], member: Member, move: Move | None) -> None:
-        if move is not None:
-            moves.append((member, move))
-
-    # -- attached, or not
-
-    def _attach(self) -> None:
-        self._busy_since = None
-        if self.attached:
-            return
-        self.attached = True
-        if self._warned:
-            self._warned = False
-            _log(f"fleet {self.label}: the store is back; circuits are shared again")
-
-    def _busy(self, error: StoreBusy) -> None:
-        """Somebody else has the store: nothing is lost yet."""
-        now = self.clock()
-        if self._busy_since is None:
-            self._busy_since = now
-        if now - self._busy_since >= PATIENCE:
-            self._detach(error)
-
-    def _detach(self, error: StoreError) -> None:
-        self.last_error = str(error)
-        self._busy_since = None
-        if self.attached or not self._warned:
-            self._warned = True
-            _log(
-                f"fleet {self.label}: the store can't be used ({error}); every process goes on "
-                "by itself until it can"
-            )
-        self.attached = False
-        for member in self.members():
-            member.detach()
+        if flush.lacking is not None:
+            self._link.last_error, self._complete = str(flush.lacking), False
 
     def _trouble(self, error: Exception) -> None:
         """Treat an unexpected error as a lost store: log it once, and keep the thread running."""
         self._detach(StoreError(f"{type(error).__name__}: {error}"))
 
-
-def _log(sentence: str) -> None:
-    with suppress(Exception):  # there is nowhere left to report it
-        logging.getLogger("fluxgate").warning("%s", sentence)
+    def _detach(self, error: StoreError) -> None:
+        self._link.lost(error)
+        for member in self.members():
+            member.detach()
