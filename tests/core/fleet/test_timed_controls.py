@@ -132,6 +132,31 @@ def test_all_end_it_once(fleets: Fleets, control: str, traffic: bool) -> None:
         assert ended > began or min(ended) > min(began)
 
 
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_a_hand_here_alone(fleets: Fleets, control: str, before: bool) -> None:
+    """Its time over, the circuit is the fleet's again: open, and with no probes of its own."""
+    first, second = processes(fleets, 2)
+    if before:
+        getattr(second.breaker, control)(seconds=0.3)
+    first.breaker.open_for(600, fleet=True)
+    eventually(lambda: second.epoch == first.epoch > 0)
+    if not before:
+        getattr(second.breaker, control)(seconds=0.3)
+    assert second.state in (CONTROLS[control], State.OPEN)
+
+    def is_the_fleets() -> bool:
+        second.calls()
+        second.breaker.info()  # an ignored call ends no metrics_only()
+        circuit = second.breaker._circuit
+        return circuit.fleet is not None and circuit.fleet.owns() and circuit.state is State.OPEN
+
+    eventually(is_the_fleets)
+    moves = [str(signal.new_state) for signal in second.signals]
+    assert "half_open" not in moves  # not even for a moment
+    assert first.state is State.OPEN
+
+
 def test_an_opening_stands_again(fleets: Fleets) -> None:
     first, second = processes(fleets, 2)
     first.breaker.open_for(600, by="bob", fleet=True)

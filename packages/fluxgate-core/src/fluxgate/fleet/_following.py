@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from fluxgate._engine.machine import Machine
-from fluxgate._engine.phase import BY_HAND, Phase
+from fluxgate._engine.phase import BY_HAND, Beneath, Phase
 from fluxgate.fleet._reverts import read_next
 from fluxgate.fleet._verdict import read_reason
 from fluxgate.fleet.store import View
@@ -68,6 +68,23 @@ def advise(view: View, origin: Origin, *, mine: bool) -> Step:
 
 def stay(_: Machine, __: float) -> None:
     """The step of a circuit that is in that state already, or that a hand has set here alone."""
+
+
+def stay_as_set(view: View) -> Step:
+    """The step of a circuit that a hand has set here alone; once that is over, it is as in a view.
+
+    Without it, what stood before the hand would stand again, which the fleet has left since.
+    """
+    left = math.inf if view.remaining is None else view.remaining / 1000
+
+    def step(machine: Machine, now: float) -> None:
+        phase = machine.phase
+        if phase.until < math.inf:
+            retry_at = now + left if view.state is State.OPEN else -math.inf
+            reason = read_reason(view.reason)
+            phase.beneath = Beneath(view.state, retry_at, view.reopens, reason)
+
+    return step
 
 
 def release(machine: Machine, _: float) -> None:

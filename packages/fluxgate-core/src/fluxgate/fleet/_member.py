@@ -32,7 +32,7 @@ from fluxgate.fleet._controls import Control, Controls
 from fluxgate.fleet._decisions import Decision, carried_out, decide, moved_on
 from fluxgate.fleet._deltas import Deltas, Seen
 from fluxgate.fleet._doorbell import hang
-from fluxgate.fleet._following import Step, advise, follow, release, stay
+from fluxgate.fleet._following import Step, advise, follow, release, stay, stay_as_set
 from fluxgate.fleet._head import Head, ttl_of
 from fluxgate.fleet._probes import Probes
 from fluxgate.fleet._reports import opened_alone, openings, write_report
@@ -449,7 +449,8 @@ class Member:
         if view.state in BY_HAND:
             step = follow(view, origin)
         elif circuit.state in BY_HAND and not mine:
-            step = stay  # what was set by hand here stays until a hand changes it
+            # What was set by hand here stays until a hand changes it, or until its time is over.
+            step = stay if self._advisory else stay_as_set(view)
         elif self._advisory:
             step = advise(view, origin, mine=mine)
         else:
@@ -462,6 +463,9 @@ class Member:
         """The move to make when the store is in the same epoch as this process, or None."""
         if self._let_go:
             return self._return(circuit, view)
+        if self._came_back(circuit):
+            self._follow(circuit, view, Origin.PEER)
+            return None
         if shape_of(circuit.policy) is None and not is_over(view):
             return None
         if circuit.state in BY_HAND and view.state not in BY_HAND:
@@ -478,6 +482,16 @@ class Member:
         if move is not None and move.state is HALF_OPEN:
             circuit.step(lambda machine, _: self._probes.want_again(machine))
         return self._carry_on(decision)
+
+    def _came_back(self, circuit: Circuit) -> bool:
+        """Whether the time is over that a hand had given here alone, while the fleet isn't closed.
+
+        What follows it is the fleet's again, or this process would probe beside the leases.
+        """
+        phase, state = circuit._machine.phase, self._head.state
+        alone = phase.leases is None and phase is not self._phase
+        shared = state in BY_HAND if self._advisory else state is not CLOSED
+        return alone and shared and phase.event is None
 
     def _carry_on(self, decision: Decision) -> Move | None:
         """Look again when there is something to wait for; a move waits until it is made."""
