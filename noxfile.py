@@ -285,6 +285,10 @@ PROOFS = {
     "model": Proof(
         "Any order of anything, against a naive model of a circuit.", ("tests/core/test_model.py",)
     ),
+    "fleet-model": Proof(
+        "A fleet whose store loses, delays and forgets, against a model of epochs and leases.",
+        ("tests/core/fleet/test_fleet_model.py",),
+    ),
     "linear": Proof(
         "What threads see of one circuit is as if they had taken turns.",
         ("tests/core/test_linearizability.py",),
