@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from itertools import count
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,6 +16,8 @@ from fluxgate.listeners._aggregate import OTHER, Reader, Reading
 from fluxgate.registry import Registry
 from fluxgate.retries import Cooldown
 from fluxgate.trippers import Closed, FailureRate, FailureStreak, MinRequests, SlowRate, Tripper
+
+from ..interrupting import interrupted
 
 
 def of(reader: Reader) -> dict[str, Reading]:
@@ -439,38 +440,6 @@ def test_bad_arguments(options: dict[str, Any], error: type, message: str) -> No
         Reader(**options)
 
 
-class Interrupt(BaseException):
-    """As a signal handler raises it."""
-
-
-def interrupted_at(step: int, function: Callable[[], object]) -> bool:
-    """Call the function and raise before the bytecode of that number; whether there was one."""
-    left = step
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        if "_aggregate" not in frame.f_code.co_filename:
-            return None
-        frame.f_trace_opcodes = True
-        if event == "opcode":
-            left -= 1
-            if left < 0:
-                sys.settrace(None)
-                raise Interrupt
-        return trace
-
-    before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # CPython 3.12 heeds it from the next settrace() on
-    sys.settrace(trace)
-    try:
-        function()
-    except Interrupt:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
 # Python itself reports what is raised in the finaliser of a generator.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(sys.gettrace() is not None, reason="something else traces")
@@ -483,11 +452,11 @@ def test_an_interrupt_at_any_bytecode() -> None:
         succeed(old, 3)
         reader.read()
         living.remove(old)
-        interrupted = interrupted_at(step, reader.read)
+        going_on = interrupted(reader.read, step, "_aggregate.py", "_aggregate_fleets.py")
         succeed(new, 2)
         (one,) = reader.read()
         assert one.totals.successes == 5, step
-        if not interrupted:
+        if not going_on:
             break
     assert step > 100
 

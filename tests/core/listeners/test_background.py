@@ -33,6 +33,8 @@ from fluxgate.listeners import Background, _background_queue
 from fluxgate.testing import ManualClock
 from fluxgate_fastapi import install
 
+from ..interrupting import interrupted
+
 PATIENCE = 30.0
 
 
@@ -580,87 +582,21 @@ def test_posting_in_the_middle_of_posting(background: Callable[..., Background])
     assert len(set(record.threads)) == 1
 
 
-class Interrupt(BaseException):
-    pass
-
-
 @pytest.mark.skipif(sys.gettrace() is not None, reason="somebody else traces")
 def test_interrupted_at_any_bytecode(background: Callable[..., Background]) -> None:
     """As by a signal handler that raises: later signals are heard, once, in order."""
-
-    def interrupted_at(place: int) -> bool:
-        seen = 0
-
-        def trace(frame: FrameType, event: str, _: Any) -> Any:
-            nonlocal seen
-            if not frame.f_code.co_filename.endswith(("_background_queue.py", "background.py")):
-                return None
-            frame.f_trace_opcodes = True
-            if event == "opcode":
-                seen += 1
-                if seen == place:
-                    sys.settrace(None)
-                    raise Interrupt
-            return trace
-
+    place, going_on = 0, True
+    while going_on:
         record = Record()
         deliver = background(record, maxsize=2)
-        sys._getframe().f_trace_opcodes = True  # CPython 3.12 heeds it from the next settrace() on
-        sys.settrace(trace)
-        try:
-            deliver(signal(1))
-        except Interrupt:
-            pass
-        finally:
-            sys.settrace(None)
+        post = partial(deliver, signal(1))
+        going_on = interrupted(post, place, "_background_queue.py", "background.py")
         deliver(signal(2))
         assert deliver.flush(PATIENCE), place
         assert record.heard in ([2], [1, 2]), place
         assert deliver.close(PATIENCE), place
-        return seen >= place
-
-    place = 1
-    while interrupted_at(place):
         place += 1
     assert place > 100  # there were that many bytecodes to be interrupted at
-
-
-def test_a_listener_may_cause_signals(background: Callable[..., Background]) -> None:
-    heard: list[State] = []
-
-    def listener(told: Signal) -> None:
-        heard.append(told.new_state)
-        if told.new_state is State.FORCED_OPEN:
-            breaker.reset()
-
-    told = background(listener)
-    breaker = CircuitBreaker("api", listeners=[told])
-    breaker.force_open()
-    assert told.flush(PATIENCE)
-    assert told.flush(PATIENCE)  # what the first one caused
-    assert heard == ["forced_open", "closed"]
-
-
-def test_where_no_thread_can_be_started_the_next_signal_tries_again(
-    background: Callable[..., Background],
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    record = Record()
-    told = background(record)
-
-    def start(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", start)
-        told(signal(1))
-        told(signal(2))
-    (line,) = caplog.messages
-    assert "can't start new thread" in line
-    told(signal(3))
-    assert told.flush(PATIENCE)
-    assert record.heard == [1, 2, 3]
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -672,7 +608,7 @@ def test_an_interrupt_while_the_thread_starts(
     told = background(gate)
     start = threading.Thread.start
 
-    def interrupted(thread: threading.Thread) -> None:
+    def broken_off(thread: threading.Thread) -> None:
         if begun:
             start(thread)
             assert gate.entered.wait(PATIENCE)
@@ -680,7 +616,7 @@ def test_an_interrupt_while_the_thread_starts(
 
     before = workers()
     with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", interrupted)
+        patch.setattr(threading.Thread, "start", broken_off)
         with pytest.raises(KeyboardInterrupt):
             told(signal(1))
     told(signal(2))
