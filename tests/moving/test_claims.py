@@ -46,6 +46,37 @@ def outcome(call: Callable[..., Any], *args: Any) -> object:
         return type(error)
 
 
+# -- all of them
+
+
+def sync_calls() -> dict[str, Callable[[Callable[..., Any]], object]]:
+    """One breaker of each peer, with its defaults, as a function that calls through it."""
+    factory = purgatory.SyncCircuitBreakerFactory()
+    decorate = circuitbreaker.CircuitBreaker(name="a").decorate
+
+    def through_purgatory(function: Callable[..., Any]) -> object:
+        with factory.get_breaker("a"):
+            return function()
+
+    return {
+        "aiobreaker": aiobreaker.CircuitBreaker().call,
+        "circuitbreaker": lambda function: decorate(function)(),
+        "purgatory": through_purgatory,
+        "pybreaker": pybreaker.CircuitBreaker().call,
+    }
+
+
+@pytest.mark.parametrize("peer", sorted(sync_calls()))
+def test_peers_count_failures_in_a_row(peer: str) -> None:
+    call = sync_calls()[peer]
+    for _ in range(100):  # every other call fails
+        assert outcome(call, down) is ConnectionError
+        assert outcome(call, fine) == "fine"
+    for _ in range(5):
+        outcome(call, down)
+    assert outcome(call, fine) != "fine"
+
+
 # -- pybreaker
 
 
@@ -196,6 +227,9 @@ def test_circuitbreaker_block_never_refuses() -> None:
     with breaker:
         entered = True
     assert entered
+    outcome(breaker.call, down)
+    assert breaker.opened
+    assert breaker.call(fine) == "fine"
 
 
 def test_circuitbreaker_loses_counts() -> None:
