@@ -254,6 +254,12 @@ def test_a_push_ends_a_rest(fleets: Fleets, rested: CircuitBreaker) -> None:
     eventually(lambda: rested.state is State.FORCED_OPEN)
 
 
+def test_a_page_ends_a_rest(fleets: Fleets, rested: CircuitBreaker) -> None:
+    """What is set in the store by hand is obeyed in the process that asked for it."""
+    fleets.made[0].set("x", "force_open", timeout=PATIENCE)
+    eventually(lambda: rested.state is State.FORCED_OPEN)
+
+
 def test_no_rest_while_a_circuit_is_open(
     monkeypatch: pytest.MonkeyPatch, rested: CircuitBreaker
 ) -> None:

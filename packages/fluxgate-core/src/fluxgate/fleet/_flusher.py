@@ -312,6 +312,7 @@ class Flusher:
             request.well = well
             request.done.set()
         for inquiry in drained(self._inquiries):
+            self._resting = False  # it may have set a circuit, which is to be looked at
             inquiry.put_to(self.store)
 
     def _take(self, hints: Iterable[Hint]) -> None:
