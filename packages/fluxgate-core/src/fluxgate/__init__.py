@@ -1,6 +1,9 @@
 """Fluxgate: a circuit breaker that can't wedge, costs next to nothing, and explains itself."""
 
+from os.path import exists as _exists
 from typing import TYPE_CHECKING
+
+__distribution__ = "fluxgate-core"  # before all imports: see `_clash.py`
 
 from fluxgate.attempt import Attempt, in_probe
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker, circuits, listen
@@ -47,6 +50,12 @@ __all__ = [
     "in_probe",
     "listen",
 ]
+
+# One look at the file system, some microseconds of an import of milliseconds.
+if _exists(f"{__path__[0]}/circuitbreaker.py"):
+    from fluxgate._clash import warn_of_leftovers
+
+    warn_of_leftovers()
 
 if TYPE_CHECKING:
     __version__: str

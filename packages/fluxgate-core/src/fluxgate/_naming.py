@@ -6,7 +6,14 @@ that reads what is gone). A message about one must not replace the caller's own 
 
 from __future__ import annotations
 
+import sys
 from typing import Final
+
+# Here, since nearly all modules of ours import this one before anything that may not be ours.
+if getattr(sys.modules["fluxgate"], "__distribution__", None) != "fluxgate-core":
+    from fluxgate._clash import refuse
+
+    refuse()
 
 LONGEST: Final = 200
 """Characters of a name or message that go into a log, a chat or a page."""

@@ -13,6 +13,7 @@ The rest is help for that: settings, guards for one's own endpoints, OpenAPI, a 
 
 from typing import TYPE_CHECKING
 
+import fluxgate.integration  # noqa: F401 - first, since it says where our files were overwritten
 from fluxgate_fastapi._declaration import BreakerSettings
 from fluxgate_fastapi._dependency import Breaker
 from fluxgate_fastapi._guard import guard

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+import fluxgate._naming  # noqa: F401 - first: see _clash.py
 from fluxgate import FluxgateError
 from fluxgate.cli import _replay as replay
 from fluxgate.cli._diagram import command as diagram

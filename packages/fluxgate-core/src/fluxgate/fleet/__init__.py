@@ -40,6 +40,7 @@ The parts, one concept a module:
 
 from __future__ import annotations
 
+import fluxgate._naming  # noqa: F401 - first: see _clash.py
 from fluxgate.fleet._circuits import FleetCircuit, FleetProcess
 from fluxgate.fleet._fleet import Fleet, FleetStatus
 from fluxgate.fleet._presence import FleetPresence
