@@ -256,7 +256,7 @@ def test_a_push_ends_a_rest(fleets: Fleets, rested: CircuitBreaker) -> None:
 
 def test_a_page_ends_a_rest(fleets: Fleets, rested: CircuitBreaker) -> None:
     """What is set in the store by hand is obeyed in the process that asked for it."""
-    fleets.made[0].set("x", "force_open", timeout=PATIENCE)
+    fleets.made[0].control("x", "force_open", timeout=PATIENCE)
     eventually(lambda: rested.state is State.FORCED_OPEN)
 
 
