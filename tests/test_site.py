@@ -60,6 +60,17 @@ def test_pages_of_files_exist() -> None:
     assert {source: led_to.get(source) for source in shown} == shown
 
 
+def test_pages_say_whom_they_are_for() -> None:
+    firsts = {
+        page.relative_to(DOCS).as_posix(): text.split("\n\n")[1]
+        for page in DOCS.rglob("*.md")
+        if not (text := page.read_text(encoding="utf-8")).startswith("<!-- the file ")
+    }
+    del firsts["examples.ko.md"]  # its text came as it is
+    assert len(firsts) > 40
+    assert {page: first for page, first in firsts.items() if not first.startswith("For ")} == {}
+
+
 def constant_of_repository() -> dict[str, str]:
     found = constant(DOCS / "_site" / "repository.py", "PAGES")
     assert isinstance(found, dict)

@@ -9,14 +9,16 @@ CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 TARGET = re.compile(r"\]\(([^)\s]*)")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
-# What is called the same in every language: a paragraph of these alone needs no translation.
+# Names and units that are the same in every language: a paragraph of these alone needs no
+# translation.
 NAMES = frozenset(
     re.findall(
         r"\w+",
         "Apache Celery Django Envoy FastAPI Fluxgate Grafana JSON Micrometer OpenTelemetry Polly"
         " Prometheus Redis SQLite Sentry Slack TLS Tornado True URL Valkey aiobreaker asyncio"
         " circuitbreaker critical false httpx httpx2 info nginx purgatory pybreaker requests"
-        " resilience4j structlog tenacity trio true warning",
+        " resilience4j structlog tenacity trio true warning"
+        " KiB MiB min ms s",
     )
 )
 
