@@ -437,13 +437,16 @@ def benchmarks(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def build(session: nox.Session) -> None:
-    """Build all packages, as sdists and wheels, into dist/."""
+    """Build all packages, as sdists and wheels, into dist/, and check what is in them."""
     install(session, *group("wheels"))
     for built in (*ROOT.glob("dist/*.whl"), *ROOT.glob("dist/*.tar.gz")):
         built.unlink()
     for name in PACKAGES:
         command = ["python", "-m", "build", "--no-isolation", "--outdir", "dist"]
         session.run(*command, f"packages/{name}", silent=True)
+    files = sorted(str(file) for file in (*Path("dist").glob("*.whl"), *Path("dist").glob("*.gz")))
+    session.run("python", "-m", "twine", "check", "--strict", *files)
+    session.run("python", "tests/built_contents.py", "dist", "packages")
 
 
 @nox.session(requires=["build"], reuse_venv=False)

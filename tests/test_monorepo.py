@@ -1,9 +1,13 @@
 """The packages fit together: one version, siblings pinned to it, types shipped."""
 
 import importlib
+import importlib.util
+import re
+import shutil
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -11,7 +15,9 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = sorted(path.parent for path in ROOT.glob("packages/*/pyproject.toml"))
-VERSION = "0.1.0"
+VERSION = tomllib.loads((ROOT / "packages/fluxgate-core/pyproject.toml").read_text())["project"][
+    "version"
+]
 INTEGRATIONS = [each.name.replace("-", "_") for each in FOLDERS if each.name != "fluxgate-core"]
 
 packages = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -73,3 +79,46 @@ def test_pre_commit_runs_what_lint_runs() -> None:
     hooks = [hook for repo in settings["repos"] for hook in repo["hooks"]]
     assert [hook["entry"] for hook in hooks] == ["ruff check", "ruff format"]
     assert [hook["additional_dependencies"] for hook in hooks] == [groups["lint"]] * 2
+
+
+def test_one_command_sets_every_version(tmp_path: Path) -> None:
+    for folder in FOLDERS:
+        there = tmp_path / "packages" / folder.name
+        there.mkdir(parents=True)
+        shutil.copy(folder / "pyproject.toml", there)
+    changelog = tmp_path / "CHANGELOG.md"
+    changelog.write_text("# Changelog\n\n## [Unreleased]\n\n- A change.\n")
+    script = load_script()
+    script.release("9.8.7", tmp_path)
+    for folder in FOLDERS:
+        text = (tmp_path / "packages" / folder.name / "pyproject.toml").read_text()
+        assert tomllib.loads(text)["project"]["version"] == "9.8.7"
+        assert f"=={VERSION}" not in text
+    text = changelog.read_text()
+    assert re.search(r"## \[Unreleased\]\n\n## \[9\.8\.7\] - \d{4}-\d\d-\d\d\n\n- A change", text)
+    for wrong, why in (("9.8.7", "already"), ("9.9", "no version"), ("9.9.0", "no changes")):
+        with pytest.raises(ValueError, match=why):
+            script.release(wrong, tmp_path)
+    assert script.current() == VERSION
+
+
+def load_script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("set_version", ROOT / "packages" / "version.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@packages
+def test_all_have_the_same_addresses_and_age(folder: Path) -> None:
+    core = project(ROOT / "packages" / "fluxgate-core")
+    described = project(folder)
+    assert described["urls"] == core["urls"]
+    for each in ("Development Status", "Programming Language"):
+        ours, theirs = (
+            [line for line in one["classifiers"] if line.startswith(each)]
+            for one in (described, core)
+        )
+        assert ours == theirs

@@ -7,6 +7,7 @@ import logging
 import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def test_as_a_module() -> None:
     """Through `python -m`, where a reader that stops early is no error."""
     command = [sys.executable, "-W", "error", "-m", "fluxgate"]
     version = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
-    assert version.stdout == "fluxgate 0.1.0\n"
+    assert version.stdout == f"fluxgate {metadata.version('fluxgate-core')}\n"
     wrong = subprocess.run(
         [*command, "explain", "Never()"], capture_output=True, text=True, check=False
     )
