@@ -1,6 +1,6 @@
 """Faults of stores, and processes that go on calling while they happen.
 
-    with Crew(FILE, 8) as crew:
+    with Crew(OnFile(), 8, 50.0) as crew:
         outcome = crew.suffer("deleted")
 
 What a user would see is counted: exceptions that are neither the service's nor a refusal, refusals
