@@ -711,7 +711,7 @@ def raised_by(
 
 TestModel = Breakers.TestCase
 TestModel.settings = settings(
-    max_examples=10_000 if LONG else 150,
+    max_examples=5_000 if LONG else 150,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,

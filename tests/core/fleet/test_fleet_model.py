@@ -497,7 +497,7 @@ class Members(RuleBasedStateMachine):
 
 TestFleetModel = Members.TestCase
 TestFleetModel.settings = settings(
-    max_examples=5_000 if LONG else 60,
+    max_examples=2_000 if LONG else 50,
     stateful_step_count=40,
     deadline=None,
     report_multiple_bugs=False,
