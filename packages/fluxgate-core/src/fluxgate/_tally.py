@@ -10,7 +10,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from math import inf
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from fluxgate.metric import Metrics, Snapshot
 
@@ -21,6 +21,18 @@ Thresholds: TypeAlias = tuple[float, ...]
 
 CHUNK = 256
 """Single durations are collected in chunks of this size."""
+
+
+_EXACT: Final = 1e4
+"""Seconds. The sum of a chunk of floats is right to the nanosecond as long as it is below."""
+
+
+def whole_nanoseconds(durations: list[float]) -> int:
+    """The sum of at most a chunk of durations (seconds), in nanoseconds."""
+    seconds = sum(durations)
+    if seconds < _EXACT:
+        return round(seconds * 1e9)
+    return sum(round(each * 1e9) for each in durations)
 
 
 class Tally(Metrics, ABC):
@@ -107,7 +119,7 @@ class CountTally(Tally):
         self._chunks: deque[_Chunk] = deque()
         self._nanoseconds = 0  # of all calls ever; a chunk knows how many came before it
         self._next = sys.maxsize  # when this call has left the window, there is something to drop
-        self._gone_sum = (0, 0.0)  # calls of the oldest chunk that are summed, and their seconds
+        self._gone_sum = (0, 0)  # calls of the oldest chunk that are summed, and their nanoseconds
 
     @property
     def total_duration(self) -> float:  # type: ignore[override]
@@ -115,11 +127,11 @@ class CountTally(Tally):
             return 0.0
         oldest = self._chunks[0]
         gone = max(self._seen - self._size - oldest.before, 0)
-        summed, seconds = self._gone_sum
+        summed, nanoseconds = self._gone_sum
         if summed < gone:
-            seconds += sum(oldest.durations[summed:gone])
-            self._gone_sum = (gone, seconds)
-        return max((self._nanoseconds - oldest.nanoseconds_before) / 1e9 - seconds, 0.0)
+            nanoseconds += whole_nanoseconds(oldest.durations[summed:gone])
+            self._gone_sum = (gone, nanoseconds)
+        return max(self._nanoseconds - oldest.nanoseconds_before - nanoseconds, 0) / 1e9
 
     @property
     def clean(self) -> bool:
@@ -173,7 +185,7 @@ class CountTally(Tally):
         following = sys.maxsize
         while len(chunks) > 1 and (following := chunks[1].before) <= gone:
             chunks.popleft()
-            self._gone_sum = (0, 0.0)
+            self._gone_sum = (0, 0)
             following = sys.maxsize
         while bad:
             number, failed, slow = bad[0]
@@ -196,9 +208,9 @@ class CountTally(Tally):
         if self._chunks:
             newest = self._chunks[-1]
             self._seen = newest.before + len(newest.durations)
-            summed = newest.nanoseconds_before + round(sum(newest.durations) * 1e9)
+            summed = newest.nanoseconds_before + whole_nanoseconds(newest.durations)
             self._nanoseconds = max(self._nanoseconds, summed)
-        self._gone_sum = (0, 0.0)
+        self._gone_sum = (0, 0)
         self.total_count = min(self._seen, self._size)
         self._drop(self._seen - self._size)
         self.failure_count = sum(failed for _, failed, _ in self._bad)

@@ -56,7 +56,7 @@ from fluxgate._engine.phase import (
 )
 from fluxgate._engine.transitions import CONTROL_OF, CONTROLS, TRANSITIONS, Event
 from fluxgate._engine.verdicts import Verdicts
-from fluxgate._tally import Thresholds
+from fluxgate._tally import Thresholds, whole_nanoseconds
 from fluxgate.policy import Policy
 from fluxgate.signals import Origin, Outcome, Reason
 from fluxgate.state import State
@@ -249,7 +249,7 @@ class Machine:
     def absorb(self, lane: Lane, batch: list[float]) -> None:
         """Count fast successes from the current lane's journal."""
         phase, totals = lane.phase, self.totals
-        nanoseconds = round(sum(batch) * 1e9)
+        nanoseconds = whole_nanoseconds(batch)
         totals.successes += len(batch)
         totals.nanoseconds += nanoseconds
         if totals.histogram is not None:
