@@ -16,12 +16,25 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import fluxgate.console
+from fluxgate.cli._explain.explanation import in_short, settings_of
 from fluxgate.console._html import Context, message, overview
 from fluxgate.console._html_circuit import detail, dialog
-from fluxgate.console._view import Action, Change, Detail, Dialog, Overview, ProcessRow, Row
+from fluxgate.console._view import (
+    Action,
+    Change,
+    Detail,
+    Dialog,
+    Entry,
+    Overview,
+    ProcessRow,
+    Row,
+)
 from fluxgate.console._words import language_of
+from fluxgate.policy import Policy
 from fluxgate.state import State
 
+ALLOWED = (True, None, False, True)
+"""Of an `Action`: it is allowed, asks for no name, takes a duration."""
 STATIC = Path(fluxgate.console.__file__).parent / "static"
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 POLICY = (
@@ -52,6 +65,7 @@ class Pages(ThreadingHTTPServer):
     Attributes:
         rows: the circuits, in their order on the page; the first one has a detail.
         status: what it answers to polls, where that isn't 200 or 304.
+        error: why its data are a minute old; None: they aren't.
         polls: the status of each answer to a poll, that is a request by the script.
         sent: the forms that have been posted.
     """
@@ -63,6 +77,7 @@ class Pages(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}/ops/"
         self.rows = [row(1, State.OPEN, reason="42 of 100 calls failed", retry_after=12.0)]
         self.status = 200
+        self.error: str | None = None
         self.polls: list[int] = []
         self.sent: list[dict[str, list[str]]] = []
 
@@ -71,12 +86,13 @@ class Pages(ThreadingHTTPServer):
         first = self.rows[0]
         if not path:
             counts = {state: sum(each.state is state for each in self.rows) for state in State}
-            count, now = len(self.rows), time.time()
-            about = ("shop", "web-1", 7, 4, 0, 0.1, None)
+            count, now = len(self.rows), time.time() - 60 * bool(self.error)
+            about = ("shop", "web-1", 7, 4, 0, 0.1, self.error)
             rows = () if wanted else tuple(self.rows)
             view = Overview(*about, counts, rows, count, 1, 2, wanted, fleet=True, at=now)
             return overview(view, context)
-        act = Action("disable", "lets about 12 calls/s pass", True, None, False, timed=True)
+        where = "in 4 processes"
+        act = Action("disable", f"lets every call pass {where}, and counts none", *ALLOWED)
         asked = Dialog(first, act, "op-1", "token-1")
         if path.endswith("/disable"):
             return dialog(asked, context, service="shop")
@@ -86,19 +102,54 @@ class Pages(ThreadingHTTPServer):
             return dialog(wrong._replace(problems=problems), context, service="shop")
         if not path.startswith("circuits/"):
             return message("There is no such page", ("It may have moved.",), context)
-        reset = Action("reset", "closes it", True, None, False, timed=False)
-        off = Action("force_open", "", False, "it is forced open already", False, timed=True)
-        changes = (Change(time.time() - 250, State.CLOSED, first.state, "FailureRate(0.5): 0.58"),)
-        process = ProcessRow("web-1:7:a", "web-1", 7, first.state, 100, 42, 3, None, 0.5, False)
-        processes = (process, process._replace(process="web-2:8:b", pid=8, absent=True))
-        policy = (("Opens", ("when at least 50 % of the calls failed",)),)
-        evidence, settings = ("42 of 100 calls failed; opens at 50",), {"closed": "FailureRate()"}
-        totals, errors = {"successes": 58, "failures": 42}, (("httpx.ConnectTimeout", 42),)
-        view = Detail(
-            *(first, changes, evidence, policy, totals, settings, processes),
-            *((), (act, reset, off), errors),
+        return detail(self.in_full(first, act), context, service="shop")
+
+    def in_full(self, first: Row, act: Action) -> Detail:
+        """Everything about the first circuit."""
+        now, policy = time.time(), Policy()
+        refuses = "refuses about 118 calls/s in 4 processes"
+        actions = (
+            Action("open_for", f"{refuses} for a time, then probes", *ALLOWED),
+            Action("force_open", refuses, False, "it is forced open already", False, timed=True),
+            act,
+            Action("metrics_only", "lets every call pass, and reports", *ALLOWED),
+            Action("reset", "closes it, and starts afresh", True, None, False, timed=False),
         )
-        return detail(view, context, service="shop")
+        opened = "FailureRate(0.5): 0.58 over 100 calls"
+        window = "in CountWindow(100); last errors: 42 × httpx.ConnectTimeout, 16 × 503"
+        changes = (
+            Change(now - 131, State.HALF_OPEN, first.state, "probe failed", origin="fleet"),
+            Change(now - 190, State.OPEN, State.HALF_OPEN, "retry is due", origin="peer"),
+            Change(now - 250, State.CLOSED, State.OPEN, opened, window, origin="fleet"),
+        )
+        counts = (1_204, 58, 340, "FailureRate(0.5)", 0.6)
+        processes = [
+            ProcessRow(f"web-1:{pid}:a", "web-1", pid, first.state, *counts, absent=pid == 4121)
+            for pid in (4117, 4118, 4119, 4120, 4121)
+        ]
+        entry = Entry(
+            *(now - 90_000, "alice", "10.0.0.7", first.name, first.id, "reset", None),
+            *(
+                "the provider says it is back",
+                State.FORCED_OPEN,
+                State.CLOSED,
+                "done",
+                None,
+                "op-0",
+            ),
+        )
+        return Detail(
+            row=first,
+            changes=changes,
+            evidence=("While calls are refused, nothing is measured: a probe decides.",),
+            policy=tuple((title, tuple(points)) for title, points in in_short(policy)),
+            totals={"successes": 120_344, "failures": 1_201, "rejected": 9_120},
+            settings=dict(settings_of(policy)),
+            processes=tuple(processes),
+            audit=(entry, entry._replace(actor="mallory", outcome="denied", after=None)),
+            actions=actions,
+            errors=(("httpx.ConnectTimeout", 42), ("503", 16)),
+        )
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -114,7 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, file.read_bytes(), {"Content-Type": TYPES[file.suffix]})
             return
         poll = self.headers["Sec-Fetch-Dest"] == "empty" and not path.endswith("/disable")
-        tag = '"' + hashlib.sha256(repr(self.server.rows).encode()).hexdigest()[:16] + '"'
+        tag = (
+            '"'
+            + hashlib.sha256(repr((self.server.rows, self.server.error)).encode()).hexdigest()[:16]
+            + '"'
+        )
         status = self.server.status if poll else 200
         if status == 200 and self.headers["If-None-Match"] == tag:
             status = 304

@@ -128,7 +128,7 @@ def test_overview(taken: Callable[..., bytes]) -> None:
 
 
 def test_detail(taken: Callable[..., bytes]) -> None:
-    assert taken("detail", f"circuits/{1:024x}", height=900)
+    assert taken("detail", f"circuits/{1:024x}", height=720)
 
 
 def test_dialog(taken: Callable[..., bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,7 +33,7 @@ def page(tab: Callable[..., Page], server: Pages) -> Page:
     return paused(tab(), server.url)
 
 
-def paused(page: Page, url: str, chance: float = 0.5) -> Page:
+def paused(page: Page, url: str, chance: float = 1.0) -> Page:
     """Open a page whose time stands still; it throws a constant, and counts how often."""
     page.add_init_script(f"window.thrown = 0; Math.random = () => (window.thrown += 1, {chance})")
     now = time.time()
@@ -120,16 +121,16 @@ def test_a_hidden_tab_is_silent(page: Page, server: Pages) -> None:
 def test_faults_grey_the_page(page: Page, server: Pages) -> None:
     poll(page)
     server.status = 500
-    for seconds in (2, 4, 8, 16, 25, 25):
+    for seconds in (2, 4, 8, 16, 30, 30):
         poll(page, seconds)
         page.clock.run_for(1)
     assert server.polls[1:] == [500] * 6
     expect(page.locator("html")).to_have_class("js old")
-    expect(page.locator("#fresh")).to_have_text("Data 1 min 20 s old; trying again")
+    expect(page.locator("#fresh")).to_have_text("Data 1 min 30 s old; trying again")
     server.status = 200
-    poll(page, 25)
+    poll(page, 30)
     expect(page.locator("html")).to_have_class("js live")
-    expect(page.locator("#fresh")).to_have_text("Live, every 2 s")
+    expect(page.locator("#fresh")).to_have_text("Live, 0 s old")
 
 
 def test_a_dead_server_greys_too(page: Page) -> None:
@@ -139,7 +140,21 @@ def test_a_dead_server_greys_too(page: Page) -> None:
     expect(page.locator("html")).to_have_class("js old")
 
 
-@pytest.mark.parametrize(("chance", "wait"), [(0.0, 1_600), (0.999, 2_399)])
+def test_old_data_grey_the_page(page: Page, server: Pages) -> None:
+    server.error = "database is locked"
+    poll(page)
+    expect(page.locator("html")).to_have_class("js old")
+    expect(page.get_by_text("database is locked")).to_be_visible()
+    poll(page, 10)  # a 304: nothing is new, but for the age
+    fresh = page.locator("#fresh")
+    expect(fresh).to_have_text(re.compile(r"Data 1 min 1\d s old; trying again"))
+    assert page.locator(".banner time").inner_text() in fresh.inner_text()
+    server.error = None
+    poll(page)
+    expect(page.locator("html")).to_have_class("js live")
+
+
+@pytest.mark.parametrize(("chance", "wait"), [(0.0, 1_600), (0.999, 1_999)])
 def test_polls_have_jitter(
     tab: Callable[..., Page], server: Pages, chance: float, wait: int
 ) -> None:

@@ -75,7 +75,14 @@ def overview(view: Overview, context: Context) -> str:
         + _pages(view, context, say)
     )
     return document(
-        title, body, context, alarm=bool(refusing), poll=True, service=view.service, here=here
+        title,
+        body,
+        context,
+        here=here,
+        service=view.service,
+        alarm=bool(refusing),
+        poll=True,
+        read=view.at if view.error else None,
     )
 
 
@@ -99,6 +106,7 @@ def document(
     service: str = "",
     alarm: bool = False,
     poll: bool = False,
+    read: float | None = None,
 ) -> str:
     """A whole page.
 
@@ -111,6 +119,7 @@ def document(
         service: the service's name; empty: none.
         alarm: whether the page's icon says that calls are refused.
         poll: whether the script keeps it up to date.
+        read: when its data were read, seconds since the epoch, where that can't be done anew.
     """
     say = words(context.language)
     static = context._replace(asked=False).link("static/")
@@ -123,11 +132,15 @@ def document(
         "ends": say("reverts_in", time="#"),
         "ago": say("ago", time="#"),
         "times": say("times", zone="#"),
-        "live": say("live"),
+        "live": say("live", age="#"),
         "stale": say("stale", age="#"),
         "gone": say("signed_out"),
     }
+    if read is not None:
+        texts["read"] = str(int(read))
     data = "".join(f' data-{name}="{html.text(value)}"' for name, value in texts.items())
+    as_of = say("as_of", at=html.moment(context.now, context.now))
+    fresh = f"<p id=fresh>{as_of}</p>" if poll else ""
     languages = "".join(
         f"<li><a lang={code} hreflang={code}{' aria-current=true' * (code == context.language)}"
         f' href="{context.link(path, **(here or {}), lang=code)}">{name}</a>'
@@ -145,8 +158,7 @@ def document(
         f"<a class=skip href=#main>{say('skip')}</a>\n"
         f'<header><p class=brand><a href="{context.link()}">{say("title")}</a>'
         f"{f' {html.bdi(service, html.NAME)}' if service else ''}</p>"
-        f"<p id=fresh>{say('paused')}</p>"
-        f'<nav aria-label="{say("language")}"><ul>{languages}</ul></nav>'
+        f'{fresh}<nav aria-label="{say("language")}"><ul>{languages}</ul></nav>'
         f"<p class=actor>{say('signed_in')} {html.bdi(context.actor, html.NAME)}</p></header>\n"
         f"<main id=main tabindex=-1>\n{body}\n</main>\n"
         f"<footer><p id=zone>{say('times', zone='UTC')}</p></footer>\n"
@@ -165,8 +177,8 @@ def banner(context: Context) -> str:
 def _banners(view: Overview, context: Context, say: Words) -> str:
     if not view.error:
         return banner(context)
-    age = say.duration(view.age)
-    failed = html.text(say("store_failed", age=age, why=view.error))
+    age = html.since(say, view.at, context.now)  # it goes on while nothing new comes
+    failed = say("store_failed", age=age, why=html.bdi(view.error))
     return f"{banner(context)}<p class='banner bad'>{failed}</p>"
 
 

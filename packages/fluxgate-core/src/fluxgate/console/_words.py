@@ -45,8 +45,8 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "language": ("Language", "언어"),
     "skip": ("Skip to the circuits", "서킷 목록으로 건너뛰기"),
     "counts": ("Circuits by state", "상태별 서킷"),
-    "live": ("Live, every 2 s", "2초마다 갱신"),
-    "paused": ("Static; reload for newer data", "고정됨, 새로 고침 필요"),
+    "live": ("Live, {age} old", "실시간, {age} 전 데이터"),
+    "as_of": ("As of {at}; reload for newer data", "{at} 기준, 새로 고침하면 갱신"),
     "stale": ("Data {age} old; trying again", "{age} 전 데이터, 다시 시도하는 중"),
     "signed_out": ("Not updated: sign in again", "갱신 중단: 다시 로그인하세요"),
     "store_failed": (

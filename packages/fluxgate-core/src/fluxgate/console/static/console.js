@@ -5,7 +5,7 @@
 const page = document.documentElement;
 const body = document.body;
 const words = body.dataset;
-const EVERY = 2000; // ms between polls
+const EVERY = 2000; // ms between polls, at most
 const LONGEST = 30_000; // ms between polls that fail, at most
 const QUIET = 5000; // ms between announcements
 
@@ -133,6 +133,7 @@ function show(fresh) {
   const anchor = focus.closest('tr') ?? (seen || body).closest('tr');
   const top = anchor?.getBoundingClientRect().top;
   setClock(fresh.body.dataset.now);
+  words.read = fresh.body.dataset.read ?? '';
   complete(fresh);
   patch(document.querySelector('main'), fresh.querySelector('main'));
   document.title = fresh.title;
@@ -180,19 +181,20 @@ function announce(before, after) {
 // --- Polling
 
 function fresh() {
-  const age = (performance.now() - heard) / 1000;
-  const old = failures > 0 || over;
-  page.classList.toggle('old', old);
+  const read = words.read; // when the server read its data, if it can't read them anew
+  const age = read ? clock() - read : (performance.now() - heard) / 1000;
+  const old = failures > 0 || over || read;
+  page.classList.toggle('old', !!old);
   page.classList.toggle('live', !old);
-  const text = over ? words.gone : old ? words.stale.replace('#', duration(age)) : words.live;
-  write(document.getElementById('fresh'), text);
+  const text = over ? words.gone : old ? words.stale : words.live;
+  write(document.getElementById('fresh'), text.replace('#', duration(age)));
 }
 
 function schedule() {
   clearTimeout(timer);
   if (document.hidden || over) return;
-  const wait = Math.min(LONGEST / 1.2, EVERY * 2 ** failures);
-  timer = setTimeout(poll, wait * (0.8 + 0.4 * Math.random())); // tabs must not fall into step
+  const wait = Math.min(LONGEST, EVERY * 2 ** failures);
+  timer = setTimeout(poll, wait * (0.8 + 0.2 * Math.random())); // tabs must not fall into step
 }
 
 async function poll() {
