@@ -293,6 +293,17 @@ PROOFS = {
         "Windows and totals are exact after 100,000,000 calls of a nanosecond to eleven days.",
         ("tests/core/test_long_numbers.py",),
     ),
+    "interrupts": Proof(
+        "An exception at any bytecode of the engine, a fleet or a queue leaves it whole.",
+        (
+            "tests/core/test_interrupts.py",
+            "tests/core/test_interrupted_engine.py",
+            "tests/core/test_interrupted_registry.py",
+            "tests/core/fleet/test_interrupted_fleet.py",
+            "tests/core/listeners/test_background.py::test_interrupted_at_any_bytecode",
+            "tests/core/listeners/test_aggregate.py::test_an_interrupt_at_any_bytecode",
+        ),
+    ),
     "linear": Proof(
         "What threads see of one circuit is as if they had taken turns.",
         ("tests/core/test_linearizability.py",),

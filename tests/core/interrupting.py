@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from .proving import LONG
+
 
 class Interrupt(BaseException):
     """What the signal handler raises."""
@@ -54,3 +56,9 @@ def interrupted(step: Callable[[], object], place: int, *hit: str, finalisers: b
     finally:
         sys.settrace(before)
     return False
+
+
+def report(step: str, places: int) -> None:
+    """Print in the long form at how many bytecodes a step was interrupted."""
+    if LONG:
+        print(f"\n{step}: interrupted at {places:,} bytecodes")

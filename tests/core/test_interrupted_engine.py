@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from fluxgate import CallNotPermittedError, CircuitBreaker, Info, Signal, State
+from fluxgate import CallNotPermittedError, CircuitBreaker, Info, Signal, SignalKind, State
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
 from fluxgate.testing import ManualClock, RecordedCalls
-from fluxgate.trippers import FailureStreak
+from fluxgate.trippers import FailureStreak, SlowRate
 from fluxgate.windows import TimeWindow
 
-from .interrupting import interrupted
+from .interrupting import interrupted, report
+from .proving import LONG
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +58,28 @@ class Rules:
         self.breaker.reset()
 
     def drain(self) -> None:
-        for _ in range(300):
+        for _ in range(4):
+            self.breaker.call(int)
+
+    def open_for(self) -> None:
+        self.breaker.open_for(5)
+
+    def call(self) -> None:
+        self.breaker.call(int)
+
+    def call_in_a_call(self) -> None:
+        self.breaker.call(self.breaker.call, int)
+
+    def update(self) -> None:
+        self.breaker.update(tripper=FailureStreak(1) | SlowRate(1.0, 60.0))
+
+    def restore(self) -> None:
+        other = Rules()
+        opened(other)
+        self.breaker.restore(other.breaker.info())
+
+    def listen(self) -> None:
+        with self.breaker.listen(RecordedCalls()):
             self.breaker.call(int)
 
     def info(self) -> None:
@@ -88,6 +110,29 @@ def idle(rules: Rules) -> None:
         rules.breaker.call(int)
 
 
+def disabled(rules: Rules) -> None:
+    closed(rules)
+    rules.breaker.disable(seconds=5)
+    rules.clock.advance(10)  # it is over, and nobody has seen that
+
+
+def recorded_alone(rules: Rules) -> None:
+    closed(rules)
+    rules.breaker.metrics_only(seconds=5)
+    rules.clock.advance(10)
+
+
+def shadowed(rules: Rules) -> None:
+    rules.breaker.update(shadow=FailureStreak(1))
+    closed(rules)
+
+
+def refusing(rules: Rules) -> None:
+    opened(rules)
+    for _ in range(255):  # so that refusals are counted soon
+        rules.refused()
+
+
 ENGINE = (
     "circuit.py",
     "machine.py",
@@ -110,15 +155,33 @@ SCENARIOS = {
     "dropped probe": (cooled, Rules.dropped),
 }
 
+MORE = {
+    "open_for": (closed, Rules.open_for),
+    "disabled is over": (disabled, Rules.call),
+    "metrics_only is over": (recorded_alone, Rules.call),
+    "update": (closed, Rules.update),
+    "shadow": (shadowed, Rules.fail),
+    "drain": (idle, Rules.drain),
+    "refusals": (refusing, Rules.refused),
+    "restore": (closed, Rules.restore),
+    "listen": (closed, Rules.listen),
+    "nested": (cooled, Rules.call_in_a_call),
+}
+STRIDE = 1 if LONG else 11
+"""Of the latter, every how many bytecodes one is interrupted."""
+
 
 def check_story(heard: list[list[Signal]]) -> None:
-    """Every listener heard every transition once, in order, and each begins where one ended."""
-    first, *others = ([(s.generation, s.old_state, s.new_state) for s in each] for each in heard)
+    """Every listener heard everything once, in order, and each move begins where one ended."""
+    first, *others = heard
     assert all(other == first for other in others)
-    generations = [generation for generation, _, _ in first]
-    assert generations == sorted(set(generations))
-    states = [State.CLOSED, *(new for _, _, new in first)]
-    assert [old for _, old, _ in first] == states[:-1]
+    keys = [(signal.generation, signal.kind) for signal in first]
+    assert len(keys) == len(set(keys))
+    generations = [generation for generation, _ in keys]
+    assert generations == sorted(generations)
+    moves = [signal for signal in first if signal.kind is SignalKind.TRANSITION]
+    states = [State.CLOSED, *(move.new_state for move in moves)]
+    assert [move.old_state for move in moves] == states[:-1]
 
 
 def check_numbers(info: Info) -> None:
@@ -130,10 +193,10 @@ def check_numbers(info: Info) -> None:
 
 
 @pytest.mark.parametrize("window", [None, TimeWindow(60)], ids=["count", "time"])
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("scenario", [*SCENARIOS, *MORE])
 def test_everybody_hears_once(scenario: str, window: TimeWindow | None) -> None:
-    prepare, step = SCENARIOS[scenario]
-    place = 0
+    prepare, step = (SCENARIOS | MORE)[scenario]
+    place, stride = 0, 1 if scenario in SCENARIOS else STRIDE
     while True:
         rules = Rules(**({} if window is None else {"window": window}))
         prepare(rules)
@@ -156,8 +219,9 @@ def test_everybody_hears_once(scenario: str, window: TimeWindow | None) -> None:
         assert rules.breaker.state is State.OPEN, place
         if not going_on:
             break
-        place += 1
+        place += stride
     assert place > 50  # it was interrupted at all
+    report(f"{scenario}, {window!r}", place // stride)
 
 
 def listened(rules: Rules) -> None:
@@ -191,3 +255,4 @@ def test_calls_are_heard_by_all_or_none(step: Callable[[Rules], object]) -> None
             break
         place += 1
     assert place > 50
+    report(f"calls heard, {step.__name__}", place)

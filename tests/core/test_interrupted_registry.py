@@ -16,7 +16,7 @@ import pytest
 from fluxgate.config import read
 from fluxgate.registry import Registry
 
-from .interrupting import interrupted
+from .interrupting import interrupted, report
 
 HIT = ("_circuit_cache.py", "registry.py")
 
@@ -56,6 +56,7 @@ def test_no_interrupt_locks_it(step: str) -> None:
             locked.append(place)
         place += 1
     assert place > 30  # it was interrupted at all
+    report(f"registry, {step}", place)
     assert locked == []
 
 
@@ -73,3 +74,4 @@ def test_no_interrupt_loses_the_bound() -> None:
         assert registry["f"].info().totals.successes == 1, place
         place += 1
     assert place > 100  # it was interrupted at all
+    report("registry, the bound", place)

@@ -24,7 +24,7 @@ from fluxgate.testing import ManualClock, tripped
 from fluxgate.trippers import FailureStreak
 
 from .conftest import finish
-from .interrupting import Interrupt, interrupted
+from .interrupting import Interrupt, interrupted, report
 
 HIT = ("breaker.py", "_front.py", "_callables.py", "attempt.py")
 
@@ -155,6 +155,7 @@ def test_no_interrupt_costs_a_slot(door: str, monkeypatch: pytest.MonkeyPatch) -
             kept.append(place)
         place += 1
     assert place > 30  # it was interrupted at all
+    report(door, place)
     assert (kept, complaints) == ([], [])
 
 

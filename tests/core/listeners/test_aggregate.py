@@ -17,7 +17,7 @@ from fluxgate.registry import Registry
 from fluxgate.retries import Cooldown
 from fluxgate.trippers import Closed, FailureRate, FailureStreak, MinRequests, SlowRate, Tripper
 
-from ..interrupting import interrupted
+from ..interrupting import interrupted, report
 
 
 def of(reader: Reader) -> dict[str, Reading]:
@@ -459,6 +459,7 @@ def test_an_interrupt_at_any_bytecode() -> None:
         if not going_on:
             break
     assert step > 100
+    report("metrics", step)
 
 
 def test_an_unshowable_tripper_is_read() -> None:

@@ -33,7 +33,7 @@ from fluxgate.listeners import Background, _background_queue
 from fluxgate.testing import ManualClock
 from fluxgate_fastapi import install
 
-from ..interrupting import interrupted
+from ..interrupting import interrupted, report
 
 PATIENCE = 30.0
 
@@ -597,6 +597,7 @@ def test_interrupted_at_any_bytecode(background: Callable[..., Background]) -> N
         assert deliver.close(PATIENCE), place
         place += 1
     assert place > 100  # there were that many bytecodes to be interrupted at
+    report("listeners' queue", place)
 
 
 @pytest.mark.parametrize("begun", [False, True])
