@@ -26,9 +26,11 @@ PAGES = {
     "examples": "docs/how-to/examples.md",
     "examples/README.md": "docs/how-to/examples.md",
     "examples/django_shop": "docs/how-to/examples.md",
+    "packages/fluxgate-core": "docs/guide.md",
     "packages/fluxgate-core/README.md": "docs/reference/index.md",
+    "packages/fluxgate-django": "docs/how-to/django.md",
+    "packages/fluxgate-fastapi": "docs/how-to/fastapi.md",
     "packages/fluxgate-httpx": "docs/how-to/httpx.md",
-    "packages/fluxgate-httpx/README.md": "docs/how-to/httpx.md",
 }
 
 WHOLE_FILE = re.compile(r"<!-- the file (\S+) -->\n?")

@@ -7,6 +7,7 @@ shows of `manage.py` is what `manage.py` prints.
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -21,13 +22,15 @@ from django.test import override_settings
 from fluxgate.registry import Registry
 from fluxgate_django import conf, signals
 
-from ..pages import ROOT, blocks, write_project
+from ..pages import ROOT, blocks, untimed, write_project
 
 PAGE = ROOT / "docs" / "how-to" / "django.md"
 TUTORIAL = ROOT / "docs" / "start" / "django.md"
 README = ROOT / "packages" / "fluxgate-django" / "README.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-RUNNER = """
+RUNNER = (
+    f"import re\n\n{inspect.getsource(untimed)}"
+    + """
 import ast, asyncio, contextlib, inspect, io, json, os, sys
 
 sys.path.insert(0, os.getcwd())
@@ -45,9 +48,11 @@ for source, prints in json.load(sys.stdin):
         answer = eval(code, names)
         if inspect.iscoroutine(answer):
             asyncio.run(answer)
-    assert prints in (None, printed.getvalue()), printed.getvalue()
+    printed = untimed(printed.getvalue())
+    assert prints is None or printed == untimed(prints), printed
 print("all blocks ran")
 """
+)
 TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d")
 
 
