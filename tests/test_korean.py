@@ -130,6 +130,12 @@ def test_no_text_begins_a_list(path: Path) -> None:
     assert [korean for _, korean in entries(path) if begins.match(korean)] == []
 
 
+def test_the_picture_is_that_of_today() -> None:
+    """After a change of `states.svg`: `python3 noxfile.py -s docs -- --catalogs`."""
+    docs = ROOT / "docs"
+    assert translation.picture_in_korean(docs) == (docs / "states.ko.svg").read_text("utf-8")
+
+
 def test_words_are_told_from_names() -> None:
     assert not translation.has_words("[`LogListener`](../listeners.md), Prometheus, 1.00")
     assert translation.has_words("as `LogListener` does")

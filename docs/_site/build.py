@@ -21,6 +21,7 @@ from pathlib import Path
 
 from checks import exported, foreign, undocumented
 from languages import is_translated
+from translation import picture_in_korean
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -49,7 +50,11 @@ def wait_for(*processes: subprocess.Popen[bytes]) -> None:
 
 
 def catalogs() -> None:
-    """Extract every paragraph into templates, and merge them into the Korean catalogs."""
+    """Extract every paragraph into templates, and merge them into the Korean catalogs.
+
+    The picture of the states is drawn anew with Korean texts, too.
+    """
+    (DOCS / "states.ko.svg").write_text(picture_in_korean(DOCS), encoding="utf-8")
     templates = ROOT / ".nox" / "docs" / "gettext"
     shutil.rmtree(templates, ignore_errors=True)
     wait_for(sphinx("en", "gettext", templates))

@@ -1,13 +1,18 @@
-"""Which paragraphs have words to translate, and what a translation must keep of its original."""
+"""Which paragraphs have words to translate, what a translation must keep, and pictures' texts."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
+from html import escape, unescape
+from pathlib import Path
 
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 TARGET = re.compile(r"\]\(([^)\s]*)")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+SVG_TEXT = re.compile(r"(<(?:text|title|desc)\b[^>]*>)([^<]+)")
+STATE_OR_EVENT = re.compile(r"[A-Z_]+|[a-z_]+(\(\))?")
 
 # Names and units that are the same in every language: a paragraph of these alone needs no
 # translation.
@@ -43,3 +48,19 @@ def has_words(text: str) -> bool:
     """Whether there is anything to translate beside code, addresses, numbers and names."""
     prose = re.sub(r"https?://\S+|\]\([^)]*\)", "", CODE.sub("", text))
     return any(word not in NAMES for word in re.findall(r"[A-Za-z]\w*", prose))
+
+
+def picture_in_korean(docs: Path) -> str:
+    """The states' picture with Korean texts; states and events keep their names.
+
+    Raises:
+        KeyError: a text has no translation in `locales/ko/states.json`.
+    """
+    words = json.loads((docs / "locales" / "ko" / "states.json").read_text(encoding="utf-8"))
+
+    def translated(found: re.Match[str]) -> str:
+        text = unescape(found[2])
+        kept = text not in words and STATE_OR_EVENT.fullmatch(text)
+        return found[1] + (found[2] if kept else escape(words[text], quote=False))
+
+    return SVG_TEXT.sub(translated, (docs / "states.svg").read_text(encoding="utf-8"))
