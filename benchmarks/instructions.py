@@ -16,8 +16,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-KINDS = {"healthy": (0, ""), "10 % failing": (10, ""), "healthy, heard": (0, "Heard()")}
-"""Every how many calls one fails (0: none), and the circuit's listener."""
+CONSOLE = """
+from fluxgate.console import Console, Request
+console = Console(local_only=True)
+console.handle(Request("GET", "api/v1/state", headers={"host": "localhost"}, peer="127.0.0.1"))
+"""
+KINDS = {
+    "healthy": (0, "", ""),
+    "healthy, beside a console": (0, "", CONSOLE),
+    "10 % failing": (10, "", ""),
+    "healthy, heard": (0, "Heard()", ""),
+}
+"""Every how many calls one fails (0: none), the circuit's listener, and what else there is."""
 
 CALLS = """
 from fluxgate import CircuitBreaker
@@ -35,6 +45,7 @@ class Heard:
     def call_ended(self, call):
         pass
 
+{beside}
 breaker = CircuitBreaker("counted", listeners=[{listener}])
 succeeding, failing = breaker(succeeding), breaker(failing)
 for _ in range(300):  # the window is full
@@ -98,9 +109,10 @@ def counted(code: str, short: int, long: int, source: Path | None, **values: obj
 
 def count_calls(source: Path | None) -> None:
     """Count and print, one kind of call a line."""
-    for kind, (every, listener) in KINDS.items():
-        count = counted(CALLS, 4_000, 12_000, source, every=every, listener=listener)
-        print(f"{kind:14} {count:8,.0f} instructions a call")
+    for kind, (every, listener, beside) in KINDS.items():
+        setting = {"every": every, "listener": listener, "beside": beside}
+        count = counted(CALLS, 4_000, 12_000, source, **setting)
+        print(f"{kind:25} {count:8,.0f} instructions a call")
 
 
 def count_requests() -> None:

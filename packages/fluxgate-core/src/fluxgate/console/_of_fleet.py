@@ -54,14 +54,18 @@ class FleetItem(Item):
         self.view = view
         self.since: float | None = None  # until the source knows better
         self._living = living
-        heard = (report for report in reports if not _is_dead(report.process, present))
-        self.own = [process_of(report) for report in sorted(heard)]
-        states = [view.state, *(each.state for each in self.own if each.state is not None)]
+        self.own: list[FleetProcess] = []
+        state = view.state
+        if reports:  # of few circuits
+            heard = (report for report in reports if not _is_dead(report.process, present))
+            self.own = [process_of(report) for report in sorted(heard)]
+            states = (each.state for each in self.own if each.state is not None)
+            state = worst((state, *states))
         trouble = 0
         if view.witnesses and view.state is State.CLOSED:
             trouble = magnitude(sum(bucket.counts.failures for bucket in view.buckets))
         name = breakers[0].name if breakers else view.name
-        super().__init__(name, worst(states), trouble, breakers)
+        super().__init__(name, state, trouble, breakers)
 
     @cached_property
     def circuit(self) -> FleetCircuit:
@@ -232,7 +236,7 @@ class FleetSource:
         living = sum(not each.absent for each in look.processes)
         items: list[FleetItem] = []
         for view, reports in zip(look.views, look.reports, strict=True):
-            breakers = own.pop(key_of(view.name), ())
+            breakers = own.pop(key_of(view.name), ()) if own else ()
             items.append(FleetItem(view, reports, breakers, present, living))
         items += [  # which nobody has called yet
             FleetItem(View(breakers[0].name), (), breakers, present, living)

@@ -5,26 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from fluxgate.fleet._window import read_buckets, read_counts
-from fluxgate.fleet.store import MAX_EPOCH, MAX_THRESHOLDS, STATES, Counts, View
+from fluxgate.fleet.store import MAX_EPOCH, MAX_THRESHOLDS, STATES, Bucket, Counts, View
 
 
 def view_of(name: str, row: tuple[Any, ...] | None, now: int, width: int = 1) -> View:
     """A row as a view; what can't be read is as good as absent."""
-    absent = View(name, tick=now // 1000 // width)
     if row is None:
-        return absent
+        return View(name, tick=now // 1000 // width)
     _, epoch, letter, until, reopens, reason, author, reporter, label, burst = row[:10]
     counts, text, reporters, witnesses, live = row[11:16]
     state, probes = STATES.get(letter), read_counts(str(counts))
     numbers = (epoch, reopens, burst, reporters, witnesses, live, until or 0)
-    if state is None or probes is None or not all(_sound(number) for number in numbers):
-        return absent
-    thresholds = str(label).split(".")[1:]
+    if state is None or probes is None or not _sound(numbers):
+        return View(name, tick=now // 1000 // width)
+    thresholds = str(label).count(".")
     if (kept := str(label).partition(".")[0]).isdecimal():
         width = int(kept) or width
+    kept_buckets = read_buckets(str(text)) if text else ()
     buckets = tuple(
-        bucket._replace(counts=bucket.counts._replace(slow=bucket.counts.slow[: len(thresholds)]))
-        for bucket in read_buckets(str(text or ""))
+        Bucket(tick, Counts(*counts[:3], counts.slow[:thresholds])) for tick, counts in kept_buckets
     )
     return View(
         name,
@@ -47,8 +46,11 @@ def view_of(name: str, row: tuple[Any, ...] | None, now: int, width: int = 1) ->
     )
 
 
-def _sound(number: object) -> bool:
-    return isinstance(number, int) and 0 <= number <= MAX_EPOCH
+def _sound(numbers: tuple[object, ...]) -> bool:
+    for number in numbers:  # no generator: a page reads thousands of rows
+        if not isinstance(number, int) or not 0 <= number <= MAX_EPOCH:
+            return False
+    return True
 
 
 def padded(counts: Counts) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from fluxgate.fleet.store import MAX_COUNT, MAX_THRESHOLDS, Bucket, Counts, Shape, View
@@ -105,6 +106,7 @@ def write_counts(counts: Counts) -> str:
     return ".".join(f"{number:x}" for number in (*counts[:3], *counts.slow))
 
 
+@lru_cache(maxsize=4096)  # a page reads thousands, most of them alike
 def read_counts(text: str) -> Counts | None:
     """Counts from text; None if it isn't any."""
     try:
