@@ -304,6 +304,10 @@ PROOFS = {
             "tests/core/listeners/test_aggregate.py::test_an_interrupt_at_any_bytecode",
         ),
     ),
+    "soak": Proof(
+        "Ten minutes of everything at once: no slot is lost, every call counted, memory is flat.",
+        ("tests/core/test_soak.py",),
+    ),
     "linear": Proof(
         "What threads see of one circuit is as if they had taken turns.",
         ("tests/core/test_linearizability.py",),

@@ -1,0 +1,36 @@
+"""Everything at once, for a while: no slot is lost, every call is counted, memory is flat."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .proving import LONG
+
+SECONDS = 600 if LONG else 6
+BLOCKS = 2_000
+"""Allocated blocks (sys.getallocatedblocks) by which a process at rest may differ from itself."""
+KILOBYTES = 8_192
+"""The same of its largest size, once each part has run."""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform can't fork")
+def test_a_soak() -> None:
+    # A process of its own: it has signals, forks and a collector that runs all the time.
+    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("soaking.py"))]
+    done = subprocess.run([*command, str(SECONDS)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    seen = json.loads(done.stdout)
+    if LONG:
+        print("\n", {**seen, "blocks": seen["blocks"][::20], "kilobytes": seen["kilobytes"][::20]})
+    assert seen["rounds"] >= 3
+    assert min(seen[part] for part in ("transitions", "interrupts", "forks", "refused")) > 0
+    blocks, kilobytes = seen["blocks"], seen["kilobytes"]
+    # The collector runs all the time, or at the end: such rounds leave different rests, in turns.
+    assert max(blocks[-2:]) - max(blocks[:2]) < BLOCKS, blocks
+    assert kilobytes[-1] - kilobytes[1] < KILOBYTES, kilobytes
