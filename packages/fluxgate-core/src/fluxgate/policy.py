@@ -240,8 +240,8 @@ def _check_kind(name: str, value: object, kind: type[Strategy]) -> None:
         hint = "; fluxgate.config reads expression strings"
     elif isinstance(value, type) and issubclass(value, kind):
         hint = f"; did you mean {value.__name__}(...)?"
-    wanted = f"{kind.__name__} from {kind.__module__}"
-    raise TypeError(f"{name} must be a {wanted}, not {which(value)}{hint}")
+    shown = which(value)  # pyright: ignore[reportUnknownArgumentType]
+    raise TypeError(f"{name} must be a {kind.__name__} from {kind.__module__}, not {shown}{hint}")
 
 
 DEFAULT = Policy()

@@ -43,8 +43,9 @@ def strategy(kind: StrategyKind, value: object) -> Strategy:
         return value
     if isinstance(value, type) and issubclass(value, base):
         raise SettingError(f"{value.__name__} is the class: give an instance of it")
+    shown = which(value)  # pyright: ignore[reportUnknownArgumentType]
     raise SettingError(
-        f"{which(value)} is not a {kind}: give an expression such as {EXAMPLES[kind]}, "
+        f"{shown} is not a {kind}: give an expression such as {EXAMPLES[kind]}, "
         f"the dotted path of a {base.__name__}, or the object itself"
     )
 
