@@ -14,7 +14,11 @@ from translation import has_words
 TRANSLATED = (
     *("index", "start", "learn", "moving", "operate"),
     *("console", "fleet", "guide", "listeners"),
-    *("how-to/index", "why/index"),  # titles in the navigation; their pages are English
+    # Of How-to what isn't the page of a package; of Why the titles in the navigation.
+    *("how-to/aiohttp", "how-to/boto3", "how-to/celery", "how-to/flask", "how-to/grpc"),
+    *("how-to/health", "how-to/index", "how-to/integration", "how-to/litestar", "how-to/llm"),
+    *("how-to/recipes", "how-to/redis", "how-to/replica", "how-to/servers", "how-to/sqlalchemy"),
+    *("how-to/testing", "why/index"),
 )
 # Pages of those sections that are new, and not translated yet; the list is to be empty.
 AWAITED = ()

@@ -18,11 +18,12 @@ STATE_OR_EVENT = re.compile(r"[A-Z_]+|[a-z_]+(\(\))?")
 # translation.
 NAMES = frozenset(
     re.findall(
-        r"\w+",
-        "Apache Celery Django Envoy FastAPI Fluxgate Grafana JSON Micrometer OpenTelemetry Polly"
-        " Prometheus Redis SQLite Sentry Slack TLS Tornado True URL Valkey aiobreaker asyncio"
-        " circuitbreaker critical false httpx httpx2 info nginx purgatory pybreaker requests"
-        " resilience4j structlog tenacity trio true warning"
+        r"\S+",
+        "Apache Celery Django Envoy FastAPI Flask Fluxgate Grafana JSON Litestar Micrometer"
+        " OpenTelemetry Polly Prometheus Redis SQLAlchemy SQLite Sentry Slack Starlette TLS Tornado"
+        " True URL Valkey aiobreaker aiohttp asyncio boto3 circuitbreaker critical false freezegun"
+        " gRPC httpx httpx-retries httpx2 info nginx purgatory pybreaker redis-py requests"
+        " resilience4j stamina structlog tenacity time-machine trio true warning"
         " KiB MiB min ms s",
     )
 )
@@ -47,7 +48,7 @@ def figures(text: str) -> set[str]:
 def has_words(text: str) -> bool:
     """Whether there is anything to translate beside code, addresses, numbers and names."""
     prose = re.sub(r"https?://\S+|\]\([^)]*\)", "", CODE.sub("", text))
-    return any(word not in NAMES for word in re.findall(r"[A-Za-z]\w*", prose))
+    return any(word not in NAMES for word in re.findall(r"[A-Za-z][\w-]*", prose))
 
 
 def picture_in_korean(docs: Path) -> str:
