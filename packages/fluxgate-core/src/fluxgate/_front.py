@@ -298,8 +298,9 @@ class Front(ABC):
 
         Args:
             seconds: after which it ends by itself: above 0, at most 1e9. It does so with the first
-                call, or with `info()`; `state` shows it from then on. None: it stays until the
-                next control. The last control counts: its time takes the place of an earlier one's.
+                call or control, or with `info()`; `state` shows it from then on. None: it stays
+                until the next control. The last control counts: its time takes the place of an
+                earlier one's.
             note: why, in one line; 200 characters are kept. It stands in the reason of the signal
                 (so in the log, in Slack and in spans), in refusals and in `info().reason`.
             by: who, in one line; 64 characters are kept, beside the note.
