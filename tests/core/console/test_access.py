@@ -58,7 +58,7 @@ def test_nobody_sees_anything(answer: str | None) -> None:
     del breaker
 
 
-@pytest.mark.parametrize("answer", [True, 1, b"ann", ["ann"]])
+@pytest.mark.parametrize("answer", [True, 1, b"ann", ["ann"], "  "])
 def test_an_answer_must_be_a_name(answer: Any) -> None:
     """True would let somebody in whom the audit can't name."""
     for which in ("read", "control"):

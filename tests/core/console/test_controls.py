@@ -423,3 +423,24 @@ def test_the_effect_is_in_numbers() -> None:
         "reset": "closes it in this process, and starts afresh",
     }
     del breaker
+
+
+@pytest.mark.parametrize("operation", ["", "x" * 65, "a b", "ü" * 20, "a\x00", "../x", "a:b"])
+def test_operations_have_plain_ids(operation: str) -> None:
+    """A store would keep another under a name that is shown as a circuit."""
+    desk = Desk()
+    fields = {"note": "a drill", "operation": operation}
+    refused(desk, post(desk.page, "pay", "disable", fields, trusted=True), 403)
+
+
+@pytest.mark.parametrize("root", ["//evil.example/", "/ops/\r\nx: y/", "/ö p/"])
+def test_a_redirect_stays_here(root: str) -> None:
+    desk = Desk()
+    fields = {"note": "a drill", **operation(desk.page, "pay", "disable")}
+    where = header(post(desk.page, "pay", "disable", fields, api=False, root=root), "location")
+    assert where is not None
+    assert where.startswith("/")
+    assert not where.startswith("//")
+    assert where.isascii()
+    assert where.isprintable()
+    assert " " not in where

@@ -19,7 +19,7 @@ from fluxgate.console._exchange import Actor, Request
 from fluxgate.console._markup import rate as rate_in_words
 from fluxgate.console._names import shown
 from fluxgate.console._reading import Item, Reading
-from fluxgate.console._tokens import MAX_OPERATION, Tokens
+from fluxgate.console._tokens import OPERATION, Tokens
 from fluxgate.console._view import Action, Entry
 from fluxgate.console._words import Words, words
 from fluxgate.fleet import Fleet, StoreError
@@ -249,7 +249,7 @@ class Controls:
             return Problem(404, "no_page", outcome="invalid")
         if form.problem is not None and not form.operation:
             return form.problem
-        good = 0 < len(form.operation) <= MAX_OPERATION and form.operation.isprintable()
+        good = OPERATION.fullmatch(form.operation)
         if not good or not (request.trusted or self._is_signed(actor, circuit, action, form)):
             return Problem(403, "problem_token")
         return None
@@ -272,7 +272,7 @@ class Controls:
 
     def _set(self, item: Item, action: str, form: Form, actor: Actor) -> State:
         """Do it; the state after. May raise `StoreError`."""
-        said: dict[str, Any] = {"note": form.note, "by": actor.name or None}
+        said: dict[str, Any] = {"note": form.note, "by": actor.name.strip() or None}
         if action != UNTIMED:
             said["seconds"] = form.seconds
         if self._fleet is not None:

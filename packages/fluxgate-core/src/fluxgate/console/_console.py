@@ -281,4 +281,8 @@ def _actor(name: object, control: object) -> Actor:
             raise ConfigError(
                 f"{which} must return a name, or None to refuse, not {safe_repr(answer)}"
             )
+        if isinstance(answer, str) and answer and not answer.strip():
+            raise ConfigError(
+                f"{which} returned a name of spaces alone, which the audit can't show"
+            )
     return Actor(cast("str", control or name), control=bool(control))

@@ -239,7 +239,8 @@ class Site:
         query = {"operation": done.form.operation}
         if "lang" in request.query:
             query["lang"] = self._words(request).language
-        root = quote(request.root, safe="/", errors="replace")
+        # One slash: what begins with two is another host's.
+        root = quote("/" + request.root.lstrip("/"), safe="/", errors="replace")
         where = f"{root}circuits/{item.id}?{urlencode(query)}"
         return respond(request, 303, b"", HTML, more={"location": where})
 

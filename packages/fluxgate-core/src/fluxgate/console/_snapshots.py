@@ -18,8 +18,9 @@ from fluxgate.fleet.store import StoreError
 
 SHARED: Final = 1.0
 """Seconds for which a reading is shared."""
-SHARE: Final = 10
-"""A reading is shared for so many times as long as it took: it takes a tenth of a core at most."""
+EACH: Final = 250e-6
+"""Seconds more for each circuit, if there are many: ten times what reading one takes, at most, so
+that polling takes a tenth of a core, however many circuits there are."""
 
 
 class Look(NamedTuple):
@@ -95,9 +96,9 @@ class Snapshots:
                 self._reading = self.source.read(self._rates, self.history)
                 self._rates.keep(self._reading.by_id)
                 self._error = None
+                self._shared = max(SHARED, EACH * len(self._reading.items))
             except StoreError as error:
                 self._error = str(error)
             self._tried_at = began
-            self._shared = max(SHARED, SHARE * (self._clock() - began))
         finally:
             self._reading_on.release()

@@ -7,6 +7,7 @@ id. So one that somebody has seen is good for nothing but that operation, which 
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 import time
 from collections.abc import Callable
@@ -19,8 +20,8 @@ HOUR: Final = 3600
 """Seconds; a token is good in its hour and in the next."""
 SHORTEST: Final = 16
 """Bytes of a secret, at least."""
-MAX_OPERATION: Final = 64
-"""Characters of an operation's id, at most."""
+OPERATION: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""The id of an operation. A store keeps a longer name, or an escaped one, in another form."""
 
 
 def secret_of(given: str | bytes | None) -> bytes | None:
