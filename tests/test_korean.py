@@ -18,11 +18,12 @@ from babel.messages.pofile import read_po
 
 ROOT = Path(__file__).parent.parent
 SITE = ROOT / "docs" / "_site"
-CATALOGS = sorted((ROOT / "docs" / "locales" / "ko" / "LC_MESSAGES").rglob("*.po"))
+FOLDER = ROOT / "docs" / "locales" / "ko" / "LC_MESSAGES"
+CATALOGS = sorted(FOLDER.rglob("*.po"))
 HANGUL = re.compile("[\uac00-\ud7a3]")
 
 by_catalog = pytest.mark.parametrize(
-    "path", CATALOGS, ids=lambda path: path.relative_to(CATALOGS[0].parents[0]).as_posix()
+    "path", CATALOGS, ids=lambda path: path.relative_to(FOLDER).as_posix()
 )
 
 
@@ -77,7 +78,7 @@ def test_each_page_has_a_catalog() -> None:
         if {name := page.relative_to(docs).as_posix()[:-3], name.partition("/")[0]} & translated
     } - set(names_of("AWAITED"))
     assert len(pages) > 15
-    found = {each.relative_to(docs / "locales/ko/LC_MESSAGES").as_posix()[:-3] for each in CATALOGS}
+    found = {each.relative_to(FOLDER).as_posix()[:-3] for each in CATALOGS}
     assert found == pages
 
 
