@@ -12,14 +12,12 @@ from translation import has_words
 
 # Sections and pages that are translated in full; what is elsewhere stays English.
 TRANSLATED = (
-    *("index", "start", "learn", "moving", "operate"),
+    *("index", "start", "learn", "how-to", "moving", "operate"),
     *("console", "fleet", "guide", "listeners"),
-    # Of How-to what isn't the page of a package; of Why the titles in the navigation.
-    *("how-to/aiohttp", "how-to/boto3", "how-to/celery", "how-to/flask", "how-to/grpc"),
-    *("how-to/health", "how-to/index", "how-to/integration", "how-to/litestar", "how-to/llm"),
-    *("how-to/recipes", "how-to/redis", "how-to/replica", "how-to/servers", "how-to/sqlalchemy"),
-    *("how-to/testing", "why/index"),
+    "why/index",  # the titles in the navigation
 )
+# They show files of the repository, which are English.
+FILES = ("how-to/examples", "how-to/httpx")
 # Pages of those sections that are new, and not translated yet; the list is to be empty.
 AWAITED = ()
 KOREAN = "examples.ko"  # was written in Korean
@@ -27,7 +25,7 @@ KOREAN = "examples.ko"  # was written in Korean
 
 def is_translated(page: str) -> bool:
     """Whether a page has a Korean catalog."""
-    return bool({page, page.partition("/")[0]} & set(TRANSLATED)) and page not in AWAITED
+    return bool({page, page.partition("/")[0]} & set(TRANSLATED)) and page not in {*FILES, *AWAITED}
 
 
 def count(doctree: nodes.document) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 CODE = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 TARGET = re.compile(r"\]\(([^)\s]*)")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+IDENTIFIER = re.compile(r"[A-Z]\d+")  # of a check, such as W101
 SVG_TEXT = re.compile(r"(<(?:text|title|desc)\b[^>]*>)([^<]+)")
 STATE_OR_EVENT = re.compile(r"[A-Z_]+|[a-z_]+(\(\))?")
 
@@ -48,7 +49,8 @@ def figures(text: str) -> set[str]:
 def has_words(text: str) -> bool:
     """Whether there is anything to translate beside code, addresses, numbers and names."""
     prose = re.sub(r"https?://\S+|\]\([^)]*\)", "", CODE.sub("", text))
-    return any(word not in NAMES for word in re.findall(r"[A-Za-z][\w-]*", prose))
+    words = re.findall(r"[A-Za-z][\w-]*", prose)
+    return any(word not in NAMES and not IDENTIFIER.fullmatch(word) for word in words)
 
 
 def picture_in_korean(docs: Path) -> str:
