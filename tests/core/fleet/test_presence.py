@@ -138,6 +138,19 @@ def test_reserved_names_are_hidden(url: str) -> None:
         store.close()
 
 
+def test_a_reserved_name_joins_no_fleet(
+    fleets: Fleets, caplog: pytest.LogCaptureFixture
+) -> None:
+    fleet = fleets.make()
+    breaker = CircuitBreaker(name=NAME, fleet=fleet)
+    assert breaker.call(str, 1) == "1"
+    assert breaker.info().fleet is None
+    assert fleet.circuits(PATIENCE) == []
+    assert "names that begin with NUL are the fleet's own" in caplog.text
+    with pytest.raises(ConfigError, match="the name of a circuit"):
+        fleet.control(NAME, "disable")
+
+
 # -- set without a breaker
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from fluxgate._engine.circuit import Circuit
+from fluxgate._log import warn
 from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._values import Record
@@ -20,7 +21,7 @@ from fluxgate.fleet._flusher import Flusher
 from fluxgate.fleet._member import Member
 from fluxgate.fleet._presence import FleetPresence, presences
 from fluxgate.fleet._url import open_store, redacted
-from fluxgate.fleet.store import Store
+from fluxgate.fleet.store import RESERVED, Store
 
 MAX_WITNESSES: Final = 1000
 
@@ -166,7 +167,7 @@ class Fleet:
             StoreError: the store can't be reached or used, or hasn't answered in time; then nobody
                 knows whether it was done.
         """
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or name.startswith(RESERVED):
             raise ConfigError(f"name must be the name of a circuit, not {safe_repr(name)}")
         event, words = checked(action, seconds=seconds, note=note, by=by)
         view = self._flusher.set(name, event, words, timeout)
@@ -199,6 +200,9 @@ class Fleet:
     def _join(self, circuit: Circuit) -> None:
         """Take a circuit in; one that is in a fleet already stays there, until that is closed."""
         if circuit.fleet is not None and not circuit.fleet.left:
+            return
+        if circuit.name.startswith(RESERVED):
+            warn(circuit.name, "it is in no fleet: names that begin with NUL are the fleet's own")
             return
         flusher = self._flusher
         circuit.fleet = Member(
