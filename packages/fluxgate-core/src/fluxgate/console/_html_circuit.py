@@ -313,7 +313,8 @@ def _asks_name(view: Dialog, say: Words) -> str:
 
 
 def _asks_seconds(view: Dialog, say: Words) -> str:
-    choices = sorted({*_DURATIONS, *([] if view.seconds is None else [view.seconds])})
+    given = () if view.seconds is None else (view.seconds,)
+    choices = sorted({*_DURATIONS, *given})
     options = "".join(
         f"<option value={each:.15g}{' selected' * (each == view.seconds)}>{say.duration(each)}"
         for each in choices
