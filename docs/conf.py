@@ -70,6 +70,7 @@ figure_language_filename = "{root}.{language}{ext}"
 
 html_theme = "furo"
 html_title = f"Fluxgate {release}"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["fluxgate.css"]
 html_copy_source = False
