@@ -16,6 +16,7 @@ from fluxgate.console._access import is_same_origin
 from fluxgate.console._audit import NOBODY, Audit
 from fluxgate.console._claims import Claim, Claims
 from fluxgate.console._exchange import Actor, Request
+from fluxgate.console._history import worst
 from fluxgate.console._markup import rate as rate_in_words
 from fluxgate.console._names import shown
 from fluxgate.console._reading import Item, Reading
@@ -188,7 +189,8 @@ class Controls:
         before = None if item is None else item.state
         if problem is None and unread is not None:
             problem = Problem(503, "problem_store", values={"why": unread}, outcome="failed")
-        if problem is None and item is None:
+        gone = item is None or (self._fleet is None and not item.breakers)
+        if problem is None and gone:
             problem = Problem(404, "no_circuit", outcome="invalid")
         if problem is None and item is not None:
             problem = form.problem or self._unfit(item, action, form)
@@ -277,9 +279,10 @@ class Controls:
             said["seconds"] = form.seconds
         if self._fleet is not None:
             return self._fleet.control(item.name, action, **said, timeout=TIMEOUT).state
-        for breaker in item.breakers:
+        breakers = item.breakers
+        for breaker in breakers:
             getattr(breaker, action)(**said)
-        return item.breakers[0].state
+        return worst(breaker.state for breaker in breakers)
 
 
 def _effect(action: str, item: Item, reading: Reading, say: Words) -> str:

@@ -81,7 +81,8 @@ def detail_of(
     """
     reading = look.reading
     info = item.info
-    policy = item.breakers[0].policy if item.breakers else None
+    breakers = item.breakers
+    policy = breakers[0].policy if breakers else None
     reason = None if info is None else info.reason or info.last_trip
     if reason is not None and not error_messages:
         reason = reason.without_messages

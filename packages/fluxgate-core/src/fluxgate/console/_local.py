@@ -22,28 +22,30 @@ class LocalItem(Item):
 
     @cached_property
     def infos(self) -> list[Info]:
-        """Each of its breakers, the worst first."""
+        """Each of its breakers, the worst first; none, where all of them have gone."""
         infos = [breaker.info() for breaker in self.breakers]
         bad = worst(info.state for info in infos)
         return sorted(infos, key=lambda info: info.state is not bad)
 
     @property
-    def info(self) -> Info:
-        return self.infos[0]
+    def info(self) -> Info | None:
+        return self.infos[0] if self.infos else None
 
     def evidence(self, say: Words) -> tuple[str, ...]:
-        info = self.infos[0]
-        policy = self.breakers[0].policy
-        return evidence_of(info.state, info.metrics, policy, info.probes, say)
+        info, breakers = self.info, self.breakers
+        if info is None or not breakers:
+            return ()
+        return evidence_of(info.state, info.metrics, breakers[0].policy, info.probes, say)
 
     def _make_row(self, context: Context) -> Row:
-        infos = self.infos
-        info, policy = infos[0], self.breakers[0].policy
+        infos, info = self.infos, self.info
+        if info is None:  # it has gone since it was listed
+            return Row(self.id, shown(self.name), self.state)
         calls = sum(each.totals.settled for each in infos)
         refused = sum(each.totals.rejected for each in infos)
         calls_rate, refused_rate = context.rates.of(self.id, context.at, calls, refused)
         metrics = info.metrics
-        thresholds = policy.thresholds
+        calls_counted, slow = metrics.total_count, next(iter(metrics.slow_counts.values()), None)
         return Row(
             id=self.id,
             name=shown(self.name),
@@ -52,7 +54,7 @@ class LocalItem(Item):
             reason=sentence_of(info.reason),
             calls_rate=calls_rate,
             failed=metrics.failure_rate,
-            slow=metrics.slow_rate(thresholds[0]) if thresholds and metrics.slow_counts else None,
+            slow=slow / calls_counted if slow is not None and calls_counted else None,
             refused_rate=refused_rate,
             retry_after=info.retry_after,
             reopens=info.reopens,

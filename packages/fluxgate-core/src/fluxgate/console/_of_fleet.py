@@ -78,7 +78,8 @@ class FleetItem(Item):
 
     @cached_property
     def _info(self) -> Info | None:
-        return self.breakers[0].info() if self.breakers else None
+        breakers = self.breakers
+        return breakers[0].info() if breakers else None
 
     @property
     def reason(self) -> Reason | None:
@@ -93,7 +94,8 @@ class FleetItem(Item):
     def evidence(self, say: Words) -> tuple[str, ...]:
         circuit = self.circuit
         metrics = Snapshot(circuit.calls, circuit.failures, 0, 0.0, dict(circuit.slow_counts))
-        policy = self.breakers[0].policy if self.breakers else None
+        breakers = self.breakers
+        policy = breakers[0].policy if breakers else None
         return evidence_of(self.view.state, metrics, policy, circuit.probes, say)
 
     def _make_row(self, context: Context) -> Row:

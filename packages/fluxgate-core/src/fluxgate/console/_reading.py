@@ -6,6 +6,7 @@ needs is made when it is shown, and once for each reading: of 5,000 circuits, a 
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
@@ -48,7 +49,6 @@ class Item(ABC):
         name: its name, as it is.
         state: its state; of several breakers the worst.
         trouble: how much fails (`magnitude`): the order of circuits of one state.
-        breakers: the breakers of that name in this process; there may be none.
     """
 
     def __init__(
@@ -58,8 +58,15 @@ class Item(ABC):
         self.id = id_of(name)
         self.state = state
         self.trouble = trouble
-        self.breakers = breakers
+        # Weakly: a reading that kept its circuits would find them again in the next one, for ever.
+        self._circuits = [weakref.ref(breaker._circuit) for breaker in breakers]
         self._row: Row | None = None
+
+    @property
+    def breakers(self) -> list[CircuitBreaker]:
+        """The breakers of that name in this process that still live; there may be none."""
+        living = (ref() for ref in self._circuits)
+        return [CircuitBreaker._over(circuit) for circuit in living if circuit is not None]
 
     @property
     def order(self) -> tuple[int, int, str]:
