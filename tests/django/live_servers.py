@@ -138,7 +138,7 @@ def served(
     Whoever connects before the server is up waits in the socket's queue. On the way out the
     server is asked to stop: it must do so by itself, and must not have shown a traceback.
     """
-    paths = [HERE / "live_site", EXAMPLE]
+    paths = [HERE / "live_site", EXAMPLE, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {
         **{name: value for name, value in os.environ.items() if "proxy" not in name.lower()},
         "PYTHONPATH": os.pathsep.join(map(str, paths)),

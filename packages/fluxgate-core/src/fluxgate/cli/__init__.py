@@ -1,4 +1,4 @@
-"""The command line: `python -m fluxgate explain EXPRESSION`, `… diagram`, `… fleet`, `… replay`."""
+"""The command line: `python -m fluxgate explain EXPRESSION`, `… diagram`, `… fleet`, …."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import fluxgate._naming  # noqa: F401 - first: see _clash.py
 from fluxgate import FluxgateError
 from fluxgate.cli import _replay as replay
+from fluxgate.cli._console import command as console
 from fluxgate.cli._diagram import command as diagram
 from fluxgate.cli._explain import command as explain
 from fluxgate.cli._fleet import command as fleet_command
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_to(commands)
     diagram.add_to(commands)
     fleet_command.add_to(commands)
+    console.add_to(commands)
     replay.add_to(commands)
     return parser
 

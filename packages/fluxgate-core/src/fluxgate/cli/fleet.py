@@ -27,7 +27,7 @@ from fluxgate.fleet._by_hand import set_by_hand
 from fluxgate.fleet._url import open_store
 from fluxgate.fleet.store import Store, StoreError, circuits_in
 
-__all__ = ["SETTING", "TIMED", "VERBS", "UnknownCircuitError", "run"]
+__all__ = ["SETTING", "TIMED", "VERBS", "UnknownCircuitError", "run", "user"]
 
 SETTING: Final = ("open", "reset", "disable")
 """The verbs that set circuits, and take one name or more."""
@@ -98,7 +98,7 @@ def run(
     words = said(
         seconds=seconds,
         note=command if note is None else note,
-        by=_user() if by is None else by,
+        by=user() if by is None else by,
     )
     to: TextIO = sys.stdout if out is None else out
     notes: TextIO = sys.stderr if err is None else err
@@ -135,7 +135,7 @@ def _set(
     out.write(f"{printable(name, None)}: {in_words(view.state)}{ends} (epoch {view.epoch})\n")
 
 
-def _user() -> str | None:
+def user() -> str | None:
     """The user of the operating system; None where it has no name, as in some containers."""
     try:
         return " ".join(getpass.getuser().split()) or None
