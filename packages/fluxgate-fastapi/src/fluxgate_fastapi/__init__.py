@@ -14,6 +14,7 @@ The rest is help for that: settings, guards for one's own endpoints, OpenAPI, a 
 from typing import TYPE_CHECKING
 
 import fluxgate.integration  # noqa: F401 - first, since it says where our files were overwritten
+from fluxgate_fastapi._console import console
 from fluxgate_fastapi._declaration import BreakerSettings
 from fluxgate_fastapi._dependency import Breaker
 from fluxgate_fastapi._guard import guard
@@ -36,6 +37,7 @@ __all__ = [
     "CircuitOpenHandler",
     "Health",
     "Hook",
+    "console",
     "default_registry",
     "guard",
     "health",

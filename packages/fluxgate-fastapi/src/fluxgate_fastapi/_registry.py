@@ -33,14 +33,16 @@ class AppState:
         arguments: the arguments of `install`; None where nobody called it.
         checked: the routes that have been checked, at the lifespan's start or their first use;
             by id, since they have no hash, and held, so that an id stays its own.
+        consoles: the consoles of the routers that the application has included, by router.
     """
 
-    __slots__ = ("arguments", "checked", "registry")
+    __slots__ = ("arguments", "checked", "consoles", "registry")
 
     def __init__(self, registry: Registry, arguments: object = None) -> None:
         self.registry = registry
         self.arguments = arguments
         self.checked: dict[int, Any] = {}
+        self.consoles: dict[object, Any] = {}
 
     def first_use(self, scope: Mapping[str, Any]) -> None:
         """Check the route that is being served, once.
