@@ -18,6 +18,7 @@ from ..pages import ROOT, blocks, commands, execute, run_command
 ELSEWHERE = {
     ROOT / "docs" / "examples.ko.md",
     ROOT / "docs" / "how-to" / "django.md",
+    ROOT / "docs" / "console.md",
     ROOT / "docs" / "start" / "django.md",
     ROOT / "packages" / "fluxgate-django" / "README.md",
 }

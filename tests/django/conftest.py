@@ -22,8 +22,11 @@ if not django_settings.configured:
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF="no_urls",  # each test has its own
         INSTALLED_APPS=[
+            "django.contrib.admin",
             "django.contrib.auth",
             "django.contrib.contenttypes",
+            "django.contrib.messages",
+            "django.contrib.sessions",
             "fluxgate_django",
             *(app for app in ("rest_framework", "ninja", "health_check") if find_spec(app)),
         ],

@@ -70,12 +70,13 @@ def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.Monk
         (
             {"BRAKERS": {}},
             "FLUXGATE: BRAKERS: unknown setting; known are DEFAULTS, BREAKERS, STRICT, "
-            "MAX_CIRCUITS, FLEET, RESPONSE; did you mean 'BREAKERS'?",
+            "MAX_CIRCUITS, FLEET, RESPONSE, CONSOLE; did you mean 'BREAKERS'?",
         ),
         (
             {"payments": {"RETRY": "Cooldown(30)"}},
             "FLUXGATE: payments: unknown setting; known are DEFAULTS, BREAKERS, STRICT, "
-            "MAX_CIRCUITS, FLEET, RESPONSE; a circuit's settings stand under its name in BREAKERS",
+            "MAX_CIRCUITS, FLEET, RESPONSE, CONSOLE; a circuit's settings stand under its name in "
+            "BREAKERS",
         ),
         (
             {"RESPONSE": {"TEMPLAT": "503.html"}},
@@ -85,7 +86,7 @@ def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.Monk
         (
             ["payments"],
             "FLUXGATE: ['payments'] is not a dict; it has the keys DEFAULTS, BREAKERS, STRICT, "
-            "MAX_CIRCUITS, FLEET, RESPONSE",
+            "MAX_CIRCUITS, FLEET, RESPONSE, CONSOLE",
         ),
         (
             {"RESPONSE": "503.html"},
@@ -114,6 +115,19 @@ def test_values_are_expressions_dotted_paths_or_objects(monkeypatch: pytest.Monk
         (
             {"RESPONSE": {"EXCEPTION_HANDLER": 5}},
             "FLUXGATE: RESPONSE.EXCEPTION_HANDLER: 5 is neither a function nor its dotted path",
+        ),
+        (
+            {"CONSOLE": {"CRITICAL": "payments"}},
+            "FLUXGATE: CONSOLE.CRITICAL: must be a list of circuits' names, not 'payments'",
+        ),
+        (
+            {"CONSOLE": {"CRITICAL": ["payments", ""]}},
+            "FLUXGATE: CONSOLE.CRITICAL: must be a list of circuits' names, not ['payments', '']",
+        ),
+        (
+            {"CONSOLE": {"SINGLE_PROCES": True}},
+            "FLUXGATE: CONSOLE.SINGLE_PROCES: unknown setting; known are SERVICE, CRITICAL, "
+            "SINGLE_PROCESS, ERROR_MESSAGES, LOGIN_URL; did you mean 'SINGLE_PROCESS'?",
         ),
         (
             {"BREAKERS": ["payments"]},

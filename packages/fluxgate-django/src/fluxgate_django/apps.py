@@ -14,6 +14,7 @@ class FluxgateConfig(AppConfig):
 
     name = "fluxgate_django"
     verbose_name = "Fluxgate"
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         """Django has loaded all applications."""

@@ -7,6 +7,7 @@
         "MAX_CIRCUITS": 1024,                       # how many the registry keeps alive
         "FLEET": "redis://redis.internal:6379/0",   # what all processes share them through
         "RESPONSE": {"TEMPLATE": "503.html"},       # what a refused request is answered with
+        "CONSOLE": {"CRITICAL": ["payments"]},      # the page fluxgate_django.console
     }
 
 `manage.py check` and `problems` say what is wrong with it.
@@ -15,7 +16,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -30,15 +31,26 @@ from fluxgate.registry import Registry
 from fluxgate_django._async import is_async
 from fluxgate_django.signals import announce
 
-__all__ = ["KEYS", "RESPONSE_KEYS", "Conf", "ResponseSettings", "problems", "settings"]
+__all__ = [
+    "CONSOLE_KEYS",
+    "KEYS",
+    "RESPONSE_KEYS",
+    "Conf",
+    "ConsoleSettings",
+    "ResponseSettings",
+    "problems",
+    "settings",
+]
 
 NAME: Final = "FLUXGATE"
-KEYS: Final = ("DEFAULTS", "BREAKERS", "STRICT", "MAX_CIRCUITS", "FLEET", "RESPONSE")
+KEYS: Final = ("DEFAULTS", "BREAKERS", "STRICT", "MAX_CIRCUITS", "FLEET", "RESPONSE", "CONSOLE")
 """The keys of `FLUXGATE`."""
 _FLEET_KEYS: Final = ("URL", "WITNESSES", "ADVISORY")
 """The keys of `FLUXGATE["FLEET"]`, where that is more than a URL."""
 RESPONSE_KEYS: Final = ("TEMPLATE", "SHOW_NAME", "TYPE", "HOOK", "EXCEPTION_HANDLER")
 """The keys of `FLUXGATE["RESPONSE"]`."""
+CONSOLE_KEYS: Final = ("SERVICE", "CRITICAL", "SINGLE_PROCESS", "ERROR_MESSAGES", "LOGIN_URL")
+"""The keys of `FLUXGATE["CONSOLE"]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,28 @@ class ResponseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ConsoleSettings:
+    """The console, where `fluxgate_django.console` is in the URLconf: `FLUXGATE["CONSOLE"]`.
+
+    Attributes:
+        service: the service's name, at the head of the page.
+        critical: circuits whose name must be typed before they are disabled.
+        single_process: whether this server has one process only, so that controls make sense
+            without a fleet, too.
+        error_messages: whether the last errors are shown with their messages, which may hold data
+            of users; their types are shown in any case.
+        login_url: where to sign in: a URL or the name of one; None for the admin's login, or
+            `LOGIN_URL` where there is no admin.
+    """
+
+    service: str | None = None
+    critical: tuple[str, ...] = ()
+    single_process: bool = False
+    error_messages: bool = False
+    login_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Conf:
     """`FLUXGATE` as it was read.
 
@@ -71,11 +105,13 @@ class Conf:
         config: the circuits' settings.
         registry: the circuits made by them. A change of the settings brings a new, empty one.
         response: what a refused request is answered with.
+        console: what the console shows, and what it asks for.
     """
 
     config: Config
     registry: Registry
     response: ResponseSettings = field(default_factory=ResponseSettings)
+    console: ConsoleSettings = field(default_factory=ConsoleSettings)
 
 
 _kept: dict[str, Conf] = {}
@@ -114,6 +150,7 @@ def _read(written: object) -> tuple[Conf, list[SettingError]]:
     found: list[SettingError] = []
     top = _Section(written, f"{NAME}: ", KEYS, found)
     response = _Section(top.table.get("RESPONSE", {}), f"{NAME}: RESPONSE.", RESPONSE_KEYS, found)
+    page = _Section(top.table.get("CONSOLE", {}), f"{NAME}: CONSOLE.", CONSOLE_KEYS, found)
     try:
         config = _Announced(top.table.get("BREAKERS"), top.table.get("DEFAULTS"), source=NAME)
     except SettingError as error:
@@ -138,7 +175,14 @@ def _read(written: object) -> tuple[Conf, list[SettingError]]:
         hook=response.function("HOOK"),
         exception_handler=response.function("EXCEPTION_HANDLER"),
     )
-    return Conf(config, registry, answer), found
+    console = ConsoleSettings(
+        service=page.text("SERVICE"),
+        critical=page.names("CRITICAL"),
+        single_process=page.flag("SINGLE_PROCESS"),
+        error_messages=page.flag("ERROR_MESSAGES"),
+        login_url=page.text("LOGIN_URL"),
+    )
+    return Conf(config, registry, answer, console), found
 
 
 def _fleet(given: object, found: list[SettingError]) -> object:
@@ -202,6 +246,16 @@ class _Section:
             return value
         self.complain(key, f"must be a string that is not empty, not {value!r}")
         return None
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """A value that lists circuits' names; none by default."""
+        value = self.table.get(key, ())
+        if isinstance(value, (list, tuple, set, frozenset)):
+            names = list(cast("Iterable[object]", value))
+            if all(isinstance(name, str) and name for name in names):
+                return tuple(map(str, names))
+        self.complain(key, f"must be a list of circuits' names, not {value!r}")
+        return ()
 
     def function(self, key: str) -> Callable[..., Any] | str | None:
         """A value that is a sync function or its dotted path; None by default."""

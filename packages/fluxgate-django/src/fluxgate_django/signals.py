@@ -1,4 +1,4 @@
-"""Django signals of transitions and refusals.
+"""Django signals of transitions, refusals, and of what the console is used for.
 
     @receiver(circuit_opened)
     def page_somebody(sender, *, name, transition, **kwargs): ...
@@ -20,6 +20,7 @@ from fluxgate_django._async import is_async
 __all__ = [
     "announce",
     "circuit_closed",
+    "circuit_controlled",
     "circuit_half_opened",
     "circuit_opened",
     "circuit_rejected",
@@ -64,6 +65,12 @@ circuit_rejected: Final = CircuitSignal()
 
 Sent once for each refusal that `circuit`, the middleware, or a hook for REST framework or Ninja has
 met, with `name`, `error`, a `CallNotPermittedError`, and `request`, which is None outside a view.
+"""
+circuit_controlled: Final = DjangoSignal()
+"""Somebody used a control of the console, or tried to and was refused.
+
+Sent with `entry`, a `fluxgate.console.Entry` (who, from where, which circuit, what, why, and what
+became of it), and `request`. It is sent in the view, so its receivers may ask a database.
 """
 
 _BY_STATE: Final = {

@@ -1,18 +1,21 @@
-"""Checks of what surrounds the circuits: middleware, REST framework."""
+"""Checks of what surrounds the circuits: middleware, REST framework, the console's users."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Info, register
 from django.core.checks import Warning as Caution
+from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from fluxgate_django.checks._settings import TAG
 
 MIDDLEWARE: Final = "fluxgate_django.middleware.CircuitBreakerMiddleware"
+AUTHENTICATION: Final = "django.contrib.auth.middleware.AuthenticationMiddleware"
 EXCEPTION_HANDLER: Final = "fluxgate_django.drf.exception_handler"
 _ASKING: Final = frozenset(
     {
@@ -149,3 +152,31 @@ def check_rest_framework(**_: Any) -> list[CheckMessage]:
             id="fluxgate.I001",
         )
     ]
+
+
+@register(TAG)
+def check_console(**_: Any) -> list[CheckMessage]:
+    """Whether there are users whom the console could let in, where it is in the URLconf."""
+    mounted = False
+    if getattr(settings, "ROOT_URLCONF", None):
+        with suppress(Exception):  # Django's own checks tell
+            mounted = "fluxgate_console" in get_resolver().app_dict
+    if not mounted or any(_is(path, AUTHENTICATION) for path in settings.MIDDLEWARE):
+        return []
+    return [
+        Caution(
+            "The console is in the URLconf, and nothing in MIDDLEWARE is Django's "
+            "AuthenticationMiddleware: unless another sets request.user, nobody can be let in.",
+            hint=f"Add 'django.contrib.auth' to INSTALLED_APPS and {AUTHENTICATION!r} to "
+            "MIDDLEWARE, after SessionMiddleware.",
+            obj="MIDDLEWARE",
+            id="fluxgate.W007",
+        )
+    ]
+
+
+def _is(path: str, name: str) -> bool:
+    """Whether a middleware is the class of that name, or derives from it."""
+    made = _imported(path)
+    line = made.__mro__ if isinstance(made, type) else ()
+    return any(f"{each.__module__}.{each.__qualname__}" == name for each in line)

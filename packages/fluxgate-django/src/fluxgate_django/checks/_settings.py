@@ -132,6 +132,10 @@ def check_uses(**_: Any) -> list[CheckMessage]:
         with suppress(Exception):  # Django's own checks tell
             list(get_resolver().url_patterns)  # imports the views
     found: list[CheckMessage] = []
+    for name in kept.console.critical:  # it may be another application's, which shares the fleet
+        if not kept.registry.knows(name):
+            use = Use(name, "FLUXGATE: CONSOLE.CRITICAL")
+            found += _unknown(use, kept.config.names, strict=False)
     others = [*_wrapped(), *sorted(set(_subscripts()))]
     for use, on_open in [*_named(), *((use, None) for use in others)]:
         if not kept.registry.knows(use.name):
