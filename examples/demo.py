@@ -8,14 +8,18 @@ as it happens, and as figures at the end: all of them measured, in this run.
 
 import argparse
 import asyncio
+import os
+import secrets
 import sys
+import tempfile
+import time
 from collections.abc import Awaitable
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 from clients import make_client, with_breaker, without_breaker
-from front import FRAMEWORKS
+from front import FRAMEWORKS, PASSWORD, USER
 from report import Report
 from scraping import scrape
 from screen import PlainLines, Screen
@@ -129,6 +133,11 @@ def main() -> int:
         metavar="FILE",
         help="record the calls of the first group, for `python -m fluxgate replay FILE`",
     )
+    parser.add_argument(
+        "--stay",
+        action="store_true",
+        help="leave the applications running afterwards, with their consoles, until Ctrl+C",
+    )
     options = parser.parse_args()
     if options.fleet:
         import fleet  # its processes import it anew
@@ -138,6 +147,9 @@ def main() -> int:
     try:
         with ExitStack() as processes:
             start = processes.enter_context
+            folder = start(tempfile.TemporaryDirectory(prefix="fluxgate-demo-"))
+            password = secrets.token_urlsafe(9)
+            os.environ.update({PASSWORD: password, "DATABASE": f"{folder}/shop.sqlite3"})
             service = start(running("upstream.py", "--slow-seconds", str(2.0 * pace)))
             apps = {
                 framework: start(running("front.py", framework, service.url, "--pace", str(pace)))
@@ -146,10 +158,15 @@ def main() -> int:
             print(f"upstream at {service.url}, process {service.pid}")
             for framework, app in apps.items():
                 print(f"{framework} application at {app.url}, process {app.pid}", flush=True)
+            for framework, app in apps.items():
+                print(f"console of the {framework} application: {app.url}/circuits/")
+            print(f"user of both consoles: {USER}, password {password}", flush=True)
             recorders = [Recorder(options.record)] if options.record else []
             asyncio.run(run(service, apps, pace, options.json, recorders))
             for recorder in recorders:
                 recorder.close()
+            while options.stay:
+                time.sleep(3600)
     except KeyboardInterrupt:
         print("\nStopped.")
         return 130

@@ -10,12 +10,19 @@
     WS   /tracking            a WebSocket
     GET  /health/circuits     what the circuits are doing
     GET  /metrics             the same for Prometheus
+    GET  /circuits/           the console: the same as a page, behind a login, with controls
+
+    CONSOLE_ACCOUNTS="alice:PASSWORD bob:PASSWORD"  who may see the console; without, nobody
+    CONSOLE_ON_CALL="alice"                         which of them may act
+    CONSOLE_SECRET=...                              the same for all workers
+    FLEET_URL=sqlite:///run/shop/fluxgate.db        what workers share their circuits through
 
 It needs httpx, uvicorn and fluxgate-fastapi, with its extra `settings` to heed the environment, and
 prometheus-client.
 """
 
 import os
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -24,6 +31,7 @@ import httpx
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -32,7 +40,7 @@ from pydantic import BaseModel, Field
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker
 from fluxgate.listeners import PrometheusCollector
 from fluxgate.registry import Registry
-from fluxgate_fastapi import CIRCUIT_OPEN, Breaker, BreakerRoute, health, install
+from fluxgate_fastapi import CIRCUIT_OPEN, Breaker, BreakerRoute, console, health, install
 
 SETTINGS: dict[str, Any] = {
     "defaults": {
@@ -171,6 +179,28 @@ def metrics(request: Request) -> Response:
     return Response(encode(METRICS), media_type=content_type)
 
 
+# Whoever may see the console, and whoever may act. They are dependencies: yours look at whatever
+# your application knows its users by, such as a session, a token or a header of its proxy.
+def accounts() -> dict[str, str]:
+    """Passwords by name, from the environment."""
+    given = os.environ.get("CONSOLE_ACCOUNTS", "").split()
+    return {name: password for name, _, password in (each.partition(":") for each in given)}
+
+
+def operator(credentials: Annotated[HTTPBasicCredentials, Depends(HTTPBasic())]) -> str:
+    # A name that is not there takes as long as one that is, with a password that can't be guessed.
+    expected = accounts().get(credentials.username) or secrets.token_hex()
+    if not secrets.compare_digest(credentials.password.encode(), expected.encode()):
+        raise HTTPException(401, "Who are you?", {"WWW-Authenticate": "Basic"})
+    return credentials.username  # it stands in the audit
+
+
+def on_call(name: Annotated[str, Depends(operator)]) -> str:
+    if name not in os.environ.get("CONSOLE_ON_CALL", "").split():
+        raise HTTPException(403, "You may look, and not act")
+    return name
+
+
 async def bad_gateway(_request: Request, _error: Exception) -> JSONResponse:
     """What the upstream's own errors become, while the circuit is closed."""
     return JSONResponse({"detail": "A service that this request needs failed"}, 502)
@@ -181,10 +211,12 @@ def create_app(
     config: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
     timeout: float = 2.0,
+    single_process: bool = False,
 ) -> FastAPI:
     """The application in front of an upstream, each call to which may take `timeout` seconds.
 
-    The circuits have the settings above, or those of `config`, or are those of `registry`.
+    The circuits have the settings above, or those of `config`, or are those of `registry`. Where
+    nothing shares them with other processes, the console controls them only in a `single_process`.
     """
 
     @asynccontextmanager
@@ -197,12 +229,26 @@ def create_app(
     app = FastAPI(title="A shop behind circuits", lifespan=lifespan)
     if config is None and registry is None:
         config = SETTINGS
-    install(app, config=config, registry=registry)
+    if registry is None:
+        install(app, config=config, fleet=os.environ.get("FLEET_URL"))
+    else:
+        install(app, registry=registry)
     app.add_exception_handler(httpx.HTTPError, bad_gateway)
     app.include_router(router)
     app.include_router(reports)
     app.include_router(health(critical={"payments"}))
     app.add_api_route("/metrics", metrics, include_in_schema=False)
+    app.include_router(
+        console(
+            read=Depends(operator),
+            control=Depends(on_call),
+            # Made up here, it is another one in each worker: forms of one would not do for another.
+            secret=os.environ.get("CONSOLE_SECRET") or secrets.token_hex(),
+            critical={"payments"},
+            single_process=single_process,
+        ),
+        prefix="/circuits",
+    )
     return app
 
 
@@ -218,7 +264,11 @@ def from_environment() -> Mapping[str, Any]:
     return merged
 
 
-app = create_app(os.environ.get("UPSTREAM_URL", "http://127.0.0.1:9000"), from_environment())
+app = create_app(
+    os.environ.get("UPSTREAM_URL", "http://127.0.0.1:9000"),
+    from_environment(),
+    single_process=__name__ == "__main__",  # not where uvicorn has imported this, in each worker
+)
 
 if __name__ == "__main__":
     import uvicorn

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fluxgate import State
@@ -129,6 +130,39 @@ def test_run_without_a_terminal(tmp_path: Path) -> None:
     assert split[2] == [app["answers"]["503 with Retry-After"] for app in (fastapi, django)]
     assert shown("calls it refused") == [fastapi["refused"], django["refused"]]
     assert shown("times it opened") == [app["scraped"]["opened"] for app in (fastapi, django)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_its_consoles_can_be_looked_at() -> None:
+    """In both applications, by the user and the password that it prints, afterwards too."""
+    with start("--seconds", "4", "--stay") as demo:
+        assert demo.stdout
+        lines = [demo.stdout.readline() for _ in range(len(SERVICES) + 3)]
+        *consoles, user = lines[len(SERVICES) :]
+        urls = [
+            re.sub(r"console of the \w+ application: (\S+)\n", r"\1", each) for each in consoles
+        ]
+        named = re.fullmatch(r"user of both consoles: (\w+), password (\S+)\n", user)
+        assert named is not None, user
+        while "saved" not in demo.stdout.readline():  # the summary has begun
+            assert demo.poll() is None
+        with httpx.Client(trust_env=False, timeout=20) as client:
+            assert client.get(urls[0]).status_code == 401
+            page = client.get(urls[0], auth=(named[1], named[2]))
+            assert page.status_code == 200
+            assert "payments" in page.text
+            login = client.get(urls[1], follow_redirects=True)
+            sent = {
+                "username": named[1],
+                "password": named[2],
+                "csrfmiddlewaretoken": client.cookies["csrftoken"],
+            }
+            page = client.post(login.url, data=sent, follow_redirects=True)
+            assert (str(page.url), page.status_code) == (urls[1], 200)
+            assert "payments" in page.text
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=20)
+    assert demo.returncode == 130
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

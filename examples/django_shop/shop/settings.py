@@ -1,27 +1,62 @@
-"""The settings: what is particular here are the app, the middleware and FLUXGATE."""
+"""The settings: what is particular here are the app, the middleware and FLUXGATE.
+
+The database is for the console's users alone: `python manage.py migrate`, `createsuperuser`.
+"""
 
 import os
+import secrets
+from pathlib import Path
 
-SECRET_KEY = os.environ.get("SECRET_KEY", "no secret: this project keeps nothing to protect")
+HERE = Path(__file__).parent
+# Made up here, it is another one in each worker, and sessions of one would not do for another.
+SECRET_KEY = os.environ.get("SECRET_KEY") or secrets.token_hex()
 ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 ROOT_URLCONF = "shop.urls"
 TIME_ZONE = "UTC"
 
-INSTALLED_APPS = ["fluxgate_django"]
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "fluxgate_django",
+]
 MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
-    # Ours stands above SessionMiddleware and whatever else asks a database; there is none here.
+    # Ours stands above SessionMiddleware and whatever else asks a database.
     # Exceptions of views come to the last one first: it answers refusals, and only then does the
     # other answer errors. A refusal by an httpx transport is both.
     "shop.middleware.BadGatewayMiddleware",
     "fluxgate_django.middleware.CircuitBreakerMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
 ]
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [os.path.join(os.path.dirname(__file__), "templates")],
+        "DIRS": [HERE / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
     }
 ]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("DATABASE", HERE.parent / "shop.sqlite3"),
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "static/"
 
 FLUXGATE = {
     "DEFAULTS": {
@@ -36,6 +71,9 @@ FLUXGATE = {
         "prices": {"TRIPPER": "MinRequests(10) & FailureRate(0.8)"},
         "search": "shop.breakers.make_search",
     },
+    # What workers share their circuits through, such as sqlite:///run/shop/fluxgate.db.
+    "FLEET": os.environ.get("FLEET_URL"),
+    "CONSOLE": {"CRITICAL": ["payments"]},
 }
 
 LOGGING = {

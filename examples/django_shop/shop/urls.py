@@ -1,6 +1,7 @@
 """Which view answers what."""
 
-from django.urls import path, register_converter
+from django.contrib import admin
+from django.urls import include, path, register_converter
 
 from shop import metrics, views
 
@@ -27,4 +28,6 @@ urlpatterns = [
     path("stock/<item:item>", views.stock),
     path("metrics", metrics.metrics),
     path("health/circuits", views.circuits),
+    path("admin/", admin.site.urls),
+    path("circuits/", include("fluxgate_django.console")),
 ]

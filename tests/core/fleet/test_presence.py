@@ -138,9 +138,7 @@ def test_reserved_names_are_hidden(url: str) -> None:
         store.close()
 
 
-def test_a_reserved_name_joins_no_fleet(
-    fleets: Fleets, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_reserved_name_joins_no_fleet(fleets: Fleets, caplog: pytest.LogCaptureFixture) -> None:
     fleet = fleets.make()
     breaker = CircuitBreaker(name=NAME, fleet=fleet)
     assert breaker.call(str, 1) == "1"
