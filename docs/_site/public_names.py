@@ -20,7 +20,7 @@ from typing import Any
 
 from docutils import nodes
 from docutils.statemachine import StringList
-from sphinx.addnodes import pending_xref
+from sphinx.addnodes import desc_signature, pending_xref
 from sphinx.application import Sphinx
 from sphinx.ext import napoleon
 from sphinx.util.docutils import SphinxDirective
@@ -218,7 +218,16 @@ def on_member(
 
 
 def on_tree(app: Sphinx, tree: nodes.document) -> None:
-    """Let names of builtins be code: no attribute called `type` is meant by `type`."""
+    """Let names of builtins be code, and shorten what autodoc left long in signatures.
+
+    No attribute called `type` is meant by `type`. A signature with a `ParamSpec` isn't parsed, and
+    shows the marks (`~collections.abc.Callable`) by which others are shortened.
+    """
+    for signature in tree.findall(desc_signature):
+        for text in list(signature.findall(nodes.Text)):
+            if "~" in text:
+                short = re.sub(r"~(?:\w+\.)*(\w+)", r"\1", text)
+                text.parent.replace(text, nodes.Text(short))
     for reference in list(tree.findall(pending_xref)):
         if reference.get("refdomain") == "py" and hasattr(builtins, reference["reftarget"]):
             reference.replace_self(nodes.literal("", reference["reftarget"]))

@@ -61,7 +61,15 @@ Ticket: TypeAlias = tuple[Circuit, Lane, float]
 
 
 def enter(registry: Registry, key: str) -> Ticket | None:
-    """Admit a call to that circuit through its lane, now; None: ask `registry[key].attempt()`."""
+    """Admit a call to that circuit through its lane, now; None: ask `registry[key].attempt()`.
+
+    Args:
+        registry: the circuits.
+        key: the circuit's name in it; no circuit is made here.
+
+    Returns:
+        What `leave` or `attempt_of` settles, once; or None, and nothing was admitted.
+    """
     try:
         entry = registry._kept.get(key)
     except TypeError:  # no name of a circuit: it has no hash
@@ -77,7 +85,12 @@ def enter(registry: Registry, key: str) -> Ticket | None:
 
 
 def leave(ticket: Ticket, result: object = None) -> None:
-    """The call returned `result`; the breaker's result tracker decides what that means."""
+    """The call returned `result`; the breaker's result tracker decides what that means.
+
+    Args:
+        ticket: what `enter` returned for the call. Its time (seconds) ends now.
+        result: what the call returned.
+    """
     circuit, lane, started = ticket
     clock = circuit.clock
     end = clock()

@@ -37,6 +37,9 @@ def install(api: API) -> API:
 
     Args:
         api: a `NinjaAPI`; it is returned.
+
+    Raises:
+        TypeError: it is none.
     """
     if not isinstance(api, NinjaAPI):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"install() takes a NinjaAPI, not {api!r}")

@@ -121,6 +121,10 @@ def _from_hook(request: HttpRequest, error: BaseException) -> HttpResponse | Non
 def problem_of(request: object, error: BaseException) -> Problem:
     """The problem details of a refusal, by the settings; `circuit_rejected` is sent.
 
+    Args:
+        request: the request that is answered, for the signal's receivers.
+        error: the refusal, or an exception group that holds one.
+
     Raises:
         TypeError: there is no refusal in `error`.
     """
@@ -153,6 +157,10 @@ def log_refusal(request: HttpRequest, response: HttpResponse) -> None:
     """Log the answer as a warning, in place of the error that Django makes of each 503.
 
     An open circuit refuses many: one mail to the administrators for each would bury them.
+
+    Args:
+        request: the request.
+        response: its answer; Django doesn't log it a second time.
     """
     log_response(
         "%s: %s",

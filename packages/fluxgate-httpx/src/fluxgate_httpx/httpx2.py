@@ -81,6 +81,13 @@ def protect(client: C, **options: Unpack[_guard.Options]) -> C:
     """Protect every call of an `httpx2.Client` or `httpx2.AsyncClient`, and return it.
 
     As `fluxgate_httpx.protect`.
+
+    Args:
+        client: the client.
+        options: the keyword arguments of `CircuitBreakerTransport`.
+
+    Raises:
+        TypeError: it is no client of httpx2, or an argument is of the wrong kind.
     """
     kinds = CircuitBreakerTransport, AsyncCircuitBreakerTransport
     _protect.protected(client, _LIBRARY, *kinds, **options)

@@ -65,7 +65,12 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, the end of a message, if a known name is near; else nothing."""
+    """`; did you mean 'x'?`, the end of a message, if a known name is near; else nothing.
+
+    Args:
+        name: the name that isn't known.
+        known: those that are.
+    """
     found = nearest(name, known)
     return "" if found is None else f"; did you mean {found!r}?"
 

@@ -20,6 +20,7 @@ from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
 from fluxgate._values import Composable, Strategy
 
 StrategyKind: TypeAlias = Literal["window", "tracker", "tripper", "retry", "permit"]
+"""The kinds of strategies, each named as the setting that holds one."""
 
 MAX_LENGTH: Final = 2000
 """Characters in an expression."""

@@ -358,12 +358,24 @@ def circuits_in(store: Store) -> list[str]:
 
 
 def stamped(text: str, now: int) -> str:
-    """A report with the store's time (milliseconds), as SQLite and Redis keep it."""
+    """A report with the store's time, as SQLite and Redis keep it.
+
+    Args:
+        text: the report.
+        now: the store's time, milliseconds.
+    """
     return f"{now} {text}"
 
 
 def report_of(process: str, stamped: str, now: int, within: int = REPORT_TTL) -> Report | None:
-    """A report from what is kept; None where it is too old, or no report."""
+    """A report from what is kept; None where it is too old, or no report.
+
+    Args:
+        process: who reported it.
+        stamped: what is kept, as `stamped()` made it.
+        now: the store's time, milliseconds.
+        within: milliseconds for which a report is believed.
+    """
     at, space, text = stamped.partition(" ")
     if not (space and text and at.isdecimal() and len(at) < 19):
         return None
