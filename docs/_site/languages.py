@@ -19,7 +19,7 @@ TRANSLATED = (
 # They show files of the repository, which are English.
 FILES = ("how-to/examples", "how-to/httpx")
 # Pages of those sections that are new, and not translated yet; the list is to be empty.
-AWAITED = ("console", "operate/console")
+AWAITED = ()
 KOREAN = "examples.ko"  # was written in Korean
 
 
