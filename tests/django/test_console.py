@@ -253,10 +253,12 @@ def test_refused(operator: User, reader: User, audit: list[Entry], who: str) -> 
     [
         ({"HTTP_ORIGIN": "https://evil.example"}, True),
         ({"HTTP_ORIGIN": "null"}, True),
+        ({"HTTP_ORIGIN": "null", "HTTP_SEC_FETCH_SITE": "same-origin"}, True),
+        ({"HTTP_SEC_FETCH_SITE": "same-origin"}, False),
         ({}, False),
         ({"HTTP_ORIGIN": "http://testserver"}, False),
     ],
-    ids=["foreign", "null", "no-token", "same-origin-no-token"],
+    ids=["foreign", "null", "null-same-site", "fetched", "no-token", "same-origin-no-token"],
 )
 def test_forged(
     operator: User,

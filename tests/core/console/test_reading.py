@@ -289,7 +289,7 @@ def test_every_response_is_guarded() -> None:
             "default-src 'none'; script-src 'self'"
         )
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["cache-control"] == ("no-cache" if "static" in path else "no-store")
     del breaker
 

@@ -27,7 +27,9 @@ SECURITY: Final = (
     ),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
-    ("referrer-policy", "no-referrer"),
+    # Not "no-referrer": browsers would send `Origin: null` with our own forms, and whoever looks at
+    # that (Django, or we over plain HTTP, where there is no Sec-Fetch-Site) would refuse them.
+    ("referrer-policy", "same-origin"),
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
 )

@@ -54,4 +54,5 @@ class Csrf:
 
     def finish(self, response: HttpResponse) -> HttpResponse:
         """The response, with the cookie that belongs to the token, if the page has one."""
-        return self._check.process_response(self._request, response)
+        self._check.process_response(self._request, response)
+        return response

@@ -28,6 +28,7 @@ __all__ = ["CONTROL", "VIEW", "begin", "console"]
 VIEW: Final = "fluxgate_django.view_circuits"
 CONTROL: Final = "fluxgate_django.control_circuits"
 _SAFE: Final = ("GET", "HEAD")
+_PROOFS: Final = frozenset({"origin", "sec-fetch-site"})
 _NO_PAGES: Final = ("api/", "static/")
 
 _made: tuple[conf.Conf, Console] | None = None
@@ -57,16 +58,20 @@ def console(request: HttpRequest, path: str = "", **_: object) -> HttpResponse:
     if anonymous and request.method in _SAFE and not path.startswith(_NO_PAGES):
         return _login(request)
     csrf = Csrf(request)
+    trusted = request.method in _SAFE or csrf.passes()
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    if not trusted:  # Django's check decides alone: the console's own would be a way around it
+        headers = {name: headers[name] for name in headers.keys() - _PROOFS}
     given = Request(
         method=request.method or "GET",
         path=path,
         root=root,
         query=request.GET.dict(),
-        headers={name.lower(): value for name, value in request.headers.items()},
+        headers=headers,
         body=_body(request),
         peer=request.META.get("REMOTE_ADDR") or None,
         secure=request.is_secure(),
-        trusted=request.method in _SAFE or csrf.passes(),
+        trusted=trusted,
         fields=() if path.startswith(_NO_PAGES) else csrf.fields,
     )
     before = serving.set(request)
