@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from fluxgate import CircuitBreaker
@@ -15,7 +17,7 @@ from fluxgate.cli._console.command import PORT, VARIABLE, address_of, is_loopbac
 from fluxgate.errors import ConfigError
 from fluxgate.fleet import Fleet
 
-from ..consoleservers import fleet_url
+from ..consoleservers import command, fleet_url
 
 TOKEN = "a-token-that-is-long-enough"
 
@@ -132,3 +134,37 @@ def test_a_port_in_use(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
         capsys, fleet_url(tmp_path), "--bind", "no.such.host.invalid:0", "--token", TOKEN
     )
     assert "no.such.host.invalid:0 can't be used" in said
+
+
+# -- whom it lets in
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a fleet in a file")
+@pytest.mark.usefixtures("payments")
+def test_a_token_is_asked_for(tmp_path: Path) -> None:
+    """By the browser, for pages as for scripts; whoever has it may look, and not act."""
+    with command(tmp_path, token=TOKEN) as site, httpx.Client(base_url=site.app) as client:
+        for path in ("/", "/api/v1/state", "/static/console.css"):
+            refused = client.get(path)
+            assert refused.status_code == 401
+            assert refused.headers["www-authenticate"].startswith("Basic ")
+        assert client.get("/", auth=("alice", f"{TOKEN}?")).status_code == 401
+        page = client.get("/", auth=("alice", TOKEN))
+        assert page.status_code == 200
+        assert "payments" in page.text
+        assert "alice" in page.text
+        sent = {"origin": site.app}
+        path = f"/circuits/{'0' * 24}/reset"
+        assert client.post(path, headers=sent, auth=("alice", TOKEN)).status_code == 403
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a fleet in a file")
+@pytest.mark.usefixtures("payments")
+def test_loopback_alone(tmp_path: Path) -> None:
+    """Neither another site whose name leads here, nor whoever comes by a proxy."""
+    with command(tmp_path) as site, httpx.Client(base_url=site.app) as client:
+        assert client.get("/").status_code == 200
+        for headers in ({"host": "evil.example"}, {"x-forwarded-for": "10.0.0.1"}):
+            refused = client.get("/", headers=headers)
+            assert refused.status_code == 403
+            assert "www-authenticate" not in refused.headers

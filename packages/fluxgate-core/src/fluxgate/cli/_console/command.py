@@ -121,7 +121,10 @@ def _serve(fleet: Fleet, server: Server, token: str | None, options: argparse.Na
         service=options.service,
     )
     try:
-        server.set_app(Asking(console.wsgi))
+        app: Any = console.wsgi
+        if token is not None:
+            app = Asking(app, lambda header: named_by(header, token) is not None)
+        server.set_app(app)
         rights = "with controls" if options.control else "to read; --control lets it act"
         print(f"{redacted(options.url)} at {server.url} ({rights}); Ctrl+C ends it", flush=True)
         server.serve_forever()

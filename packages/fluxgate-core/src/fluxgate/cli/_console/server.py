@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -76,15 +77,21 @@ def listening(host: str, port: int) -> Server:
 
 
 class Asking:
-    """A WSGI application whose 401 asks the browser for a name and the token."""
+    """A WSGI application that asks whoever isn't known for a name and the token.
 
-    def __init__(self, app: Any) -> None:
+    Args:
+        app: the application; it refuses strangers, and audits that.
+        known: whether an `Authorization` header is good.
+    """
+
+    def __init__(self, app: Any, known: Callable[[str], bool]) -> None:
         self._app = app
+        self._known = known
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            if status.startswith("401"):
-                headers = [*headers, ("WWW-Authenticate", CHALLENGE)]
+            if status.startswith("403") and not self._known(environ.get("HTTP_AUTHORIZATION", "")):
+                status, headers = "401 Unauthorized", [*headers, ("WWW-Authenticate", CHALLENGE)]
             return start_response(status, headers, *more)
 
         return self._app(environ, start)
