@@ -1,4 +1,4 @@
-"""The console as its users have it: in a browser, before real servers that share a fleet in a file."""
+"""The console as its users have it: in a browser, before real servers that share one fleet."""
 
 from __future__ import annotations
 
