@@ -7,6 +7,7 @@ import os
 import pickle
 import select
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -145,6 +146,47 @@ def test_the_child_of_a_process_whose_thread_holds_the_lock() -> None:
             inside.leave.set()
     info = breaker.info()
     assert (info.state, info.totals.settled, info.totals.failures) == (State.CLOSED, 1, 1)
+
+
+EARLY = """
+import os, threading
+
+def early():  # runs before Fluxgate's own hook, as threading's does, and finalisers inside it
+    breaker.attempt().fail()
+    breaker.info()
+
+os.register_at_fork(after_in_child=early)
+
+from fluxgate import CircuitBreaker
+from fluxgate.trippers import Tripper
+
+class Inside(Tripper):
+    def fires(self, metrics):
+        if threading.current_thread() is not threading.main_thread():
+            entered.set()
+            leave.wait(30)
+        return False
+
+entered, leave = threading.Event(), threading.Event()
+breaker = CircuitBreaker("x", tripper=Inside())
+thread = threading.Thread(target=lambda: breaker.attempt().fail())
+thread.start()
+entered.wait(30)
+child = os.fork()
+if not child:
+    breaker.attempt().succeed()
+    os._exit(breaker.info().totals.settled != 1)
+leave.set()
+thread.join()
+raise SystemExit(os.waitpid(child, 0)[1])
+"""
+
+
+@needs_fork
+def test_the_child_before_our_hook() -> None:
+    """Whoever runs in it earlier meets locks whose holders are not there, and doesn't wait."""
+    command = [sys.executable, "-W", "ignore", "-c", EARLY]
+    assert subprocess.run(command, timeout=PATIENCE, check=False).returncode == 0
 
 
 @needs_fork

@@ -9,6 +9,8 @@ thread all the same: garbage collection and signal handlers. What they call may 
 one whose holder waits for this one. So whoever finds a lock busy looks whether its own thread is
 already inside a circuit. If so it doesn't wait: a settlement goes to the inbox, which the holder
 empties before it leaves and looks at again afterwards.
+In a forked child, until the circuits have begun anew, the holder may be a thread that is not there:
+nobody waits for it either.
 
 A signal handler may also raise, between any two steps. Hence what one step takes out of a queue is
 in no local variable before it is done, what has to be given back is given back by `with`, and a
@@ -485,7 +487,7 @@ class Circuit:
 
     def _perform(self, step: Step, *args: Any) -> None:
         """Do `step` under the lock: now, or, where this thread must not wait, soon."""
-        if self._busy and inside_a_circuit():
+        if self._busy and (inside_a_circuit() or living.is_forked()):
             self._inbox.append((step, *args))
             if self._busy:
                 return  # its holder looks again before it is done
@@ -496,7 +498,7 @@ class Circuit:
 
     def _exclusively(self, step: Step, *args: Any) -> Any:
         """Do `step` under the lock for its result; `DEFERRED` where waiting could deadlock."""
-        if self._busy and inside_a_circuit():
+        if self._busy and (inside_a_circuit() or living.is_forked()):
             return DEFERRED
         return self._locked(step, args)
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _circuits: weakref.WeakValueDictionary[int, Circuit] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
+_process = os.getpid()
 
 
 def add(circuit: Circuit) -> None:
@@ -26,13 +27,24 @@ def every() -> list[Circuit]:
     return [circuit for ref in _circuits.valuerefs() if (circuit := ref()) is not None]
 
 
+def is_forked() -> bool:
+    """Whether this is a forked child whose circuits have yet to begin anew.
+
+    The hooks of modules that were imported before us (`threading`) run before ours; the collector
+    and signal handlers, too, may run then, and a lock's holder may be a thread that is not here.
+    """
+    return os.getpid() != _process
+
+
 def _restart() -> None:
+    global _process
     # No finaliser must meet a circuit whose lock is still held by a thread that is not here.
     collecting = gc.isenabled()
     gc.disable()
     try:
         for circuit in every():
             circuit.restart()
+        _process = os.getpid()
     finally:
         if collecting:
             gc.enable()
