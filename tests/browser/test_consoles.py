@@ -111,8 +111,9 @@ def test_an_outage(
     eventually(lambda: 503 in site.orders(4))
     opened, before = time.monotonic(), len(polls)
     eventually(lambda: state_of(page, "payments") in ("open", "half-open"))
-    # It polls every 2 s, and what it is shown is a second old at most.
-    assert len(polls) - before <= 2
+    # It polls every 2 s, and what it is shown is a second old at most; on a machine that does much
+    # else a worker's news are as late as that once more.
+    assert len(polls) - before <= 3
     record_property("seconds until the outage was shown", round(time.monotonic() - opened, 2))
     assert "FailureRate(0.5)" in page.locator("tbody tr").first.inner_text()
     assert "refuse" in page.get_by_role("heading", level=1).inner_text()
