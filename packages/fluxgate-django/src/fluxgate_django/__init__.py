@@ -14,7 +14,8 @@ Nothing here reads the settings before it is used.
 
 from typing import TYPE_CHECKING
 
-import fluxgate.integration  # noqa: F401 - first, since it says where our files were overwritten
+# First, since it says where our files were overwritten.
+import fluxgate.integration  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from fluxgate_django.decorators import circuit
 from fluxgate_django.registry import breakers
 from fluxgate_django.responses import refusal_of

@@ -13,7 +13,8 @@ The rest is help for that: settings, guards for one's own endpoints, OpenAPI, a 
 
 from typing import TYPE_CHECKING
 
-import fluxgate.integration  # noqa: F401 - first, since it says where our files were overwritten
+# First, since it says where our files were overwritten.
+import fluxgate.integration  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from fluxgate_fastapi._console import console
 from fluxgate_fastapi._declaration import BreakerSettings
 from fluxgate_fastapi._dependency import Breaker

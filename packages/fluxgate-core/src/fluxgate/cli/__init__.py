@@ -7,7 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-import fluxgate._naming  # noqa: F401 - first: see _clash.py
+# First: see _clash.py.
+import fluxgate._naming  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from fluxgate import FluxgateError
 from fluxgate.cli import _replay as replay
 from fluxgate.cli._console import command as console

@@ -40,7 +40,8 @@ The parts, one concept a module:
 
 from __future__ import annotations
 
-import fluxgate._naming  # noqa: F401 - first: see _clash.py
+# First: see _clash.py.
+import fluxgate._naming  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from fluxgate.fleet._circuits import FleetCircuit, FleetProcess
 from fluxgate.fleet._fleet import Fleet, FleetStatus
 from fluxgate.fleet._presence import FleetPresence
