@@ -728,3 +728,20 @@ def test_wrong_buckets_are_refused(buckets: Any, error: type[Exception], complai
 def test_error_messages_is_true_or_false() -> None:
     with pytest.raises(TypeError, match="error_messages must be True or False: 'yes'"):
         CircuitBreaker("api", error_messages="yes")  # type: ignore[arg-type]
+
+
+def test_causes_by_count_without_the_unknown() -> None:
+    breaker = CircuitBreaker("api", tripper=MinRequests(6) & FailureRate(0.1))
+    for cause in ("rare", None, "often", "often", None, "often"):
+        breaker.attempt().fail(cause)
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.errors == (("often", 3), ("rare", 1))
+
+
+def test_generations_count_up_by_one() -> None:
+    signals = RecordedSignals()
+    breaker = CircuitBreaker("api", listeners=[signals])
+    for move in (breaker.force_open, breaker.disable, breaker.reset):
+        move()
+    assert [each.generation for each in signals] == [1, 2, 3]

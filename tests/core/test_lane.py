@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from fluxgate import State
+from fluxgate._engine.lane import Lane
+from fluxgate._engine.phase import Phase
 from fluxgate.integration import attempt_of, enter, leave
 from fluxgate.permits import All
+from fluxgate.policy import Policy
 from fluxgate.registry import Registry
 from fluxgate.testing import ManualClock
 from fluxgate.trippers import FailureStreak, SlowRate
@@ -144,3 +147,17 @@ def test_what_is_appended_to_a_retired_lane_is_counted(late: Any) -> None:
         if settled % 100 == 1:
             assert registry["a"].info().totals.stale == settled
     assert registry["a"].info().totals.stale == len(tickets) == late
+
+
+def test_a_lane_gives_each_duration_once() -> None:
+    lane = Lane(Phase(State.CLOSED, Policy(), now=0.0), 1.0, 10.0, 0.0, True)
+    lane.append(0.25)
+    assert lane.take() == [0.25]
+    assert lane.take() == []
+    lane.append(0.5)
+    lane.retire()
+    lane.retire()
+    lane.append(0.75)
+    assert len(lane) > 255, "who appends from now on finds it full, and drains it"
+    assert lane.take() == [0.5, 0.75]
+    assert lane.take() == []
