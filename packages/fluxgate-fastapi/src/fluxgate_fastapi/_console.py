@@ -77,8 +77,8 @@ def console(
         error_messages: whether the last errors are shown with their messages, which may hold data
             of users.
         audited: called with each attempt to use a control, once it is logged.
-        options: what `APIRouter` takes. `include_in_schema=True` puts the JSON API into the
-            OpenAPI document; by default nothing is there.
+        options: what `APIRouter` takes. Nothing of it stands in the OpenAPI document: its JSON API
+            has a schema of its own, `fluxgate/console/api-v1.schema.json`.
 
     Raises:
         ConfigError: nobody is let in, or anybody; or another argument can't be used.
@@ -103,7 +103,6 @@ def console(
         error_messages=error_messages,
         audited=audited,
     )
-    options.setdefault("include_in_schema", False)
     options.setdefault("lifespan", site.lifespan)
     router = APIRouter(**options, route_class=site.route_class())
     who = params.Depends(_local) if read is None else read
