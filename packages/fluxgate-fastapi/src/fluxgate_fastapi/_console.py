@@ -5,7 +5,7 @@
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from fastapi import APIRouter, HTTPException, Request, Response, params
 from fastapi.routing import APIRoute
@@ -154,15 +154,16 @@ def _name_of(value: Any) -> str | None:
         return None
     if value is True:
         return _SOMEBODY
-    name = value
+    name, kind = value, type(value).__name__
     if isinstance(value, Mapping):
-        name = value.get("username") or value.get("name")
+        named = cast("Mapping[str, Any]", value)
+        name = named.get("username") or named.get("name")
     elif not isinstance(value, str):
         name = getattr(value, "username", None) or getattr(value, "name", None)
     if isinstance(name, str) and name.strip():
         return " ".join(name.split())
     raise ConfigError(
-        f"console(): a dependency returned a {type(value).__name__} without a username or name, so "
+        f"console(): a dependency returned a {kind} without a username or name, so "
         "that the audit would not say who it was: return the name"
     )
 
@@ -221,7 +222,8 @@ class _Site:
             if source is None:
                 source = state_of(app).registry.fleet
             fresh = _Made(Console(source, **options), self._controller_of(app))
-            made = consoles.setdefault(self, fresh)
+            first: _Made = consoles.setdefault(self, fresh)
+            return first
         return made
 
     def route_class(self) -> type[APIRoute]:

@@ -24,7 +24,7 @@ class _Handler(WSGIRequestHandler):
     timeout = 30.0
     """Seconds after which a connection that sends nothing is closed: each has a thread."""
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name there
         """Nothing: a page asks every two seconds."""
 
 
@@ -43,7 +43,7 @@ class Server(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
-    def handle_error(self, *_: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing for a connection that broke off or sent nothing; the rest as ever."""
         if not isinstance(sys.exc_info()[1], OSError):
             traceback.print_exc()
