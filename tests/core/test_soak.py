@@ -15,8 +15,8 @@ from .proving import LONG
 SECONDS = 600 if LONG else 6
 BLOCKS = 2_000
 """Allocated blocks (sys.getallocatedblocks) by which a process at rest may differ from itself."""
-KILOBYTES = 8_192
-"""The same of its largest size, once each part has run."""
+KILOBYTES = 32_768
+"""The same of its largest size, which has the garbage of a round in it."""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform can't fork")
