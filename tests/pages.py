@@ -103,11 +103,19 @@ def execute(found: Iterable[Block], name: str) -> dict[str, Any]:
     """Run blocks in one namespace, that of a module, and compare what they print.
 
     They run in order and share their names, as a reader would type them; `await` may stand at top
-    level. Classes can be found by name, as pickling does.
+    level. Classes can be found by name, as pickling does, and names of a block that is a file
+    (`# shop/circuits.py`) can be imported from there.
     """
+    found = list(found)
     module = ModuleType("__page__")
     names = vars(module)
-    sys.modules[module.__name__] = module
+    files = {
+        block.file.removesuffix(".py").replace("/", ".")
+        for block in found
+        if block.file and "/" in block.file
+    }
+    modules = {module.__name__, *files} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(modules, module))
     codes = [
         (
             compile(block.source, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True),
@@ -139,5 +147,6 @@ def execute(found: Iterable[Block], name: str) -> dict[str, Any]:
             for code, block in codes:
                 run(code, block)
     finally:
-        del sys.modules[module.__name__]
+        for each in modules:
+            del sys.modules[each]
     return names

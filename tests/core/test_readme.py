@@ -6,7 +6,11 @@ leave httpx are answered here, with an empty JSON object, so that no page needs 
 
 from __future__ import annotations
 
+import builtins
+from dis import get_instructions
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 import httpx
 import pytest
@@ -97,6 +101,28 @@ def test_what_a_command_prints() -> None:
     run_command('python -m fluxgate explain "FailureRate(0.5)"', shown)
     with pytest.raises(AssertionError, match="explain"):
         run_command('python -m fluxgate explain "FailureRate(0.5)"', shown.replace("it", "is"))
+
+
+@pytest.mark.parametrize("page", ["operate/metrics.md", "how-to/servers.md"], ids=lambda page: page)
+def test_gunicorns_file_stands_alone(page: str) -> None:
+    """A hook that lacks a name ends gunicorn, with all of its workers."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    (block,) = (each for each in blocks(text, "python") if each.file == "gunicorn.conf.py")
+    names: dict[str, Any] = {}
+    exec(block.text, names)
+    known = names.keys() | vars(builtins).keys()
+    hooks = [each for each in names.values() if isinstance(each, FunctionType)]
+    assert hooks
+    for hook in hooks:
+        used = {each.argval for each in get_instructions(hook) if each.opname == "LOAD_GLOBAL"}
+        assert not used - known, hook.__name__
+
+
+def test_no_block_is_gunicorns_unsaid() -> None:
+    for page in pages():
+        for block in blocks(page.read_text(encoding="utf-8"), "python"):
+            if "def child_exit(" in block.text or "def worker_exit(" in block.text:
+                assert block.file == "gunicorn.conf.py", f"{page}:{block.line}"
 
 
 def test_readme_shows_what_it_prints() -> None:
