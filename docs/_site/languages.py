@@ -14,7 +14,7 @@ from translation import has_words
 TRANSLATED = (
     *("index", "start", "learn", "how-to", "moving", "operate"),
     *("console", "fleet", "guide", "listeners"),
-    "why/index",  # the titles in the navigation
+    *("reference/index", "why/index"),  # the titles in the navigation
 )
 # They show files of the repository, which are English.
 FILES = ("how-to/examples", "how-to/httpx")
