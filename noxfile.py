@@ -333,6 +333,13 @@ for name, proof in PROOFS.items():
     prove(name, proof)
 
 
+@nox.session(name="prove-mutation", default=False)
+def prove_mutation(session: nox.Session) -> None:
+    """Plant small faults in the engine, and count how many the tests find: some 80 minutes."""
+    install(session, *packages(), *group("mutation"))
+    session.run("python", "tests/mutation/run.py", *(session.posargs or ["--sample", "1200"]))
+
+
 @nox.session
 def schema(session: nox.Session) -> None:
     """Hold the FastAPI example's answers against its OpenAPI document, with schemathesis."""
