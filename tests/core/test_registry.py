@@ -68,6 +68,28 @@ def complaint(call: Callable[..., object], *args: object, **kwargs: Any) -> str:
 # -- finding and making
 
 
+@pytest.mark.parametrize(
+    ("key", "table"),
+    [
+        ("defaults", {"retry": "Never()"}),
+        ("BREAKERS", {"payments": {"retry": "Never()"}}),
+        ("fleet", {"url": "memory://shop"}),
+    ],
+)
+def test_tables_are_no_circuits(key: str, table: dict[str, Any]) -> None:
+    """They would be taken for a circuit that nobody asks for: without effect, and silently."""
+    said = complaint(Registry, {"payments": {"retry": "Always()"}, key: table})
+    assert said == (
+        f"Registry takes settings by circuit's name, and {key!r} is a table of "
+        "fluxgate.config.read: write Registry(read(...))"
+    )
+
+
+def test_circuits_called_like_tables() -> None:
+    circuits = Registry({"breakers": {"retry": "Never()"}, "fleet": {"retry": "Never()"}})
+    assert circuits["breakers"].policy.retry == circuits["fleet"].policy.retry == Never()
+
+
 def test_a_circuit_is_made_on_first_use_and_found_again() -> None:
     registry = Registry()
     breaker = registry["payments"]

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from fluxgate._hosts import parse_host, wider
 from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import SettingError, raise_all
-from fluxgate._settings.resolve import Breaker, Called, Factory, maker_of, resolve
+from fluxgate._settings.resolve import KEYS, Breaker, Called, Factory, maker_of, resolve
 from fluxgate.errors import ConfigError
 
 
@@ -206,3 +206,30 @@ def _fits(name: str, pattern: str) -> bool:
             return False
         at = found + len(part)
     return at <= end
+
+
+Entries: TypeAlias = Mapping[str, Mapping[str, Any] | Factory | str]
+
+
+def by_name(settings: Entries | None) -> Entries | None:
+    """The settings of a `Registry`, once it is clear that they are by name.
+
+    Raises:
+        ConfigError: an entry is a table of `config.read`, which would be taken for a circuit's.
+    """
+    if not isinstance(settings, Mapping):
+        return settings  # whatever it is, `Config` says so
+    for key, entry in settings.items():
+        if isinstance(entry, Mapping) and _is_table(str(key).lower(), entry):
+            raise SettingError(
+                f"Registry takes settings by circuit's name, and {safe_repr(key)} is a table of "
+                "fluxgate.config.read: write Registry(read(...))"
+            )
+    return settings
+
+
+def _is_table(key: str, entry: Mapping[str, Any]) -> bool:
+    names = {str(each).lower() for each in entry}
+    if key == "breakers":  # a circuit of this name would have a breaker's settings
+        return bool(names) and not names & {*KEYS}
+    return key == "defaults" or (key == "fleet" and "url" in names)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from fluxgate import _log, _saved
 from fluxgate._circuit_cache import CircuitCache, Entry
-from fluxgate._config import Config
+from fluxgate._config import Config, by_name
 from fluxgate._engine.circuit import Circuit
 from fluxgate._front import fleet_of
 from fluxgate._naming import safe_repr
@@ -147,7 +147,7 @@ class Registry(_Circuits[CircuitBreaker]):
         resolve(defaults, "Registry", problems)
         raise_all(problems)
         super().__init__(CircuitCache(max_circuits))
-        config = settings if isinstance(settings, Config) else Config(settings)
+        config = settings if isinstance(settings, Config) else Config(by_name(settings))
         self.config = config.under(defaults) if defaults else config
         self.strict = strict
         shared = self.config.fleet if fleet is None else fleet
