@@ -8,6 +8,7 @@ from weakref import WeakValueDictionary
 import pytest
 
 from fluxgate._engine import living
+from fluxgate.console import _snapshots
 
 from .asking import made
 
@@ -20,3 +21,9 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for page in made:
         page.close()
     made.clear()
+
+
+@pytest.fixture(autouse=True)
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readings that last until a test has them renewed: a busy machine takes seconds for a line."""
+    monkeypatch.setattr(_snapshots, "SHARED", 3600.0)

@@ -11,7 +11,7 @@ import pytest
 
 import fluxgate
 from fluxgate import CircuitBreaker, State
-from fluxgate.console import Actor, Console, Request
+from fluxgate.console import Actor, Console, Request, _snapshots
 from fluxgate.console._names import id_of
 from fluxgate.registry import Registry
 from fluxgate.testing import ManualClock
@@ -157,6 +157,10 @@ def test_pages_have_200_rows(asked: str, page: int, count: int) -> None:
 # -- over time
 
 
+SHARED = _snapshots.SHARED  # before tests are given one that lasts
+"""Seconds for which a reading is shared."""
+
+
 class Clocks:
     """A console whose clocks a test sets."""
 
@@ -164,6 +168,8 @@ class Clocks:
         self.now = 1000.0
         self.wall = 1_800_000_000.0
         snapshots = page._site._snapshots
+        monkeypatch.setattr(_snapshots, "SHARED", SHARED)
+        monkeypatch.setattr(snapshots, "_shared", SHARED)
         monkeypatch.setattr(snapshots, "_clock", lambda: self.now)
         monkeypatch.setattr(snapshots.source, "_clock", lambda: self.now)
 
