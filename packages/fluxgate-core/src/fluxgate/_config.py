@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from fluxgate._hosts import parse_host, wider
 from fluxgate._naming import safe_repr
@@ -220,7 +220,8 @@ def by_name(settings: Entries | None) -> Entries | None:
     if not isinstance(settings, Mapping):
         return settings  # whatever it is, `Config` says so
     for key, entry in settings.items():
-        if isinstance(entry, Mapping) and _is_table(str(key).lower(), entry):
+        table = cast("Mapping[str, Any]", entry) if isinstance(entry, Mapping) else None
+        if table is not None and _is_table(str(key).lower(), table):
             raise SettingError(
                 f"Registry takes settings by circuit's name, and {safe_repr(key)} is a table of "
                 "fluxgate.config.read: write Registry(read(...))"
@@ -228,8 +229,8 @@ def by_name(settings: Entries | None) -> Entries | None:
     return settings
 
 
-def _is_table(key: str, entry: Mapping[str, Any]) -> bool:
-    names = {str(each).lower() for each in entry}
+def _is_table(key: str, table: Mapping[str, Any]) -> bool:
+    names = {str(each).lower() for each in table}
     if key == "breakers":  # a circuit of this name would have a breaker's settings
         return bool(names) and not names & {*KEYS}
     return key == "defaults" or (key == "fleet" and "url" in names)
