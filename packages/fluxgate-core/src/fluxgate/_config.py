@@ -220,8 +220,7 @@ def by_name(settings: Entries | None) -> Entries | None:
     if not isinstance(settings, Mapping):
         return settings  # whatever it is, `Config` says so
     for key, entry in settings.items():
-        table = cast("Mapping[str, Any]", entry) if isinstance(entry, Mapping) else None
-        if table is not None and _is_table(str(key).lower(), table):
+        if _is_table(str(key).lower(), entry):
             raise SettingError(
                 f"Registry takes settings by circuit's name, and {safe_repr(key)} is a table of "
                 "fluxgate.config.read: write Registry(read(...))"
@@ -229,8 +228,10 @@ def by_name(settings: Entries | None) -> Entries | None:
     return settings
 
 
-def _is_table(key: str, table: Mapping[str, Any]) -> bool:
-    names = {str(each).lower() for each in table}
+def _is_table(key: str, entry: object) -> bool:
+    if not isinstance(entry, Mapping):
+        return False
+    names = {str(each).lower() for each in cast("Mapping[str, Any]", entry)}
     if key == "breakers":  # a circuit of this name would have a breaker's settings
         return bool(names) and not names & {*KEYS}
     return key == "defaults" or (key == "fleet" and "url" in names)
