@@ -119,7 +119,7 @@ class Pages(ThreadingHTTPServer):
         window = "in CountWindow(100); last errors: 42 × httpx.ConnectTimeout, 16 × 503"
         changes = (
             Change(now - 131, State.HALF_OPEN, first.state, "probe failed", origin="fleet"),
-            Change(now - 190, State.OPEN, State.HALF_OPEN, "retry is due", origin="peer"),
+            Change(now - 190, State.OPEN, State.HALF_OPEN, "cooldown over", origin="peer"),
             Change(now - 250, State.CLOSED, State.OPEN, opened, window, origin="fleet"),
         )
         counts = (1_204, 58, 340, "FailureRate(0.5)", 0.6)
