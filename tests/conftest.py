@@ -6,11 +6,12 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
+from weakref import WeakValueDictionary
 
 import pytest
 
 from fluxgate import _log
-from fluxgate._engine import everywhere
+from fluxgate._engine import everywhere, living
 
 
 def pytest_configure() -> None:
@@ -54,3 +55,9 @@ def no_fleet_stays() -> Iterator[None]:
     yield
     started = set(threading.enumerate()) - before
     assert not [thread.name for thread in started if thread.name.startswith("fluxgate-fleet")]
+
+
+@pytest.fixture
+def no_other_circuits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody who looks at all circuits sees those of earlier tests, which may not be gone yet."""
+    monkeypatch.setattr(living, "_circuits", WeakValueDictionary())

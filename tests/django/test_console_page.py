@@ -60,6 +60,7 @@ def test_the_project_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("no_other_circuits")
 def test_the_other_blocks_run() -> None:
     names = execute(blocks(TEXT[:BEGINS] + TEXT[ENDS:], "python"), "console.md")
     names["site"].close()

@@ -23,6 +23,8 @@ from fluxgate_fastapi import console, install
 
 from ..consolepages import form, links_of, named
 
+pytestmark = pytest.mark.usefixtures("no_other_circuits")
+
 PATIENCE = 20.0
 SECRET = "the same in all workers"
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from weakref import WeakValueDictionary
 
 import pytest
 
-from fluxgate._engine import living
 from fluxgate.console import _snapshots
 
 from .asking import made
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty list of circuits, and no console that listens to others afterwards."""
-    monkeypatch.setattr(living, "_circuits", WeakValueDictionary())
+def alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No circuits of others, and no console that listens to others afterwards."""
+    request.getfixturevalue("no_other_circuits")
     yield
     for page in made:
         page.close()
