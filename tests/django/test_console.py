@@ -491,6 +491,6 @@ def test_permissions_without_a_table() -> None:
     out = io.StringIO()
     call_command("dumpdata", "fluxgate_django", stdout=out)
     call_command("dumpdata", "fluxgate_django", "--all", stdout=out)
-    assert out.getvalue() == "[][]"
+    assert out.getvalue().split() in (["[][]"], ["[]", "[]"])  # with line ends from Django 6.1 on
     call_command("makemigrations", "--check", "--dry-run", stdout=out)
     assert list(Circuit.objects.all()) == []

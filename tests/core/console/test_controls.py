@@ -11,7 +11,7 @@ import pytest
 from fluxgate import CircuitBreaker, Signal, State
 from fluxgate.console import Actor, Console, Entry, Request
 from fluxgate.console._act import MAX_BODY
-from fluxgate.console._audit import KEPT, STRANGERS
+from fluxgate.console._audit import DENIED, KEPT
 from fluxgate.console._names import id_of
 from fluxgate.console._tokens import HOUR, Tokens
 from fluxgate.testing import ManualClock
@@ -397,7 +397,7 @@ def test_strangers_do_not_push_others_out() -> None:
     for _ in range(KEPT + 100):
         desk.page.respond(Request("POST", f"circuits/{id_of('pay')}/reset"), None)
     entries = desk.page.audit()
-    assert len(entries) == STRANGERS + 1
+    assert len(entries) == DENIED + 1
     assert entries[-1].actor == "ann"
     assert desk.breaker.state is State.DISABLED
 

@@ -241,13 +241,37 @@ def test_two_at_once_are_done_once(fleets: Fleets) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    # A repetition that comes first to the actor's pace is told to wait.
+    # A repetition that comes first to the actor's pace is told to wait; one that comes before the
+    # outcome is known, that it isn't.
     assert [each.get("outcome") for each in outcomes].count("done") == 1
     assert {each.get("outcome", each.get("status")) for each in outcomes} <= {
         "done",
         "repeated",
+        409,
         429,
     }
+
+
+def test_a_failed_control_is_not_done_by_repeating(
+    fleets: Fleets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = fleets.make()
+    page = console(fleet)
+    breaker = CircuitBreaker("pay", fleet=fleets.make())
+    breaker.call(int)
+    fleets.flush()
+    fields = {"note": "a drill", **operation(page, "pay", "force_open")}
+
+    def fails(*_: object, **__: object) -> None:
+        raise StoreError("the connection was cut")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(fleet), "control", fails)
+        assert post(page, "pay", "force_open", fields).status == 503
+    response = post(renewed(page), "pay", "force_open", fields)
+    assert response.status == 409
+    assert "look at the circuit's state" in json.loads(response.body)["detail"]
+    assert breaker.state is State.CLOSED
 
 
 def test_an_actor_is_paced_in_all_processes(fleets: Fleets) -> None:

@@ -201,6 +201,8 @@ class Controls:
                 repeated, claimed = claim is Claim.REPEATED, claim is Claim.WON
                 if claim is Claim.SOON:
                     problem = Problem(429, "problem_soon")
+                elif claim is Claim.UNCERTAIN:
+                    problem = Problem(409, "problem_uncertain", outcome="failed")
                 elif claimed:
                     after = self._set(item, action, form, actor)
             except StoreError as error:

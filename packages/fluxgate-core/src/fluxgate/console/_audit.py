@@ -18,8 +18,8 @@ from fluxgate.console._view import Entry
 
 KEPT: Final = 200
 """Entries that are kept."""
-STRANGERS: Final = 50
-"""Entries that are kept of requests by nobody: they must not push those out that count."""
+DENIED: Final = 50
+"""Entries that are kept of denied attempts: they must not push those out that count."""
 NOBODY: Final = "-"
 """The actor of a request that nobody was let in for."""
 
@@ -36,13 +36,13 @@ class Audit:
     def __init__(self, hook: Callable[[Entry], object] | None = None) -> None:
         self._hook = hook
         self._entries: deque[Entry] = deque(maxlen=KEPT)
-        self._strangers: deque[Entry] = deque(maxlen=STRANGERS)
+        self._denied: deque[Entry] = deque(maxlen=DENIED)
         self._lock = threading.Lock()
 
     def note(self, entry: Entry) -> None:
         """Note an attempt."""
         with self._lock:
-            (self._strangers if entry.actor == NOBODY else self._entries).append(entry)
+            (self._denied if entry.outcome == "denied" else self._entries).append(entry)
         done = entry.outcome == "done"
         level = logging.INFO if entry.outcome in ("done", "repeated") else logging.WARNING
         _logger.log(
@@ -65,7 +65,7 @@ class Audit:
             circuit: the id of a circuit; None: of all.
         """
         with self._lock:
-            entries = [*self._entries, *self._strangers]
+            entries = [*self._entries, *self._denied]
         found = [each for each in entries if circuit in (None, each.id)]
         return tuple(sorted(found, key=lambda each: -each.at)[:KEPT])
 

@@ -37,7 +37,9 @@ class Claim(StrEnum):
     WON = "won"
     """Nobody has done it: do it."""
     REPEATED = "repeated"
-    """It was done, or is being done."""
+    """It was done."""
+    UNCERTAIN = "uncertain"
+    """It is being done, or nobody knows whether it was: the store failed in the middle of it."""
     SOON = "soon"
     """The actor has done something else less than a second ago."""
 
@@ -94,7 +96,7 @@ class FleetClaims:
         def ask(store: Store) -> Claim:
             done, acted = store.read(names)
             if done.known:
-                return Claim.REPEATED
+                return _of_known(done)
             if acted.known and acted.remaining:
                 return Claim.SOON
             pause = round(PAUSE * 1000)
@@ -102,7 +104,7 @@ class FleetClaims:
             if not store.move(paced).won:
                 return Claim.SOON
             claimed = Move(done.name, 0, 0, State.OPEN, ttl=DAY)
-            return Claim.WON if store.move(claimed).won else Claim.REPEATED
+            return Claim.WON if store.move(claimed).won else Claim.UNCERTAIN
 
         return self._fleet._flusher.ask(ask, TIMEOUT)
 
@@ -110,6 +112,12 @@ class FleetClaims:
         name = f"{OPERATION}{entry.operation}"
         move = Move(name, None, 0, State.OPEN, reason=_written(entry), ttl=DAY)
         self._fleet._flusher.ask(lambda store: store.move(move), TIMEOUT)
+
+
+def _of_known(view: View) -> Claim:
+    """What has become of an operation that somebody has claimed."""
+    entry = entry_of(view, "")
+    return Claim.REPEATED if entry is not None and entry.outcome == "done" else Claim.UNCERTAIN
 
 
 def _written(entry: Entry) -> str:
