@@ -253,9 +253,10 @@ _WORDS: Final[Mapping[str, tuple[str, str]]] = {
         "제어는 초당 한 번만 가능합니다. 잠시 후 다시 보내세요.",
     ),
     "problem_uncertain": (
-        "This operation is being done, or the fleet's store failed in the middle of it: look at the "
-        "circuit's state, and use the control anew if need be.",
-        "이 작업은 진행 중이거나 도중에 플릿 저장소가 실패했습니다. 서킷의 상태를 확인하고 필요하면 제어를 다시 사용하세요.",
+        "This operation is being done, or the fleet's store failed in the middle of it: look at "
+        "the circuit's state, and use the control anew if need be.",
+        "이 작업은 진행 중이거나 도중에 플릿 저장소가 실패했습니다. "
+        "서킷의 상태를 확인하고 필요하면 제어를 다시 사용하세요.",
     ),
     "problem_store": (
         "The fleet's store did not confirm it ({why}). See whether it was done before you try "
