@@ -115,7 +115,7 @@ class FleetClaims:
 
 
 def _of_known(view: View) -> Claim:
-    """What has become of an operation that somebody has claimed."""
+    """The answer to an operation that somebody has claimed before."""
     entry = entry_of(view, "")
     return Claim.REPEATED if entry is not None and entry.outcome == "done" else Claim.UNCERTAIN
 
