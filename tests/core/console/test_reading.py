@@ -190,6 +190,25 @@ def test_a_reading_is_shared_for_a_second(monkeypatch: pytest.MonkeyPatch) -> No
     del breaker
 
 
+def test_a_change_while_it_is_read_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = console()
+    snapshots = page._site._snapshots
+    source = snapshots.source
+    reading = source.read
+
+    def slow(*arguments: Any) -> Any:
+        found = reading(*arguments)
+        late.append(CircuitBreaker("late"))
+        snapshots.renew()
+        return found
+
+    late: list[CircuitBreaker] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(source, "read", slow)
+        assert read(page)["total"] == 0
+    assert read(page)["total"] == 1
+
+
 def test_rates_come_from_two_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     breaker = failing("pay")
     breaker.reset()

@@ -120,7 +120,7 @@ class History:
             last = minutes[-1].after if minutes else None
             at = now if since is None else min(since, now)
             why = Reason("unknown") if reason is None else reason
-            self._note(circuit, change_of(at, last, state, why, Origin.FLEET, errors=False))
+            self._note(circuit, change_of(at, last, state, why, Origin.PEER, errors=False))
 
     def _note(self, circuit: str, change: Change) -> None:
         changes = self._changes.get(circuit)

@@ -60,6 +60,7 @@ class Snapshots:
         self._reading: Reading | None = None
         self._error: str | None = None
         self._tried_at = -float("inf")
+        self._renewals = 0
         self._shared = SHARED
 
     def look(self) -> Look:
@@ -82,13 +83,14 @@ class Snapshots:
 
     def renew(self) -> None:
         """Have the next look read anew: something was changed."""
+        self._renewals += 1
         self._tried_at = -float("inf")
 
     def _read(self) -> None:
         if not self._reading_on.acquire(blocking=self._reading is None):
             return
         try:
-            began = self._clock()
+            began, renewals = self._clock(), self._renewals
             if began - self._tried_at < self._shared:
                 return  # somebody else has, while this one waited
             try:
@@ -99,6 +101,7 @@ class Snapshots:
                 self._shared = max(SHARED, EACH * len(self._reading.items))
             except StoreError as error:
                 self._error = str(error)
-            self._tried_at = began
+            # A change in the middle of it may be missing in it: then the next look reads anew.
+            self._tried_at = began if renewals == self._renewals else -float("inf")
         finally:
             self._reading_on.release()
