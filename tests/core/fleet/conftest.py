@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fluxgate.fleet import Fleet
 from fluxgate.fleet.memory import Space
+
+from ...realservers import Redis
 
 PATIENCE = 30.0
 _names = itertools.count()
@@ -51,3 +54,19 @@ def fleets() -> Iterator[Fleets]:
     yield made
     for fleet in made.made:
         fleet.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a fleet that is empty, with each kind of store."""
+    if request.param == "memory":
+        yield f"memory://{tmp_path.name}"
+    elif request.param == "sqlite":
+        yield f"sqlite://{tmp_path}/fleet.db"
+    else:
+        server = Redis()
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.close()

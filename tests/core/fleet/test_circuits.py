@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +19,6 @@ from fluxgate.retries import Cooldown
 from fluxgate.trippers import FailureRate, FailureStreak, MinRequests
 from fluxgate.windows import TimeWindow
 
-from ...realservers import Redis
 from .conftest import PATIENCE, Fleets, eventually
 
 SETTINGS: dict[str, Any] = {
@@ -31,21 +28,6 @@ SETTINGS: dict[str, Any] = {
     "permit": All(),
     "max_half_open_calls": 1,
 }
-
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "memory":
-        yield f"memory://{tmp_path.name}"
-    elif request.param == "sqlite":
-        yield f"sqlite://{tmp_path}/fleet.db"
-    else:
-        server = Redis()
-        server.start()
-        try:
-            yield server.url
-        finally:
-            server.close()
 
 
 def test_everything_that_a_page_needs(url: str) -> None:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from fluxgate.retries import Cooldown
 from fluxgate.trippers import FailureRate, MinRequests
 from fluxgate.windows import TimeWindow
 
-from ...realservers import Redis
 from .conftest import PATIENCE, Fleets, eventually
 
 SETTINGS: dict[str, Any] = {
@@ -31,21 +29,6 @@ SETTINGS: dict[str, Any] = {
     "tripper": MinRequests(10) & FailureRate(0.5),
     "retry": Cooldown(600.0),
 }
-
-
-@pytest.fixture(params=["memory", "sqlite", "redis"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "memory":
-        yield f"memory://{tmp_path.name}-presence"
-    elif request.param == "sqlite":
-        yield f"sqlite://{tmp_path}/fleet.db"
-    else:
-        server = Redis()
-        server.start()
-        try:
-            yield server.url
-        finally:
-            server.close()
 
 
 def test_who_has_a_breaker_is_there(url: str) -> None:
