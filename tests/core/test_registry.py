@@ -1,6 +1,7 @@
 """Circuits by name: made once, found again, let go when nobody needs them."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
@@ -718,6 +719,43 @@ def test_who_waits_too_long_for_the_lock_goes_on_without_it(
     thread.join()
     assert slow == [found]
     assert registry["search"] is search
+
+
+@pytest.mark.usefixtures("switching")
+def test_without_the_lock_order_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that have all given up the lock make, evict and forget at once; nothing is lost."""
+    monkeypatch.setattr(_circuit_cache, "_PATIENCE", 0.0)
+    registry = Registry(max_circuits=8)
+
+    def work(number: int) -> None:
+        for turn in range(1500):
+            assert registry[f"{number} {turn % 40}"].call(int) == 0
+            if turn % 7 == 0:
+                with contextlib.suppress(KeyError):
+                    del registry[f"{(number + 1) % 4} {turn * 3 % 40}"]
+
+    assert together(4, work) == [None] * 4
+    crowd(registry, 100)
+    gc.collect()
+    assert len(registry) == len(registry._cache.kept) == 8
+
+
+def test_a_round_goes_on_whatever_comes_and_goes() -> None:
+    rounds = _circuit_cache.Rounds()
+    for name in "abcd":
+        rounds.add(name)
+    seen = []
+    for name in rounds.following(8):
+        seen.append(name)
+        if name == "a":
+            rounds.discard("b")
+            rounds.add("e")  # after all that are there already
+        if name == "e":
+            rounds.discard("e")  # the one that is looked at
+    assert seen == [*"acd", *"acde", "a"]
+    for name in "acde":
+        rounds.discard(name)
+    assert list(rounds.following(3)) == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

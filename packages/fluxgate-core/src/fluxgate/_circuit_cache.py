@@ -2,8 +2,10 @@
 
 `known` has weak references to all living circuits; `kept` has strong ones to those in the cache.
 Both are plain dicts, whose reads and writes are atomic, so lookups take no lock. Insertion and
-eviction take one, and still keep the dicts consistent after every line, since garbage collection
-and signal handlers can run inside it on the same thread and re-enter this module.
+eviction take one, and still keep everything consistent after every line: garbage collection and
+signal handlers can run inside it on the same thread and re-enter this module, and other threads
+run beside it where the lock was given up. So everything here is a dict or a list, each step of
+which is atomic, on free-threaded builds, too. An `OrderedDict` can crash CPython 3.13t there.
 """
 
 from __future__ import annotations
@@ -12,8 +14,7 @@ import os
 import threading
 import time
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import call
 from typing import Final, ParamSpec, TypeVar
 
@@ -25,6 +26,7 @@ from fluxgate.state import State
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _PATIENCE: Final = 1.0
 """Seconds to wait for another thread that is making a circuit."""
@@ -105,10 +107,8 @@ class CircuitCache:
         self.kept: dict[str, Entry] = {}
         self.known: dict[str, Ref] = {}
         self._dead: list[Ref] = []  # dead references that are still in `known`
-        self._ring: OrderedDict[str, Entry] = OrderedDict()  # eviction order, the next one first
-        self._pinned: OrderedDict[str, Entry] = (
-            OrderedDict()
-        )  # those not evictable when last checked
+        self._ring = Rounds()  # in the order of eviction
+        self._pinned = Rounds()  # those not evictable when last checked
         self._making: list[str] = []  # names whose circuit is being made
         self._warned = False
         self._lock = threading.RLock()
@@ -156,7 +156,7 @@ class CircuitCache:
             return entry, []
         evicted = self._make_room()
         entry = self.kept.setdefault(key, Entry(circuit, ref))
-        self._ring[key] = entry
+        self._ring.add(key)
         return entry, evicted
 
     def _make(self, key: str, make: Callable[[str], Circuit]) -> tuple[Ref, Circuit]:
@@ -203,8 +203,8 @@ class CircuitCache:
     def _forget(self, key: str) -> Circuit | None:
         ref = self.known.pop(key, None)
         circuit = None if ref is None else ref()
-        self._ring.pop(key, None)
-        self._pinned.pop(key, None)
+        self._ring.discard(key)
+        self._pinned.discard(key)
         self.kept.pop(key, None)
         return circuit
 
@@ -228,39 +228,37 @@ class CircuitCache:
         """Remove as many entries as exceed the bound with one more; the caller drops them.
 
         The CLOCK algorithm: a lookup sets a flag, which saves a circuit once. Circuits that are
-        not evictable are kept in a queue of their own, so that the scan does not pass them; a few
-        of them are checked again each time and go to the end of their queue. Each step of the
-        scan is paid for by a lookup that set a flag, by a move to the other queue, or by the new
-        circuit, so the amortised cost is constant.
+        not evictable are kept apart, so that the scan does not pass them; a few of them are checked
+        again each time. Each step of the scan is paid for by a lookup that set a flag, by a move to
+        the others, or by the new circuit, so the amortised cost is constant.
         """
         evicted: list[Entry] = []
-        excess = len(self.kept) + 1 - self.bound
+        kept, ring, pinned = self.kept, self._ring, self._pinned
+        excess = len(kept) + 1 - self.bound
         if excess <= 0:
             return evicted
-        ring, pinned = self._ring, self._pinned
-        if len(ring) + len(pinned) < len(self.kept):  # an interrupt has lost one
+        if len(ring) + len(pinned) < len(kept):  # an interrupt has lost one
             self._restore_order()
-        for _ in range(min(len(pinned), _LOOKS)):
-            key, entry = _first(pinned)
-            if entry is not None:
-                (ring if entry.is_evictable() else pinned)[key] = entry
-        for _ in range(2 * len(ring)):
-            if len(evicted) >= excess:
-                break
-            key, entry = _first(ring)
-            if entry is None:
-                break
-            if entry.used:
+        for key in pinned.following(min(len(pinned), _LOOKS)):
+            entry = kept.get(key)
+            if entry is None or entry.is_evictable():
+                pinned.discard(key)
+                ring.add(key)
+        for key in ring.following(2 * len(ring)):  # the first time may only clear a flag
+            entry = kept.get(key)
+            if entry is not None and entry.used:
                 entry.used = False
-                ring[key] = entry
-            elif not entry.is_evictable():
-                pinned[key] = entry
-            elif self.kept.get(key) is entry:
-                self.kept.pop(key, None)
-                evicted.append(entry)
+                continue
+            ring.discard(key)
+            if entry is not None and not entry.is_evictable():
+                pinned.add(key)
+            elif (gone := kept.pop(key, None)) is not None:
+                evicted.append(gone)
+                if len(evicted) >= excess:
+                    break
         if len(evicted) < excess and not self._warned:
             self._warned = True
-            _warn(len(self.kept) + 1, self.bound)
+            _warn(len(kept) + 1, self.bound)
         return evicted
 
     def _restart(self) -> None:
@@ -270,25 +268,58 @@ class CircuitCache:
 
     def _restore_order(self) -> None:
         """Put every entry back into the order of eviction: one may have been on its way there."""
-        for key, entry in list(self.kept.items()):
+        for key in list(self.kept):
             if key not in self._pinned:
-                self._ring.setdefault(key, entry)
+                self._ring.add(key)
 
 
-def _popped(refs: list[Ref]) -> Ref | None:
-    """The last reference, removed; None if the list is empty by now."""
+class Rounds:
+    """Names that are gone through in turn, in rounds without end.
+
+    A round is a copy of the names, from which one after the other is taken. So a name keeps its
+    place while it is looked at, and can't be lost on its way to the end of a queue; one that is
+    added comes after all others. Copying a round costs about as much as going through it.
+    """
+
+    __slots__ = ("_left", "_names")
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+        self._left: list[str] = []  # of this round, the next one last
+
+    def add(self, name: str) -> None:
+        self._names[name] = None
+
+    def discard(self, name: str) -> None:
+        self._names.pop(name, None)
+
+    def following(self, count: int) -> Iterator[str]:
+        """The next `count` names; fewer if none is left. Names may come and go meanwhile."""
+        for _ in range(count):
+            name = _popped(self._left)
+            while name not in self._names:  # None at the end of a round, or one that is gone
+                if name is None:
+                    left = list(self._names)
+                    left.reverse()
+                    self._left = left
+                    if not left:
+                        return
+                name = _popped(self._left)
+            yield name
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _popped(items: list[T]) -> T | None:
+    """The last item, removed; None if the list is empty by now."""
     try:
-        return refs.pop()
+        return items.pop()
     except IndexError:
         return None
-
-
-def _first(order: OrderedDict[str, Entry]) -> tuple[str, Entry] | tuple[str, None]:
-    """The first entry, removed; None if the order is empty by now."""
-    try:
-        return order.popitem(last=False)
-    except KeyError:
-        return "", None
 
 
 def _warn(count: int, bound: int) -> None:
