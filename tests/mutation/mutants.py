@@ -10,51 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
-from pathlib import Path
-from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
 
 import libcst as cst
 from libcst.metadata import CodeRange, MetadataWrapper, PositionProvider
 from mutmut.mutation.file_mutation import Mutation, MutationVisitor
 from mutmut.mutation.mutators import mutation_operators
 from mutmut.mutation.pragma_handling import IgnoredCode
-
-SOURCES = Path(__file__).resolve().parents[2] / "packages" / "fluxgate-core" / "src" / "fluxgate"
-MODULES = (
-    *sorted(
-        str(path.relative_to(SOURCES))
-        for path in SOURCES.glob("_engine/*.py")
-        if path.name != "__init__.py"
-    ),
-    *("_tally.py", "windows.py", "trackers.py", "trippers.py", "retries.py", "permits.py"),
-)
+from planting import SOURCES, Mutant, outside_functions
 
 PASS = cst.SimpleStatementLine([cst.Pass()])
-
-
-class Mutant(NamedTuple):
-    """A source with one fault.
-
-    Attributes:
-        module: its path below `fluxgate/`.
-        number: its place among the mutants of that module.
-        lines: the first and the last line of what is changed.
-        change: the changed lines, before and after.
-        source: the whole text.
-        in_function: whether nothing but the code of functions differs.
-    """
-
-    module: str
-    number: int
-    lines: tuple[int, int]
-    change: str
-    source: str
-    in_function: bool
-
-    @property
-    def name(self) -> str:
-        return f"{self.module}:{self.lines[0]}#{self.number}"
 
 
 def reversed_condition(node: cst.If | cst.While) -> Iterator[cst.CSTNode]:
@@ -172,14 +137,3 @@ def changed(before: str, after: str, lines: tuple[int, int]) -> str:
             *(f"+ {line}" for line in new[first - 1 : end]),
         ]
     )
-
-
-def outside_functions(code: CodeType) -> list[Any]:
-    """What runs at import: the code of a module and of its classes, without their functions'."""
-    found: list[Any] = [code.co_code, code.co_names]
-    for const in code.co_consts:
-        if not isinstance(const, CodeType):
-            found.append((type(const), const))
-        elif not const.co_flags & 1:  # CO_OPTIMIZED: a function; a class body isn't
-            found.append(outside_functions(const))
-    return found

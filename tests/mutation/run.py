@@ -5,7 +5,10 @@
 One process collects the tests once and measures which of them run which lines. For each mutant it
 forks: the child takes the code of the changed functions over and runs the tests that come by the
 changed lines, the likeliest killer first. A mutant of what runs at import (a default, a constant
-of a class) gets an interpreter of its own.
+of a class) gets an interpreter of its own, and so does a survivor whose lines run at import or
+while tests are collected, too: what was made there would be the sound code's work.
+
+First of all the tests meet the sources as they are: one that fails then would find every mutant.
 
 `equivalent.toml` lists the mutants that nobody can kill, with the reason.
 """
@@ -14,9 +17,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
-import importlib
-import importlib.machinery
 import json
 import math
 import os
@@ -30,26 +30,34 @@ import sys
 import tempfile
 import threading
 import time
-import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import FrameType
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from mutants import MODULES, SOURCES, Mutant, mutants_of
+from planting import (
+    MODULES,
+    SOURCES,
+    Mutant,
+    fits,
+    functions_of,
+    import_mutated,
+    listed_in,
+    take_over,
+)
 
 HERE = Path(__file__).resolve().parent
 CORE = HERE.parent / "core"
-SLOW = 3.0
-"""Seconds: a test that takes longer is no fast test, and left out."""
-BUDGET = 10.0
-"""Seconds: a mutant gets so much of the tests that come by it."""
-PATIENCE = 20.0
+SLOW = 30.0
+"""Seconds of CPU, while lines are traced: a test that takes longer is left out."""
+BUDGET = 90.0
+"""Seconds of CPU: a mutant gets so much of the tests that come by it, as traced."""
+PATIENCE = 30.0
 """Seconds that one test may take longer than it took without a fault: loops, deadlocks."""
 
 FILES = [
@@ -61,13 +69,27 @@ FILES = [
             *("interrupts", "breaker", "blocks", "async", "available", "healthy", "saved"),
             *("explained", "integration", "cancelled_after", "refusal_elsewhere"),
             *("iteration_end", "unmade", "config", "registry", "testing", "fork", "model"),
+            *("config_text", "diagram", "explain_claims", "frozen_time", "interrupted_engine"),
+            *("interrupted_registry", "leaks", "linearizability", "log", "long_numbers"),
+            *("naming", "probing", "problem", "record", "threads", "words"),
         ]
     ),
     *(
         f"listeners/test_{name}.py"
-        for name in ("listen_everywhere", "listener_order", "call_events", "aggregate")
+        for name in [
+            *("listen_everywhere", "listener_order", "call_events", "aggregate", "background"),
+            *("log_listener", "otel_metrics", "prometheus"),
+        ]
     ),
-    *(f"fleet/test_{name}.py" for name in ("fleet", "circuits", "timed_controls", "window")),
+    *(
+        f"fleet/test_{name}.py"
+        for name in [
+            *("fleet", "circuits", "timed_controls", "window", "presence", "flusher"),
+            "interrupted_fleet",
+        ]
+    ),
+    *(f"replay/test_{name}.py" for name in ("replay", "walk", "truth")),
+    *("console/test_controls.py", "console/test_reading.py"),
 ]
 
 
@@ -78,6 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--module", action="append", help="only this one, as `_engine/machine.py`")
     parser.add_argument("--only", action="append", help="only this mutant, as `retries.py:9#3`")
     parser.add_argument("--json", type=Path, help="the results, for later")
+    parser.add_argument("--planted", action="store_true", help="those of `planted.toml`")
     parser.add_argument("--again", type=Path, help="only the survivors of such results")
     parser.add_argument("--plant", metavar="FILE", help="(for the process of one mutant)")
     parser.add_argument("files", nargs="*", help="other test files")
@@ -86,7 +109,7 @@ def arguments() -> argparse.Namespace:
 
 def plugin_options(files: list[str]) -> list[str]:
     options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
-    found = [str(CORE / name) for name in files if (CORE / name).exists()]
+    found = [str(CORE / name) for name in files]
     return [*options, "--tb=no", "--no-header", f"--rootdir={HERE.parents[1]}", *found]
 
 
@@ -98,36 +121,133 @@ def calm_hypothesis() -> None:
     hypothesis.settings.load_profile("mutation")
 
 
+class Tracer:
+    """The lines of the engine that run, in every thread and forked child.
+
+    Tests that trace, or fork, turn the tracing off: as long as this one is at work, that takes no
+    line away. Which lines run under a tracer of the test's own isn't seen.
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.paths = frozenset(paths)
+        self.hit: set[tuple[str, int]] = set()
+        self.others = False
+        self.process = os.getpid()
+        self.children = os.open(tempfile.gettempdir(), os.O_TMPFILE | os.O_RDWR | os.O_APPEND)
+
+    def __enter__(self) -> None:
+        self.settrace = sys.settrace
+        sys.settrace = self.exchanged
+        self.settrace(self.call)
+        threading.settrace(self.call)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace = self.settrace
+        sys.settrace(None)
+        threading.settrace(None)
+
+    def exchanged(self, function: Any) -> None:
+        others = function is not None and function != self.call
+        self.others |= others
+        self.settrace(function if others else self.call)
+
+    def call(self, frame: FrameType, event: str, arg: object) -> Any:
+        return self.line(frame, event, arg) if frame.f_code.co_filename in self.paths else None
+
+    def line(self, frame: FrameType, event: str, arg: object) -> Any:
+        place = (frame.f_code.co_filename, frame.f_lineno)
+        if place not in self.hit:
+            self.hit.add(place)
+            if os.getpid() != self.process:
+                os.write(self.children, f"{place[0]}:{place[1]}\n".encode())
+        return self.line
+
+    def take(self) -> tuple[set[tuple[str, int]], bool]:
+        """What has run since the last time, and whether somebody else has traced meanwhile."""
+        size = os.lseek(self.children, 0, os.SEEK_END)
+        for text in os.pread(self.children, size, 0).decode().splitlines():
+            file, _, number = text.rpartition(":")
+            self.hit.add((file, int(number)))
+        os.ftruncate(self.children, 0)
+        taken = set(self.hit), self.others
+        self.hit.clear()
+        self.others = False
+        return taken
+
+
 class Runner:
     """A pytest plugin in whose place for running tests the mutants are run."""
 
-    def __init__(self, mutants: list[Mutant]) -> None:
+    def __init__(self, mutants: list[Mutant], json: Path | None = None) -> None:
         self.mutants = mutants
+        self.json = json
         self.results: dict[str, str] = {}
         self.kills: dict[str, Counter[str]] = defaultdict(Counter)
+        self.early: set[tuple[str, int]] = set()
 
     def pytest_sessionstart(self) -> None:
         calm_hypothesis()
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_collection(self) -> Iterator[None]:
+        paths = {str(SOURCES / name): name for name in MODULES}
+
+        def note(frame: FrameType, *_: object) -> None:
+            code = frame.f_code
+            if code.co_filename in paths:
+                lines = {line for _, _, line in code.co_lines() if line is not None}
+                self.early |= {(paths[code.co_filename], line) for line in lines}
+
+        sys.setprofile(note)
+        yield
+        sys.setprofile(None)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         self.items = {item.nodeid: item for item in session.items}
         began = time.time()
         self.took, self.lines = self.measure()
-        say(f"{len(self.took)} tests measured in {time.time() - began:.0f} s")
         slow = [name for name, seconds in self.took.items() if seconds > SLOW]
         for name in slow:
             say(f"  left out, {self.took.pop(name):.1f} s: {name}")
+        say(f"{len(self.took)} tests measured in {time.time() - began:.0f} s")
         self.functions = {name: functions_of(name) for name in MODULES}
+        self.leave_out_unsound()
         for number, mutant in enumerate(self.mutants, 1):
-            tests = self.tests_for(mutant)
-            result = self.run(mutant, tests) if tests else "no test comes by"
+            result = self.result_of(mutant)
             self.results[mutant.name] = result
             if not result.startswith("killed"):
                 say(f"[{number}/{len(self.mutants)}] {mutant.name}: {result}\n{mutant.change}")
             elif number % 50 == 0:
                 lived = sum(not each.startswith("killed") for each in self.results.values())
                 say(f"[{number}/{len(self.mutants)}] {lived} live")
+            if self.json and (number % 10 == 0 or number == len(self.mutants)):
+                self.keep(self.json)
         return True
+
+    def keep(self, file: Path) -> None:
+        survivors = {
+            mutant.name: mutant.change
+            for mutant in self.mutants
+            if not self.results.get(mutant.name, "killed").startswith("killed")
+        }
+        file.write_text(json.dumps({"results": self.results, "survivors": survivors}, indent=1))
+
+    def leave_out_unsound(self) -> None:
+        """Leave out the tests that fail without any fault, as they are run here."""
+        module = MODULES[0]
+        source = (SOURCES / module).read_text()
+        sound = Mutant(module, 0, (1, 1), "", source, True)
+        while self.took:
+            result = self.run(sound, sorted(self.took, key=self.took.__getitem__))
+            if result.startswith("lives"):
+                break
+            name = result.partition(" in " if "by time" in result else " by ")[2]
+            say(f"  left out, it fails without a fault: {name}")
+            del self.took[name]
+        self.kills.clear()
+        result = self.run_fresh(sound, self.in_budget(self.took))
+        if not result.startswith("lives"):
+            raise pytest.UsageError("in a process of their own tests fail without a fault")
 
     def measure(self) -> tuple[dict[str, float], dict[str, dict[int, set[str]]]]:
         """Which test takes how long, and which tests come by a line; those that fail are left out.
@@ -151,52 +271,73 @@ class Runner:
         paths = {str(SOURCES / name): name for name in MODULES}
         took: dict[str, float] = {}
         lines: dict[str, dict[int, set[str]]] = {name: defaultdict(set) for name in MODULES}
+        tracer = Tracer(paths)
+        unseen, failed = [], []
         names = list(self.items)
         for name, following in zip(names, [*names[1:], None], strict=True):
-            hit: set[tuple[str, int]] = set()
-
-            def line(frame: FrameType, _: str, __: object, hit: Any = hit) -> Any:
-                hit.add((frame.f_code.co_filename, frame.f_lineno))
-                return line
-
-            def enter(frame: FrameType, event: str, arg: object, hit: Any = hit) -> Any:
-                return line(frame, event, arg, hit) if frame.f_code.co_filename in paths else None
-
-            sys.settrace(enter)
-            threading.settrace(enter)
-            began = time.perf_counter()
-            reports = self.one(name, following)
-            took[name] = time.perf_counter() - began
-            sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
-            if any(report.failed for report in reports):
-                del took[name]
-                say(f"  left out, it fails while lines are traced: {name}")
+            with tracer:
+                seconds, passed = self.timed(name, following)
+            hit, others = tracer.take()
+            if not passed:
+                failed.append(name)
                 continue
+            took[name] = seconds
+            if others:
+                unseen.append(name)
             for file, number in hit:
                 lines[paths[file]][number].add(name)
+        for name, following in zip(failed, [*failed[1:], None], strict=False):
+            seconds, passed = self.timed(name, following)
+            if passed:
+                took[name] = seconds
+                unseen.append(name)
+            else:
+                say(f"  left out, it fails: {name}")
+        for by_line in lines.values():
+            for names_there in by_line.values():
+                names_there.update(unseen)
         return took, lines
+
+    def timed(self, name: str, following: str | None) -> tuple[float, bool]:
+        began = time.process_time()
+        reports = self.one(name, following)
+        return time.process_time() - began, not any(report.failed for report in reports)
 
     def one(self, name: str, following: str | None) -> list[pytest.TestReport]:
         item = self.items[name]
         nextitem = self.items[following] if following else None
         return runtestprotocol(item, nextitem=nextitem, log=False)
 
-    def tests_for(self, mutant: Mutant) -> list[str]:
-        """The tests that come by its lines: who has killed neighbours first, then the quick."""
+    def result_of(self, mutant: Mutant) -> str:
+        first, last = mutant.lines
+        early = not mutant.in_function or any(
+            (mutant.module, line) in self.early for line in range(first, last + 1)
+        )
+        if fits(mutant, self.functions[mutant.module]):
+            tests = self.tests_for(mutant)
+            result = self.run(mutant, tests) if tests else "no test comes by"
+            if result.startswith("killed") or not early:
+                return result
+        return self.run_fresh(mutant, self.tests_for(mutant, early=early))
+
+    def tests_for(self, mutant: Mutant, *, early: bool = False) -> list[str]:
+        """The tests that come by its lines: who has killed neighbours first, then the quick.
+
+        Those of the whole module, or all, where it is run `early`, before any test.
+        """
         first, last = mutant.lines
         by_line = self.lines[mutant.module]
-        near = range(first, last + 1)
-        names = set().union(*(by_line.get(line, set()) for line in near))
-        if not mutant.in_function:  # it runs at import, before any test
-            names = set().union(*by_line.values())
+        names: set[str] = set()
+        names = names.union(*(by_line.get(line, names) for line in range(first, last + 1)))
+        if early:
+            names = names.union(*by_line.values()) or set(self.took)
         kills = self.kills[mutant.module]
-        there = sorted(
-            (name for name in names if name in self.took),
-            key=lambda name: (-kills[name], self.took[name]),
-        )
+        there = (name for name in names if name in self.took)
+        return self.in_budget(sorted(there, key=lambda name: (-kills[name], self.took[name])))
+
+    def in_budget(self, tests: Iterable[str]) -> list[str]:
         left, chosen = BUDGET, []
-        for name in there:
+        for name in tests:
             left -= self.took[name]
             if left < 0:
                 break
@@ -204,8 +345,6 @@ class Runner:
         return chosen
 
     def run(self, mutant: Mutant, tests: list[str]) -> str:
-        if not mutant.in_function:
-            return self.run_fresh(mutant, tests)
         read, write = os.pipe()
         child = os.fork()
         if not child:
@@ -243,7 +382,7 @@ class Runner:
     def watch(self, read: int, tests: list[str], mutant: Mutant) -> str:
         at = -1
         while True:
-            limit = PATIENCE + 10 * (self.took[tests[at]] if at >= 0 else 1.0)
+            limit = PATIENCE + 20 * (self.took[tests[at]] if at >= 0 else 1.0)
             ready, _, _ = select.select([read], [], [], limit)
             if not ready:
                 return f"killed by time in {tests[at]}"
@@ -259,58 +398,17 @@ class Runner:
     def run_fresh(self, mutant: Mutant, tests: list[str]) -> str:
         files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump([mutant.module, mutant.source, tests[:2000]], file)
+            json.dump([mutant.module, mutant.source, tests], file)
             file.flush()
             command = [sys.executable, __file__, "--plant", file.name, *files]
+            limit = 4 * PATIENCE + 5 * sum(self.took[name] for name in tests)
             try:
                 done = subprocess.run(
-                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=240
+                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=limit
                 )
             except subprocess.TimeoutExpired:
                 return "killed by time"
-        return f"lives after {len(files)} files" if done.returncode == 0 else "killed"
-
-
-def functions_of(module: str) -> list[tuple[tuple[str, int], FunctionType]]:
-    """All living functions of a module, each with the key of its code."""
-    path = str(SOURCES / module)
-    importlib.import_module("fluxgate." + module.removesuffix(".py").replace("/", "."))
-    by_place = {
-        (code.co_qualname, code.co_firstlineno): key
-        for key, code in codes(compile(Path(path).read_text(), path, "exec"))
-    }
-    return [
-        (by_place[each.__code__.co_qualname, each.__code__.co_firstlineno], each)
-        for each in gc.get_objects()
-        if type(each) is FunctionType
-        and each.__code__.co_filename == path
-        and (each.__code__.co_qualname, each.__code__.co_firstlineno) in by_place
-    ]
-
-
-def codes(code: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
-    """The code of each function in a module, with its name and which of that name it is."""
-    count: Counter[str] = Counter()
-
-    def walk(outer: CodeType) -> Iterator[tuple[tuple[str, int], CodeType]]:
-        for const in outer.co_consts:
-            if isinstance(const, CodeType):
-                name = const.co_qualname
-                count[name] += 1
-                yield (name, count[name]), const
-                yield from walk(const)
-
-    return walk(code)
-
-
-def take_over(mutant: Mutant, functions: list[tuple[tuple[str, int], FunctionType]]) -> None:
-    """Have the functions of this process run the mutant's code."""
-    new = dict(codes(compile(mutant.source, str(SOURCES / mutant.module), "exec")))
-    for key, function in functions:
-        if key in new and len(new[key].co_freevars) == len(function.__code__.co_freevars):
-            function.__code__ = new[key]
-    circuit = importlib.import_module("fluxgate._engine.circuit")
-    circuit._CRITICAL = circuit.Circuit._locked.__code__  # type: ignore[attr-defined]
+        return f"lives after {len(tests)} tests" if done.returncode == 0 else "killed"
 
 
 class Fresh:
@@ -327,39 +425,35 @@ class Fresh:
         items.sort(key=lambda item: self.wanted[item.nodeid])
 
 
-def plant(module: str, source: str) -> None:
-    """Have this process import another source in place of a module's own."""
-    path = str(SOURCES / module)
-    loader = importlib.machinery.SourceFileLoader
-    original = loader.get_code
-
-    def get_code(self: Any, fullname: str) -> CodeType | None:
-        if self.path == path:
-            return compile(source, path, "exec", dont_inherit=True)
-        return original(self, fullname)
-
-    loader.get_code = get_code  # type: ignore[method-assign]
-
-
 def say(text: str) -> None:
     os.write(2, f"{text}\n".encode())
 
 
 def chosen(options: argparse.Namespace) -> list[Mutant]:
+    if options.planted:
+        planted = [each.planted() for each in listed_in("planted.toml")]
+        return [each._replace(number=number) for number, each in enumerate(planted, 1)]
+    from mutants import mutants_of  # mutmut comes with it, which the planted ones don't need
+
     modules = options.module or MODULES
     if options.only:
         modules = sorted({name.partition(":")[0] for name in options.only})
     again = None
-    if options.again:
-        results = json.loads(options.again.read_text())["results"]
-        again = {name for name, result in results.items() if not result.startswith("killed")}
-        modules = sorted({name.partition(":")[0] for name in again})
+    if options.again:  # by what they change, since lines move
+        survivors = json.loads(options.again.read_text())["survivors"]
+        again = {(name.partition(":")[0], change) for name, change in survivors.items()}
+        modules = options.module or sorted({module for module, _ in again})
     found = {module: list(mutants_of(module)) for module in modules}
+    for listed in listed_in("equivalent.toml"):
+        if listed.module in found and not any(map(listed.covers, found[listed.module])):
+            raise SystemExit(f"equivalent.toml lists what is no mutant:\n{listed.change}")
     total = sum(map(len, found.values()))
     dice, mutants = random.Random(options.seed), []
     for each in found.values():
-        if options.only or again is not None:
-            mutants += [one for one in each if one.name in (again or options.only)]
+        if again is not None:
+            mutants += [one for one in each if (one.module, one.change) in again]
+        elif options.only:
+            mutants += [one for one in each if one.name in options.only]
         elif options.sample:
             share = max(1, round(options.sample * len(each) / total))
             mutants += sorted(dice.sample(each, min(share, len(each))), key=lambda m: m.number)
@@ -369,21 +463,15 @@ def chosen(options: argparse.Namespace) -> list[Mutant]:
     return mutants
 
 
-def report(results: dict[str, str], changes: dict[str, str]) -> bool:
+def report(mutants: list[Mutant], results: dict[str, str]) -> bool:
     """Print the table; whether enough were killed and every survivor is listed."""
-    listed = tomllib.loads((HERE / "equivalent.toml").read_text())
+    listed = listed_in("equivalent.toml")
     rows: dict[str, Counter[str]] = defaultdict(Counter)
-    unlisted = []
-    for name, result in results.items():
-        module = name.partition(":")[0]
-        kind = "killed" if result.startswith("killed") else "lives"
-        if kind == "lives" and changes[name] in {
-            each["change"].strip("\n") for each in listed.get(module, [])
-        }:
+    for mutant in mutants:
+        kind = "killed" if results[mutant.name].startswith("killed") else "lives"
+        if kind == "lives" and any(each.covers(mutant) for each in listed):
             kind = "listed"
-        elif kind == "lives":
-            unlisted.append(name)
-        rows[module][kind] += 1
+        rows[mutant.module][kind] += 1
     total: Counter[str] = sum(rows.values(), Counter())
     print(f"{'module':24}{'mutants':>9}{'killed':>9}{'listed':>9}{'live':>6}")
     for module, row in [*rows.items(), ("all", total)]:
@@ -393,30 +481,21 @@ def report(results: dict[str, str], changes: dict[str, str]) -> bool:
     share = total["killed"] / count
     error = 1.96 * math.sqrt(share * (1 - share) / count)
     print(f"killed: {share:.1%} (95 % confidence: ± {error:.1%} where it is a sample)")
-    return share >= 0.95 and not unlisted
+    return share >= 0.95 and not total["lives"]
 
 
 def main() -> int:
     options = arguments()
     if options.plant:
         module, source, wanted = json.loads(Path(options.plant).read_text())
-        plant(module, source)
+        import_mutated(module, source)
         return int(pytest.main([*plugin_options([]), *options.files], plugins=[Fresh(wanted)]))
     mutants = chosen(options)
-    runner = Runner(mutants)
+    runner = Runner(mutants, options.json)
     status = pytest.main(plugin_options(options.files or FILES), plugins=[runner])
-    changes = {mutant.name: mutant.change for mutant in mutants}
-    if options.json:
-        survivors = {
-            name: changes[name]
-            for name, result in runner.results.items()
-            if not result.startswith("killed")
-        }
-        kept = {"results": runner.results, "survivors": survivors}
-        options.json.write_text(json.dumps(kept, indent=1))
-    if not runner.results:
+    if len(runner.results) < len(mutants):
         return int(status) or 1
-    return 0 if report(runner.results, changes) else 1
+    return 0 if report(mutants, runner.results) else 1
 
 
 if __name__ == "__main__":
