@@ -40,6 +40,8 @@ FAST: dict[str, Any] = {
     "permit": All(),
 }
 PATIENCE = 30.0
+SOON = 0.01
+"""Seconds between two probes."""
 
 
 def until(true: Callable[[], object]) -> None:
@@ -144,7 +146,7 @@ def test_it_closes_without_traffic(service: Service) -> None:
     service.down = 2
     signals = RecordedSignals()
     breaker = CircuitBreaker("api", listeners=[signals], **FAST)
-    with Prober(breaker, service.ping) as prober:
+    with Prober(breaker, service.ping, interval=SOON) as prober:
         assert prober._thread is None
         tripped(breaker)
         until(lambda: breaker.state is CLOSED)
@@ -196,7 +198,7 @@ def test_a_real_health_endpoint() -> None:
 
         breaker = CircuitBreaker("api", **FAST)
         try:
-            with Prober(breaker, ping):
+            with Prober(breaker, ping, interval=SOON):
                 tripped(breaker)
                 until(lambda: breaker.state is CLOSED)
         finally:
@@ -211,7 +213,7 @@ def test_errors_are_failures_whatever_the_tracker(
     """They neither escape nor are logged; the reason of the next opening has them."""
     service.down = 10**6
     breaker = CircuitBreaker("api", tracker=TypeOf(ZeroDivisionError), **FAST)
-    with Prober(breaker, service.ping):
+    with Prober(breaker, service.ping, interval=SOON):
         tripped(breaker)
         until(lambda: breaker.info().reopens >= 3)
     last = breaker.info().last_trip
@@ -240,7 +242,7 @@ def test_even_one_that_ends_a_process(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_result_tracker_is_asked(service: Service) -> None:
     breaker = CircuitBreaker("api", result_tracker=lambda result: result == "up", **FAST)
-    with Prober(breaker, service.ping):
+    with Prober(breaker, service.ping, interval=SOON):
         tripped(breaker)
         until(lambda: breaker.info().reopens >= 2)
 
@@ -277,7 +279,7 @@ def test_its_own_circuits_calls_inside(service: Service) -> None:
 
 def test_an_async_function_in_a_thread(service: Service) -> None:
     breaker = AsyncCircuitBreaker("api", **FAST)
-    with Prober(breaker, service.aping):
+    with Prober(breaker, service.aping, interval=SOON):
         tripped(breaker)
         until(lambda: breaker.state is CLOSED)
 
@@ -290,7 +292,7 @@ def test_an_async_function_that_hangs(service: Service) -> None:
         await asyncio.sleep(PATIENCE)
 
     breaker = CircuitBreaker("api", **FAST)
-    with Prober(breaker, ping, timeout=0.01):
+    with Prober(breaker, ping, timeout=0.01, interval=SOON):
         tripped(breaker)
         until(lambda: breaker.info().reopens >= 5)
 
@@ -332,7 +334,7 @@ def test_the_registry_closes_it(service: Service) -> None:
 def test_it_starts_beside_an_open_circuit(service: Service) -> None:
     breaker = CircuitBreaker("api", **FAST)
     tripped(breaker)
-    with Prober(breaker, service.ping):
+    with Prober(breaker, service.ping, interval=SOON):
         until(lambda: breaker.state is CLOSED)
 
 
@@ -402,7 +404,7 @@ def test_a_task_closes_it(loop: str, front: Any) -> None:
 
     async def main() -> None:
         breaker = front("api", **FAST)
-        async with AsyncProber(breaker, ping):
+        async with AsyncProber(breaker, ping, interval=SOON):
             tripped(breaker)
             await come(lambda: breaker.state is CLOSED)
             await anyio.to_thread.run_sync(tripped, breaker)
@@ -422,7 +424,7 @@ def test_a_task_that_hangs(loop: str) -> None:
         async def ping() -> None:
             await anyio.sleep(PATIENCE)
 
-        async with AsyncProber(breaker, ping, timeout=0.01):
+        async with AsyncProber(breaker, ping, timeout=0.01, interval=SOON):
             tripped(breaker)
             await come(lambda: breaker.info().reopens >= 2)
 
@@ -438,7 +440,7 @@ def test_a_task_in_a_group(loop: str) -> None:
 
     async def main() -> None:
         breaker = AsyncCircuitBreaker("api", **FAST)
-        prober = AsyncProber(breaker, ping)
+        prober = AsyncProber(breaker, ping, interval=SOON)
         async with anyio.create_task_group() as group:
             group.start_soon(prober.run)
             await come(lambda: breaker.listeners)
