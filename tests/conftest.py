@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import importlib
 import re
 import signal
 import threading
@@ -31,6 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     changing = [item.nodeid for item in items if re.search(r"0x[0-9a-f]{6,}", item.nodeid)]
     if changing:
         raise pytest.UsageError("give these parameters an id:", *changing)
+
+
+def pytest_collection_finish() -> None:
+    """Freeze what importing and collecting have made: it stays, and collections went through it.
+
+    That was half a second at a time, in tests that collect what they drop. Hypothesis looks for
+    referrers while it is imported, and wouldn't find those that are frozen.
+    """
+    importlib.import_module("hypothesis")
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
