@@ -35,6 +35,8 @@ from . import naive
 from .naive import Model, Plan, Save, Spec, Ticket, Transient, Words
 from .proving import LONG
 
+pytestmark = pytest.mark.slow
+
 numbers = itertools.count()
 TICK = 1 / 64  # durations and steps are whole ticks: exact as floats, and as nanoseconds
 

@@ -12,6 +12,8 @@ import pytest
 
 from .proving import LONG
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 600 if LONG else 6
 BLOCKS = 2_000
 """Allocated blocks (sys.getallocatedblocks) by which a process at rest may differ from itself."""

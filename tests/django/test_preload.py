@@ -18,7 +18,7 @@ from .live_servers import (
     served,
 )
 
-pytestmark = POSIX
+pytestmark = [POSIX, pytest.mark.slow]
 
 WORKERS = 3
 

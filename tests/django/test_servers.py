@@ -21,7 +21,7 @@ from .live_servers import (
     served,
 )
 
-pytestmark = POSIX
+pytestmark = [POSIX, pytest.mark.slow]
 
 COMMANDS = {
     "wsgi": (*GUNICORN, "--workers", "1", "shop.wsgi"),

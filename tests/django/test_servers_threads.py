@@ -4,9 +4,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
+import pytest
+
 from .live_servers import GUNICORN, POSIX, an_upstream, served
 
-pytestmark = POSIX
+pytestmark = [POSIX, pytest.mark.slow]
 
 COMMAND = (*GUNICORN, "--workers", "1", "shop.wsgi")
 CIRCUITS = ("called", "decorated")

@@ -20,6 +20,8 @@ from fluxgate.signals import Origin, Reason
 
 from .asking import console, detail, failing, get, operation, post, read, rows
 
+pytestmark = pytest.mark.slow
+
 
 def test_no_call_pays_for_it() -> None:
     """It hears of transitions alone, and a circuit in its lane stays there."""

@@ -18,6 +18,7 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -32,6 +33,8 @@ from fluxgate.trippers import FailureRate, MinRequests
 from fluxgate.windows import CountWindow
 
 from ..proving import LONG
+
+pytestmark = pytest.mark.slow
 
 SLOTS = 2
 PROBE_TIMEOUT = 20.0

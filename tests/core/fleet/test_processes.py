@@ -28,6 +28,8 @@ from ...realservers import Redis
 from .conftest import PATIENCE, eventually
 from .workers import Worker
 
+pytestmark = pytest.mark.slow
+
 
 class Place:
     """Where a store is, and what can be done to it."""
