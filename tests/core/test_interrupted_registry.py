@@ -26,7 +26,7 @@ def is_lock_free(registry: Registry) -> bool:
     free: list[bool] = []
 
     def look() -> None:
-        lock = registry._cache._lock
+        lock = registry._cache._lock.here()
         free.append(lock.acquire(blocking=False))
         if free[0]:
             lock.release()

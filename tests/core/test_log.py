@@ -125,7 +125,7 @@ def test_a_child_begins_anew() -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with _log._lock:
+        with _log._lock.here():
             held.set()
             done.wait(30)
 

@@ -776,7 +776,7 @@ def test_a_forked_child_has_the_circuits_and_a_lock_of_its_own() -> None:
     assert inside.wait(10)
     child = os.fork()
     if child == 0:
-        free = other._cache._lock.acquire(blocking=False)
+        free = other._cache._lock.here().acquire(blocking=False)
         known = registry["payments"].state is State.FORCED_OPEN
         registry["search"]
         os._exit(0 if free and known and len(registry) == 2 else 1)

@@ -376,9 +376,9 @@ def test_a_slow_store_holds_up_one_alone(fleets: Fleets) -> None:
     page = console(fleet)
     snapshots: Any = page._site._snapshots
     assert rows(page)["pay"]
-    snapshots._reading_on.acquire()  # somebody reads, and the store doesn't answer
+    snapshots._reading_on.here().acquire()  # somebody reads, and the store doesn't answer
     try:
         assert rows(renewed(page))["pay"]["state"] == "closed"
     finally:
-        snapshots._reading_on.release()
+        snapshots._reading_on.here().release()
     assert read(renewed(page))["error"] is None

@@ -11,7 +11,6 @@ which is atomic, on free-threaded builds, too. An `OrderedDict` can crash CPytho
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from operator import call
 from typing import Final, ParamSpec, TypeVar
 
 from fluxgate._engine.circuit import Circuit
+from fluxgate._locks import ProcessLock
 from fluxgate.breaker import AsyncCircuitBreaker, CircuitBreaker
 from fluxgate.metric import Info
 from fluxgate.policy import Policy
@@ -111,7 +111,7 @@ class CircuitCache:
         self._pinned = Rounds()  # those not evictable when last checked
         self._making: list[str] = []  # names whose circuit is being made
         self._warned = False
-        self._lock = threading.RLock()
+        self._lock = ProcessLock()
         _caches.add(self)
 
     def living(self) -> list[tuple[str, Circuit]]:
@@ -181,7 +181,7 @@ class CircuitCache:
         correct without the lock, too: the lock only avoids that two threads make the same circuit
         and one of the two is thrown away.
         """
-        lock = self._lock  # in a forked child it is another one
+        lock = self._lock.here()
         held: list[bool] = []
         try:
             try:
@@ -262,8 +262,8 @@ class CircuitCache:
         return evicted
 
     def _restart(self) -> None:
-        """Reset in a forked child, where the thread that holds the lock does not exist."""
-        self._lock = threading.RLock()
+        """Reset in a forked child: a thread that is not there may have been in the middle."""
+        self._making.clear()
         self._restore_order()
 
     def _restore_order(self) -> None:

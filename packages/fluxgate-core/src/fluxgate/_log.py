@@ -9,10 +9,10 @@ with the number of times in between.
 from __future__ import annotations
 
 import os
-import threading
 from time import monotonic
 from typing import Final
 
+from fluxgate._locks import ProcessLock
 from fluxgate._naming import LONGEST, printable
 
 PAUSE: Final = 60.0
@@ -37,7 +37,7 @@ class _Repeats:
 _faults: Final[dict[Key, _Repeats]] = {}
 # Re-entrant: a signal handler or a finaliser may report a fault in the middle of another report.
 # It is held for a few steps that call nobody, so it may be waited for anywhere.
-_lock = threading.RLock()
+_lock: Final = ProcessLock()
 
 
 def fault(circuit: str, what: str, error: BaseException) -> None:
@@ -64,7 +64,7 @@ def warn(circuit: str, sentence: str) -> None:
 def _repeats(key: Key) -> int | None:
     """How often the fault was kept back since it was last logged; None if it is kept back now."""
     now = monotonic()
-    with _lock:
+    with _lock.here():
         if key not in _faults and len(_faults) >= MOST_FAULTS:
             for old in [old for old, seen in _faults.items() if now - seen.logged >= PAUSE]:
                 del _faults[old]
@@ -94,9 +94,7 @@ def _log(circuit: str, sentence: str, error: BaseException | None) -> None:
 
 
 def _restart() -> None:
-    """Begin anew: in a forked child, where another thread may have held the lock."""
-    global _lock
-    _lock = threading.RLock()
+    """Begin anew: in a forked child, which has had no faults of its own."""
     _faults.clear()
 
 

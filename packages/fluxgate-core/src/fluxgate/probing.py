@@ -23,6 +23,7 @@ from typing import Any, Final, Self
 from fluxgate._callables import Kind, describe, kind_of
 from fluxgate._engine import nested
 from fluxgate._front import Front
+from fluxgate._locks import ProcessLock
 from fluxgate._loops import Loop, running_loop
 from fluxgate._naming import safe_repr
 from fluxgate._values import seconds_in_range
@@ -175,6 +176,7 @@ class Prober(_Schedule):
     ) -> None:
         super().__init__(breaker, function, interval=interval, timeout=timeout)
         self._is_async = kind_of(function) is Kind.COROUTINE
+        self._lock = ProcessLock()  # a signal handler may call a listener in the middle of it
         self._begin()
         _probers.add(self)
         self._subscription = breaker.listen(self)
@@ -182,7 +184,6 @@ class Prober(_Schedule):
             self._wake(start=True)
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()  # a signal handler may call a listener in the middle of it
         self._alarm = threading.Event()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -194,7 +195,7 @@ class Prober(_Schedule):
             self._wake(start=signal.new_state in _RECOVERING)
 
     def _wake(self, *, start: bool) -> None:
-        with self._lock:
+        with self._lock.here():
             self._alarm.set()
             if not start or self._closed or self._thread is not None:
                 return
@@ -212,7 +213,7 @@ class Prober(_Schedule):
         try:
             self._probe_until_closed()
         finally:  # an error that nobody foresaw: the next opening starts another thread
-            with self._lock:
+            with self._lock.here():
                 if self._thread is threading.current_thread():
                     self._thread = None
 
@@ -223,7 +224,7 @@ class Prober(_Schedule):
             if wait == 0:
                 self._probe()
                 continue
-            with self._lock:
+            with self._lock.here():
                 if self._thread is not threading.current_thread():
                     return
                 if wait is None and not self._alarm.is_set():

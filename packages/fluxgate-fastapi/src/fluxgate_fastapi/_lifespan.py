@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import pkgutil
 import threading
 from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -35,6 +36,16 @@ class _Shared:
 _running: WeakKeyDictionary[Registry, _Shared] = WeakKeyDictionary()
 _lock = threading.Lock()
 """For `_running`: servers may run in several threads."""
+
+
+def _restart() -> None:
+    """Begin anew in a forked child, where the lock's holder may not exist."""
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_restart)
 
 
 def with_checks(app: Starlette, state: AppState) -> Any:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _circuits: weakref.WeakValueDictionary[int, Circuit] = weakref.WeakValueDictionary()
 _numbers = itertools.count()
-_process = os.getpid()
+_forking: list[int] = []  # the process that is about to fork, once for each thread that does so
 
 
 def add(circuit: Circuit) -> None:
@@ -33,22 +33,33 @@ def is_forked() -> bool:
     The hooks of modules that were imported before us (`threading`) run before ours; the collector
     and signal handlers, too, may run then, and a lock's holder may be a thread that is not here.
     """
-    return os.getpid() != _process
+    return bool(_forking) and os.getpid() not in _forking
+
+
+def _before_fork() -> None:
+    _forking.append(os.getpid())
+
+
+def _after_fork_in_parent() -> None:
+    _forking.pop()
 
 
 def _restart() -> None:
-    global _process
     # No finaliser must meet a circuit whose lock is still held by a thread that is not here.
     collecting = gc.isenabled()
     gc.disable()
     try:
         for circuit in every():
             circuit.restart()
-        _process = os.getpid()
+        _forking.clear()
     finally:
         if collecting:
             gc.enable()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_restart)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_restart,
+    )

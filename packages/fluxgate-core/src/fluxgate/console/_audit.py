@@ -7,11 +7,11 @@ call of the host's own hook (Django's signal and its admin's log).
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from fluxgate._locks import ProcessLock
 from fluxgate._naming import printable
 from fluxgate._words import seconds
 from fluxgate.console._view import Entry
@@ -37,11 +37,11 @@ class Audit:
         self._hook = hook
         self._entries: deque[Entry] = deque(maxlen=KEPT)
         self._denied: deque[Entry] = deque(maxlen=DENIED)
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
 
     def note(self, entry: Entry) -> None:
         """Note an attempt."""
-        with self._lock:
+        with self._lock.here():
             (self._denied if entry.outcome == "denied" else self._entries).append(entry)
         done = entry.outcome == "done"
         level = logging.INFO if entry.outcome in ("done", "repeated") else logging.WARNING
@@ -64,7 +64,7 @@ class Audit:
         Args:
             circuit: the id of a circuit; None: of all.
         """
-        with self._lock:
+        with self._lock.here():
             entries = [*self._entries, *self._denied]
         found = [each for each in entries if circuit in (None, each.id)]
         return tuple(sorted(found, key=lambda each: -each.at)[:KEPT])

@@ -7,13 +7,13 @@ that every process shows what was done in another.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Final, Protocol
 
+from fluxgate._locks import ProcessLock
 from fluxgate._naming import printable
 from fluxgate.console._names import shown
 from fluxgate.console._tokens import HOUR
@@ -61,13 +61,13 @@ class LocalClaims:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._operations: dict[str, float] = {}  # by id: when their tokens have expired
         self._actors: dict[str, float] = {}  # by name: when they may act again
 
     def claim(self, operation: str, actor: str) -> Claim:
         now = self._clock()
-        with self._lock:
+        with self._lock.here():
             for kept in (self._operations, self._actors):
                 for each in [each for each, until in kept.items() if until <= now]:
                     del kept[each]

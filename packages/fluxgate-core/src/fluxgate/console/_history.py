@@ -6,13 +6,13 @@ moves. Of circuits that have no breaker in this process it learns what each read
 
 from __future__ import annotations
 
-import threading
 import time
 import weakref
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from fluxgate._locks import ProcessLock
 from fluxgate.breaker import listen
 from fluxgate.console._names import id_of, printable_reason
 from fluxgate.console._view import MINUTES, Change, Strip
@@ -65,7 +65,7 @@ class History:
         self.began = wall()
         self._errors = errors
         self._news: deque[Signal] = deque(maxlen=ALL)
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._changes: OrderedDict[str, deque[Change]] = OrderedDict()
         self._count = 0
         self._minutes: OrderedDict[str, deque[_Minute]] = OrderedDict()
@@ -83,7 +83,7 @@ class History:
 
     def catch_up(self) -> None:
         """Sort in what has been heard since the last time."""
-        with self._lock:
+        with self._lock.here():
             while self._news:
                 signal = self._news.popleft()
                 self._note(
@@ -115,7 +115,7 @@ class History:
             reason: why.
             now: when it was read.
         """
-        with self._lock:
+        with self._lock.here():
             minutes = self._minutes.get(circuit)
             last = minutes[-1].after if minutes else None
             at = now if since is None else min(since, now)
@@ -141,8 +141,9 @@ class History:
     def _drop_one(self) -> None:
         """Drop the oldest transition of the circuit that has not moved for longest."""
         oldest, changes = next(iter(self._changes.items()))
-        changes.popleft()
-        self._count -= 1
+        if changes:  # else it was made as the process forked
+            changes.popleft()
+            self._count -= 1
         if not changes:
             del self._changes[oldest]
 
@@ -166,7 +167,7 @@ class History:
 
     def changes(self, circuit: str) -> tuple[Change, ...]:
         """The transitions of a circuit, newest first."""
-        with self._lock:
+        with self._lock.here():
             return tuple(reversed(self._changes.get(circuit, ())))
 
     def strip(self, circuit: str, state: State, since: float | None, now: float) -> Strip:
@@ -180,7 +181,7 @@ class History:
         """
         end = int(now // 60)
         begin = end - MINUTES + 1
-        with self._lock:
+        with self._lock.here():
             moves = tuple(self._minutes.get(circuit, ()))
         if not moves:
             first = int((self.began if since is None else since) // 60)

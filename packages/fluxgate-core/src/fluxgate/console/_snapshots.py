@@ -6,11 +6,11 @@ is any; a store that can't be reached leaves the last reading as it is, with its
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from fluxgate._locks import ProcessLock
 from fluxgate.console._history import History
 from fluxgate.console._rates import Rates
 from fluxgate.console._reading import Reading, Source
@@ -56,7 +56,7 @@ class Snapshots:
         self.history = history
         self._clock = clock
         self._rates = Rates()
-        self._reading_on = threading.Lock()
+        self._reading_on = ProcessLock()
         self._reading: Reading | None = None
         self._error: str | None = None
         self._tried_at = -float("inf")
@@ -87,7 +87,8 @@ class Snapshots:
         self._tried_at = -float("inf")
 
     def _read(self) -> None:
-        if not self._reading_on.acquire(blocking=self._reading is None):
+        reading_on = self._reading_on.here()
+        if not reading_on.acquire(blocking=self._reading is None):
             return
         try:
             began, renewals = self._clock(), self._renewals
@@ -104,4 +105,4 @@ class Snapshots:
             # A change in the middle of it may be missing in it: then the next look reads anew.
             self._tried_at = began if renewals == self._renewals else -float("inf")
         finally:
-            self._reading_on.release()
+            reading_on.release()

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from fluxgate._engine.circuit import Circuit
+from fluxgate._locks import ProcessLock
 from fluxgate._log import warn
 from fluxgate._naming import safe_repr
 from fluxgate._settings.errors import Mistake, SettingError, did_you_mean
@@ -234,7 +235,7 @@ def fleet_of(given: object) -> Fleet:
         return given
     options = _options(given)
     key = tuple(sorted(options.items()))
-    with _making:
+    with _making.here():
         fleet = _made.get(key)
         if fleet is None or fleet._flusher.closed:
             fleet = _made[key] = Fleet(options.pop("url"), **options)
@@ -290,7 +291,7 @@ def _read(name: str, value: object) -> object:
 # Of all fleets, also of those that only their circuits remember.
 _flushers: weakref.WeakValueDictionary[int, Flusher] = weakref.WeakValueDictionary()
 _made: dict[tuple[tuple[str, Any], ...], Fleet] = {}
-_making = threading.RLock()
+_making: Final = ProcessLock()
 _forking: dict[int, list[Flusher]] = {}  # by thread: two may fork at once
 
 
@@ -312,8 +313,6 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _making
-    _making = threading.RLock()
     _forking.clear()
     for flusher in living():
         flusher.after_fork_in_child()

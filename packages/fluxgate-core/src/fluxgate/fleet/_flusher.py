@@ -10,6 +10,7 @@ flusher tries again with each tick.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -19,6 +20,7 @@ from typing import Any, Final, TypeVar
 from fluxgate._controls import Said
 from fluxgate._engine.transitions import Event
 from fluxgate._front import real_clock
+from fluxgate._locks import ProcessLock
 from fluxgate.fleet._bell import drained
 from fluxgate.fleet._by_hand import set_by_hand
 from fluxgate.fleet._flush import Due, Flush
@@ -58,10 +60,12 @@ class Flusher:
         self.store = store
         self.clock = real_clock()
         self.label = label
+        self._lock = ProcessLock()  # a finaliser or signal handler may make a breaker
         self._members: dict[int, Member] = {}
         self._number = 0
         self._dropped = 0  # by members that are gone
         self.closed = False
+        self._forking = 0  # the process that is about to fork
         self._count_from_zero()
         self._begin()
 
@@ -70,7 +74,6 @@ class Flusher:
         self.flush_seconds = 0.0
 
     def _begin(self) -> None:
-        self._lock = threading.RLock()  # a finaliser or signal handler may make a breaker
         self.rhythm = Rhythm(self.clock)
         self._requests: deque[Request] = deque()
         self._inquiries: deque[Inquiry[Any]] = deque()
@@ -87,7 +90,7 @@ class Flusher:
 
     def add(self, member: Member) -> None:
         """Serve one more member, from now on."""
-        with self._lock:
+        with self._lock.here():
             if self.closed:  # it goes on by itself, and nothing keeps it here
                 member.leave()
                 return
@@ -98,8 +101,10 @@ class Flusher:
 
     def start(self) -> None:
         """Start the threads, where they don't run yet."""
-        with self._lock:
-            if self.closed or (self._flushing is not None and self._flushing.is_alive()):
+        with self._lock.here():
+            if self.closed or self._forking not in (0, os.getpid()):
+                return  # in a child `after_fork_in_child` starts them
+            if self._flushing is not None and self._flushing.is_alive():
                 return
             self._stopping.clear()
             threads = [
@@ -224,17 +229,20 @@ class Flusher:
 
     def before_fork(self) -> None:
         """Let go of what must not be inherited."""
+        self._forking = os.getpid()
         self.store.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self.store.after_fork_in_parent()
+        self._forking = 0
         self._presence.forked = True
 
     def after_fork_in_child(self) -> None:
         """Begin anew, with threads, connections and counts of this process's own."""
         running = self._flushing is not None and not self.closed
         self.store.after_fork_in_child()
+        self._forking = 0
         self._begin()
         self._dropped = 0
         self._count_from_zero()

@@ -7,13 +7,13 @@ not counted twice. Time-outs are long, since nobody waits for an answer.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from hashlib import sha1
 from typing import Any, Final
 
+from fluxgate._locks import ProcessLock
 from fluxgate.fleet import _redis_scripts as scripts
 from fluxgate.fleet._datagrams import read_hint
 from fluxgate.fleet._process import new_name
@@ -78,7 +78,7 @@ class RedisStore:
         self._connect = connect
         self._pipelined = pipelined
         self._secrets = tuple(secret for secret in secrets if secret)
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._forking = False
         self._begin()
 
@@ -159,7 +159,7 @@ class RedisStore:
         self._drop()
 
     def close(self) -> None:
-        with self._lock:
+        with self._lock.here():
             client, self._client = self._client, None
         if client is not None:
             with suppress(Exception):
@@ -171,15 +171,14 @@ class RedisStore:
     def before_fork(self) -> None:
         # A thread that is gone in the child must not leave a lock of redis-py's or of a module
         # that it was importing held there.
-        self._forking = self._lock.acquire(timeout=TIMEOUT + 0.5)
+        self._forking = self._lock.here().acquire(timeout=TIMEOUT + 0.5)
 
     def after_fork_in_parent(self) -> None:
         if self._forking:
-            self._lock.release()
+            self._lock.here().release()
 
     def after_fork_in_child(self) -> None:
         # A connection of redis-py closes nothing but its own descriptor in a child.
-        self._lock = threading.Lock()
         self._begin()
         self.process = new_name()
 
@@ -236,7 +235,7 @@ class RedisStore:
         return [_tried(client, command) for command in commands]
 
     def _do(self, action: Callable[[Any], Any]) -> Any:
-        with self._lock:
+        with self._lock.here():
             try:
                 if self._client is None:
                     client = self._client = self._connect()
@@ -269,7 +268,7 @@ class RedisStore:
                 connection.disconnect()
 
     def _subscribe(self) -> None:
-        with self._lock:
+        with self._lock.here():
             self._listening = self._connect()
             pubsub = self._listening.pubsub(ignore_subscribe_messages=True)
             pubsub.subscribe(CHANNEL)

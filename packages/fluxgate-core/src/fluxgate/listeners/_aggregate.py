@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
@@ -18,6 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from fluxgate import _log
 from fluxgate._engine.circuit import Circuit
 from fluxgate._front import Front
+from fluxgate._locks import ProcessLock
 from fluxgate._naming import encodable, safe_repr
 from fluxgate.breaker import circuits as every_circuit
 from fluxgate.listeners._aggregate_fleets import FleetReader, FleetReading
@@ -187,10 +187,10 @@ class Reader:
         self._max_circuits = max_circuits
         self._max_reasons = max_reasons
         self._keep_names = keep_names
+        self._lock = ProcessLock()
         self._restart()
 
     def _restart(self) -> None:
-        self._lock = threading.RLock()
         self._readings: list[Reading] = []
         self._kept = _Kept({}, {})
         self._reasons: dict[str, set[str]] = {}  # of every name that has its own place
@@ -210,7 +210,7 @@ class Reader:
         """
         if self._pid != os.getpid():  # a forked child: its circuits count from 0
             self._restart()
-        with self._lock:
+        with self._lock.here():
             if not self._is_being_read():  # a listener may ask in the middle of this
                 self._readings = self._read()
             return self._readings

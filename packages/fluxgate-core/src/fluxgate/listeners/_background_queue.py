@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from fluxgate import _log
 from fluxgate._callables import is_awaitable
+from fluxgate._engine import living
 
 if TYPE_CHECKING:
     from asyncio import Runner
@@ -171,6 +172,8 @@ class BackgroundQueue:
         Two that start at once do no harm: a worker that finds another at work ends.
         """
         if self._has_worker() or sys.is_finalizing():  # what is started then never begins
+            return
+        if living.is_forked():  # `restart` is yet to come, and would leave that one behind
             return
         self._follow_patches()
         try:

@@ -11,7 +11,6 @@ call costs nothing more with either.
 from __future__ import annotations
 
 import math
-import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
@@ -27,6 +26,7 @@ except ModuleNotFoundError as error:
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 import fluxgate
+from fluxgate._locks import ProcessLock
 from fluxgate._naming import encodable, safe_repr
 from fluxgate.errors import CallNotPermittedError
 from fluxgate.listeners._aggregate import Reader, Reading, Source
@@ -286,7 +286,7 @@ def instrument(
             f"meter_provider must be a MeterProvider or None: {safe_repr(meter_provider)}"
         )
     wanted = meter_provider or metrics.get_meter_provider()
-    with _instrumenting:
+    with _instrumenting.here():
         known = next((each for each in _instrumented if each._meters is wanted), None)
         found = Instrumentation(meter_provider) if known is None else known
         found._start(circuits, max_circuits, max_reasons)
@@ -294,7 +294,7 @@ def instrument(
     return found
 
 
-_instrumenting: Final = threading.Lock()
+_instrumenting: Final = ProcessLock()
 _instrumented: Final[weakref.WeakSet[Instrumentation]] = weakref.WeakSet()  # kept by the callbacks
 
 

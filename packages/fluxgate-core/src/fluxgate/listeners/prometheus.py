@@ -14,7 +14,6 @@ same metrics are written to the worker's files from a thread; see `PrometheusCol
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Iterable
 from typing import Final
@@ -30,6 +29,7 @@ from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
 import fluxgate
+from fluxgate._locks import ProcessLock
 from fluxgate._naming import safe_repr
 from fluxgate.listeners._aggregate import Reader, Source
 from fluxgate.listeners._prometheus_families import (
@@ -47,7 +47,7 @@ __all__ = ["PrometheusCollector", "PrometheusListener"]
 _collectors: Final[weakref.WeakKeyDictionary[CollectorRegistry, PrometheusCollector]] = (
     weakref.WeakKeyDictionary()
 )
-_registering: Final = threading.RLock()
+_registering: Final = ProcessLock()
 
 
 class PrometheusCollector:
@@ -94,7 +94,7 @@ class PrometheusCollector:
         self._registry = None if registry is None else weakref.ref(registry)
         writer = Writer(self._reader, interval)
         if registry is not None:
-            with _registering:
+            with _registering.here():
                 if registry in _collectors:
                     raise ValueError(
                         "this registry has a PrometheusCollector, and one shows all circuits: "
@@ -156,7 +156,7 @@ class PrometheusListener:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         _check(registry)
-        with _registering:
+        with _registering.here():
             self._collector = _collectors.get(registry) or PrometheusCollector(registry)
 
     def __call__(self, signal: Signal) -> None:

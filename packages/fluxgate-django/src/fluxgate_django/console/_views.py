@@ -6,6 +6,7 @@ Django runs it in a thread.
 
 from __future__ import annotations
 
+import os
 import threading
 from contextlib import suppress
 from typing import Any, Final
@@ -33,6 +34,16 @@ _NO_PAGES: Final = ("api/", "static/")
 
 _made: tuple[conf.Conf, Console] | None = None
 _making = threading.Lock()
+
+
+def _restart() -> None:
+    """Begin anew in a forked child, where the lock's holder may not exist."""
+    global _making
+    _making = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_restart)
 
 
 def console(request: HttpRequest, path: str = "", **_: object) -> HttpResponse:
