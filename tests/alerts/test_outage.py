@@ -200,7 +200,7 @@ def prometheus(
     try:
         deadline = time.monotonic() + PATIENCE
         while True:
-            with suppress(OSError):
+            with suppress(OSError, json.JSONDecodeError):  # no server yet, or one that isn't ready
                 if len(running.query("up == 1")) == sum(map(len, services.jobs().values())):
                     break
             assert process.poll() is None, (folder / "log").read_text()
