@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from fluxgate import AsyncCircuitBreaker, CallNotPermittedError, CircuitBreaker, Signal, State
-from fluxgate._engine.dispatch import Dispatch
+from fluxgate._engine.dispatch import Delivery, Dispatch
 from fluxgate.listeners import Background
 from fluxgate.permits import All
 from fluxgate.retries import Always, Cooldown
@@ -293,3 +293,19 @@ def test_who_delivers_ends_at_any_moment() -> None:
         place += 1
         assert [each.new_state for each in meeting.heard] == [State.FORCED_OPEN, State.CLOSED]
     assert place > 40
+
+
+def test_threads_that_share_a_delivery() -> None:
+    """Threads that come to a call that waits deliver it together; each listener hears it once."""
+    heard: list[list[int]] = [[] for _ in range(100)]
+    deliveries = [Delivery([each.append for each in heard], number) for number in range(200)]
+    in_threads(lambda _: [each.finish("payments") for each in deliveries] and None)
+    assert [sorted(each) for each in heard] == [list(range(200))] * 100
+
+
+def test_a_builtin_listener_that_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """An error without a frame of its own, of the kind that ends the loop in C."""
+    heard: list[int] = []
+    Delivery([[].__getitem__, heard.append], 5).finish("payments")
+    assert heard == [5]
+    assert "IndexError" in caplog.text

@@ -35,7 +35,7 @@ from fluxgate import _log
 from fluxgate._controls import NOTHING_SAID, Said
 from fluxgate._engine import everywhere, living, nested
 from fluxgate._engine.calls import CallReports, refused_call
-from fluxgate._engine.dispatch import Delivery, Dispatch, Hooks, hooks_of
+from fluxgate._engine.dispatch import Delivery, Dispatch, Hooks, hooks_of, is_end
 from fluxgate._engine.lane import BATCH, Lane
 from fluxgate._engine.machine import Machine
 from fluxgate._engine.outcomes import cause_of, outcome_of, outcome_of_result
@@ -477,7 +477,7 @@ class Circuit:
 
     def refused(self) -> int:
         """How many calls it has refused; read without the lock."""
-        return sum(self._rejections)
+        return sum(self._rejections.copy())  # one step: they may be counted meanwhile
 
     def refuse(self, count: int) -> None:
         """Count calls that were refused, without an error for each."""
@@ -541,9 +541,7 @@ class Circuit:
             for _ in starmap(call, iter(partial(inbox.pop, 0), None)):
                 pass
         except IndexError as error:
-            # pop's ends the loop, and has no frame below this one. The inbox doesn't tell them
-            # apart: somebody may have left a note since.
-            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            if not is_end(error):
                 raise
 
     def _count_rejections(self) -> None:

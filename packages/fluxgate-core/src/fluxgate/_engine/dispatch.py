@@ -7,15 +7,15 @@ to the outbox that its own caller is emptying.
 
 An interrupt (an exception that a signal handler raises) may come between any two steps, inside a
 listener included. Each listener hears each signal exactly once all the same, since nothing that is
-known of a delivery stands in a local variable: how far it has come is the state of an iterator,
-and who delivers is given back twice.
+known of a delivery stands in a local variable: who has yet to hear it is a list, and who delivers
+is given back twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from operator import call, length_hint
+from operator import call
 from types import BuiltinMethodType, MethodType
 from typing import Any, NamedTuple, TypeAlias
 
@@ -68,14 +68,14 @@ class Delivery:
         about: the `Signal`, or the error of a refusal.
     """
 
-    __slots__ = ("_calls", "_left", "_listeners")
+    __slots__ = ("_about", "_left", "_listeners")
 
     def __init__(self, listeners: Sequence[Callable[[Any], object]], about: object) -> None:
         self._listeners = listeners
-        self._left = iter(listeners)
-        # One step of this takes a listener out and calls it, in C: an interrupt can come before
-        # or after, never in between.
-        self._calls = map(call, self._left, repeat(about))  # pyright: ignore[reportArgumentType]
+        self._about = about
+        # The next one last. A list, since several threads may take from it: a step of an iterator
+        # that they shared would not be atomic on free-threaded builds.
+        self._left = list(reversed(listeners))
 
     def finish(self, circuit: str) -> BaseException | None:
         """Call those who have yet to hear it; the first interrupt of theirs is returned.
@@ -83,28 +83,39 @@ class Delivery:
         An error of theirs is logged: it must reach neither the caller nor the other listeners.
         """
         interrupt: BaseException | None = None
-        while True:
-            error: Exception | None = None
+        left = self._left
+        while left:
+            error: Exception
             try:
-                for _ in self._calls:
+                # A step of this takes a listener out and calls it, in C: an interrupt can come
+                # before or after, never in between.
+                for _ in map(call, map(list.pop, repeat(left, len(left))), repeat(self._about)):
                     pass
+                if not left:
+                    break
+                error = StopIteration()  # a listener's, which has only ended the loop
             except Exception as raised:
+                if isinstance(raised, IndexError) and is_end(raised) and not left:
+                    break  # another thread has taken the last one
                 error = raised
             except BaseException as raised:
                 interrupt = interrupt or raised
                 continue
-            left = length_hint(self._left)
-            if error is None:
-                if not left:
-                    return interrupt
-                error = StopIteration()  # a listener's, which has only ended the loop
-            listener = self._listeners[len(self._listeners) - left - 1]
+            listener = self._listeners[-1 - len(left)]
             _log.fault(circuit, f"listener {safe_repr(listener)}", error)
+        return interrupt
 
     def drop(self) -> None:
         """Skip the remaining listeners."""
-        for _ in self._left:
-            pass
+        self._left.clear()
+
+
+def is_end(error: IndexError) -> bool:
+    """Whether an `IndexError` is that of the `pop` in C which ends the loop where it was caught.
+
+    A step's has a frame below. The list can't tell: somebody may have put something in since.
+    """
+    return error.__traceback__ is not None and error.__traceback__.tb_next is None
 
 
 class Dispatch:

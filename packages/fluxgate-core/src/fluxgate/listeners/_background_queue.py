@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import itertools
 import math
-import operator
 import os
 import queue
 import sys
@@ -87,8 +86,8 @@ class BackgroundQueue:
         self._starting: threading.Thread | None = None
         self._worker: int | None = None
         self._open = self._close is not None
-        # An iterator that counts down: a step of it is atomic, unlike `+= 1`, and needs no lock.
-        self._drops = itertools.repeat(None, sys.maxsize)
+        # Its step is atomic, unlike `+= 1` (and, without the GIL, unlike other iterators').
+        self._drops = itertools.count()
         self._drops_logged = -math.inf  # seconds of the monotonic clock
         self._troubled = False  # whether trouble has been logged since the queue was last empty
 
@@ -119,7 +118,7 @@ class BackgroundQueue:
     @property
     def dropped(self) -> int:
         """How many entries were dropped."""
-        return sys.maxsize - operator.length_hint(self._drops)
+        return int(repr(self._drops)[6:-1])  # "count(3)": to ask it otherwise would be a step
 
     def _drop(self) -> None:
         next(self._drops)
