@@ -328,6 +328,27 @@ def test_a_bad_probe_opens_everybody(fleets: Fleets) -> None:
     assert one.info().reopens == two.info().reopens == 0
 
 
+def test_settings_of_the_next_round(fleets: Fleets) -> None:
+    """A round keeps its slots and its tripper, whatever `update` brings for the next phase."""
+    one, two = opened(fleets, tripper=MinRequests(2) & FailureRate(0.5))
+    held = probe(one)
+    eventually(lambda: states(one, two) == {State.HALF_OPEN})
+    for each in (one, two):
+        each.update(max_half_open_calls=3, tripper=MinRequests(1) & FailureRate(0.9))
+    for _ in range(3):
+        for each in (one, two):
+            with pytest.raises(CallNotPermittedError):
+                each.call(int)
+        fleets.flush()
+    held.fail()
+    fleets.flush()
+    assert states(one, two) == {State.HALF_OPEN}  # it takes two probes, as when it began
+    probe(two).succeed()
+    eventually(lambda: one.info().reopens == two.info().reopens == 1)  # half of them
+    probes = [probe(one), probe(two), probe(one)]  # the next round has the new ones
+    assert all(each.probe for each in probes)
+
+
 def test_an_unused_lease_goes_on(fleets: Fleets) -> None:
     """A process that got one, and then no call, gives it back."""
     one, two = opened(fleets)

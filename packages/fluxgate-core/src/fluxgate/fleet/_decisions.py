@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate.fleet._head import Head, milliseconds, ttl_of
+from fluxgate.fleet._probes import policy_of
 from fluxgate.fleet._reverts import NEXT, is_over, reason_of_end, successor
 from fluxgate.fleet._verdict import Verdict, of_probes, of_window, write_reason
 from fluxgate.fleet._window import merged, shape_of, snapshot
@@ -62,6 +63,7 @@ def decide(
         if wants:
             return Decision(moved_on(circuit, head, State.HALF_OPEN, Reason("cooldown over")))
     if view.state is State.HALF_OPEN:
+        policy = policy_of(circuit)
         verdict = of_probes(policy, snapshot(view.probes, policy.thresholds))
         return carried_out(circuit, head, verdict)
     return Decision()

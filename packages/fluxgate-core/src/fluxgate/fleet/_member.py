@@ -34,13 +34,14 @@ from fluxgate.fleet._deltas import Deltas, Seen
 from fluxgate.fleet._doorbell import hang
 from fluxgate.fleet._following import Step, advise, follow, release, stay, stay_as_set
 from fluxgate.fleet._head import Head, ttl_of
-from fluxgate.fleet._probes import Probes
+from fluxgate.fleet._probes import Probes, policy_of
 from fluxgate.fleet._reports import opened_alone, openings, write_report
 from fluxgate.fleet._reverts import is_over
 from fluxgate.fleet._verdict import of_openings
 from fluxgate.fleet._window import metrics_of, shape_of
 from fluxgate.fleet.store import Counts, Exchange, Move, Probe, Report, Shape, View, key_of
 from fluxgate.metric import FleetView
+from fluxgate.policy import Policy
 from fluxgate.signals import Origin, Reason
 from fluxgate.state import State
 
@@ -229,9 +230,9 @@ class Member:
 
     def request(self, circuit: Circuit, now: float) -> Exchange:
         """The exchange to send to the store: the counts and probes since the last one."""
-        policy, head = circuit.policy, self._head
+        policy, head = policy_of(circuit), self._head
         shape = shape_of(policy) or Shape(1, 1, 0, ())
-        delta, probes = circuit.step(lambda machine, at: self._take(machine, at, shape))
+        delta, probes = circuit.step(lambda machine, at: self._take(machine, at, shape, policy))
         self._touched_at, self._recheck_at, self.quiet = now, math.inf, False
         report = None
         if self._busy(circuit) or self._reported:
@@ -252,11 +253,13 @@ class Member:
             ttl=ttl_of(head.state, policy),
         )
 
-    def _take(self, machine: Machine, now: float, shape: Shape) -> tuple[Counts, tuple[Probe, ...]]:
+    def _take(
+        self, machine: Machine, now: float, shape: Shape, policy: Policy
+    ) -> tuple[Counts, tuple[Probe, ...]]:
         """Take what has been counted, and what the leases have to say; under the lock."""
         self._note_counts(machine)
         delta = self._deltas.take(machine, shape, counting=self._head.counting)
-        return delta, self._probes.take(machine.phase, machine.policy, now)
+        return delta, self._probes.take(machine.phase, policy, now)
 
     def _opened_alone(self, circuit: Circuit) -> Reason | None:
         """Why the circuit has opened here by its tripper, while the fleet is closed; else None."""
@@ -287,7 +290,7 @@ class Member:
                 circuit.step(lambda machine, _: self._probes.want_again(machine))
             return self._compare(view)
         if view.tokens:
-            circuit.step(lambda machine, now: self._probes.grant(machine, view.tokens, now))
+            circuit.step(lambda _, now: self._probes.grant(view.tokens, now))
         return self._decide(circuit, view)
 
     def asks_for_reports(self, view: View) -> bool:
@@ -466,7 +469,7 @@ class Member:
         if self._came_back(circuit):
             self._follow(circuit, view, Origin.PEER)
             return None
-        if shape_of(circuit.policy) is None and not is_over(view):
+        if shape_of(policy_of(circuit)) is None and not is_over(view):
             return None
         if circuit.state in BY_HAND and view.state not in BY_HAND:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from fluxgate._engine.circuit import HALF_OPEN, Circuit
 from fluxgate._engine.leases import Ended, Lease, Leases
 from fluxgate._engine.machine import Machine
 from fluxgate._engine.phase import Phase
@@ -12,6 +13,15 @@ from fluxgate.policy import Policy
 
 IDLE_LEASE: Final = 2.0
 """Seconds for which a lease waits for a call, at most."""
+
+
+def policy_of(circuit: Circuit) -> Policy:
+    """The settings that a circuit goes by: a round of the fleet's probes keeps those it began with.
+
+    (`update()` brings others for the next phase, as for a circuit without a fleet.)
+    """
+    phase = circuit.phase
+    return phase.policy if phase.state is HALF_OPEN and phase.leases is not None else circuit.policy
 
 
 class Probes:
@@ -24,6 +34,7 @@ class Probes:
     def __init__(self) -> None:
         self.wants = 0
         self._asked_at = 0.0  # clock time of the circuit
+        self._timeout = 0.0  # seconds of the leases that were asked for
         self._phase: Phase | None = None  # which has asked, and has the leases
         self._leases: Leases | None = None
         self._ended: tuple[Phase, Leases] | None = None  # one that is over, with probes going on
@@ -35,11 +46,11 @@ class Probes:
 
         Args:
             phase: the circuit's.
-            policy: the circuit's.
+            policy: the circuit's, as of `policy_of`.
             now: clock time of the circuit, before the request is sent.
         """
-        self._asked_at = now
-        ended: list[Ended] = []
+        self._asked_at, self._timeout = now, policy.probe_timeout
+        ended: list[Probe] = []
         if phase is not self._phase or phase.leases is not self._leases:
             if self._phase is not None and self._leases is not None:
                 self._ended = (self._phase, self._leases)
@@ -52,12 +63,12 @@ class Probes:
             more, leases.ended = leases.ended, []
             wants, leases.wanted = leases.wanted, 0
             self.wants = max(min(wants, policy.max_half_open_calls - len(leases.granted)), 0)
-            ended += more
+            ended += [_outcome(each, phase.policy) for each in more]
         unsent, self._unsent = self._unsent, ()
-        self._sent = (*unsent, *(_outcome(each, policy) for each in ended))
+        self._sent = (*unsent, *ended)
         return self._sent
 
-    def _left(self, phase: Phase, leases: Leases) -> list[Ended]:
+    def _left(self, phase: Phase, leases: Leases) -> list[Probe]:
         """Unused leases of a phase that is over, and its outcomes until the last one.
 
         The fleet may still be in that epoch (a hand has ended the phase here alone), and others
@@ -68,7 +79,7 @@ class Probes:
         leases.granted.clear()
         if not phase.probes:
             self._ended = None
-        return ended
+        return [_outcome(each, phase.policy) for each in ended]
 
     def put_back(self) -> None:
         """Keep the outcomes for the next request: nobody has heard of them."""
@@ -80,11 +91,12 @@ class Probes:
         if leases is not None:
             leases.wanted += self.wants
 
-    def grant(self, machine: Machine, tokens: tuple[int, ...], now: float) -> None:
+    def grant(self, tokens: tuple[int, ...], now: float) -> None:
         """Give leases to the phase that has asked for them; under the circuit's lock."""
-        timeout = machine.policy.probe_timeout
-        deadline = self._asked_at + timeout  # from before it was granted: never longer than there
-        until = min(now + IDLE_LEASE, self._asked_at + timeout / 2)
+        deadline = (
+            self._asked_at + self._timeout
+        )  # from before it was granted: no longer than there
+        until = min(now + IDLE_LEASE, self._asked_at + self._timeout / 2)
         leases = self._leases
         if leases is not None:  # of a phase that is over, they are given back
             leases.granted.extend(Lease(token, deadline, until) for token in tokens)
