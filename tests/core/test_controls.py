@@ -15,6 +15,7 @@ from fluxgate import (
     CircuitBreaker,
     ConfigError,
     FluxgateError,
+    Origin,
     Reason,
     State,
 )
@@ -99,6 +100,7 @@ def test_the_signal_says_who(front: type, control: str) -> None:
     measured = ": 30 s" if seconds else ""
     assert str(signal.reason) == f"{control}(){measured}, by alice: upgrade of the database"
     assert bench.breaker.info().reason == signal.reason
+    assert signal.origin is Origin.LOCAL
 
 
 def test_reset_says_who() -> None:
@@ -108,7 +110,7 @@ def test_reset_says_who() -> None:
     assert bench.said[-1] == ("closed", "reset(), by bob: the provider is back")
     bench.breaker.reset(by="carol")  # no transition, and known all the same
     assert str(bench.breaker.info().reason) == "reset(), by carol"
-    assert len(bench.signals) == 2
+    assert [signal.origin for signal in bench.signals] == [Origin.LOCAL] * 2
 
 
 def test_a_refusal_says_who() -> None:
@@ -207,11 +209,14 @@ def test_calls_passed_so_closed(front: type, control: str) -> None:
     for _ in range(5):
         bench.fails()
     assert bench.breaker.info().reverts_in == 10
-    bench.clock.advance(10)
+    bench.clock.advance(9.5)
+    assert bench.breaker.info().reverts_in == 0.5
+    bench.clock.advance(0.5)
     assert bench.succeeds()  # the first one after it
     assert bench.succeeds()
     assert bench.state() is State.CLOSED
     assert bench.said[-1] == ("closed", f"{control}() over, by alice: drill")
+    assert bench.signals[-1].origin is Origin.LOCAL
     assert bench.breaker.info().metrics.failure_count == 0
     assert bench.breaker.info().reverts_in is None
     bench.fails()
@@ -322,6 +327,19 @@ def test_a_reset_ends_it(control: str) -> None:
     bench.clock.advance(100)
     assert bench.succeeds()
     assert [state for state, _ in bench.said] == [str(CONTROLS[control]), "closed"]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_nobody_knows_what_stood_before(control: str) -> None:
+    """For good, then for a time: what ends is followed by a fresh start."""
+    bench = Bench()
+    bench.control(control)
+    bench.control(control, seconds=10)
+    bench.clock.advance(10)
+    info = bench.breaker.info()
+    half_open = control == "force_open"
+    assert info.state is (State.HALF_OPEN if half_open else State.CLOSED)
+    assert (info.reopens, str(info.reason)) == (0, f"{control}() over")
 
 
 def test_what_is_over_obstructs_nothing() -> None:

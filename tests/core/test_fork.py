@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import pickle
 import select
@@ -28,10 +29,12 @@ from fluxgate import (
     State,
     circuits,
 )
-from fluxgate.permits import All
+from fluxgate._engine import living
+from fluxgate.permits import All, Permit
 from fluxgate.retries import Backoff
-from fluxgate.testing import ManualClock
+from fluxgate.testing import ManualClock, RecordedSignals
 from fluxgate.trippers import FailureRate, FailureStreak, MinRequests, Tripper
+from fluxgate.windows import TimeWindow
 
 T = TypeVar("T")
 
@@ -249,6 +252,123 @@ def test_the_child_keeps_state_deadline_and_reopens() -> None:
 
     assert in_child(child) == (State.OPEN, 2, 30.0, True, True, 30.0, "fine", State.CLOSED)
     assert breaker.info().state is State.OPEN  # the parent goes its own way
+
+
+def seen(breaker: CircuitBreaker) -> tuple[object, ...]:
+    info = breaker.info()
+    return (
+        (info.state, info.reopens, info.retry_after, info.open_for, info.reverts_in),
+        (str(info.reason), str(info.last_trip)),
+    )
+
+
+def _by_hand(breaker: CircuitBreaker, clock: ManualClock) -> None:
+    breaker.open_for(40.0, note="upgrade")
+    clock.advance(8.0)
+    breaker.disable(seconds=16.0, by="alice")
+    clock.advance(2.0)
+
+
+def _half_open(breaker: CircuitBreaker, clock: ManualClock) -> None:
+    breaker.open_for(8.0)
+    clock.advance(16.0)
+    breaker.attempt().ignore()
+
+
+def _failing(breaker: CircuitBreaker, clock: ManualClock) -> None:
+    clock.advance(3.0)
+    fail_through(breaker)
+    fail_through(breaker)
+
+
+def _tripped(breaker: CircuitBreaker, clock: ManualClock) -> None:
+    _failing(breaker, clock)
+    fail_through(breaker)
+    clock.advance(2.0)
+
+
+class Elapsed(Permit):
+    """Admits every probe, and notes after which time it was asked."""
+
+    def __init__(self, noted: list[float]) -> None:
+        self.noted = noted
+
+    def ratio(self, elapsed: float) -> float:
+        self.noted.append(elapsed)
+        return 1.0
+
+
+@needs_fork
+@pytest.mark.parametrize("prepare", [_by_hand, _half_open, _failing, _tripped])
+def test_the_child_goes_on_as_the_parent(
+    prepare: Callable[[CircuitBreaker, ManualClock], None],
+) -> None:
+    """Same deadlines, streak and reasons, and the same follows; its signals go by its own steps."""
+    clock, signals = ManualClock(100.0), RecordedSignals()
+    noted: list[float] = []
+    breaker = CircuitBreaker(
+        "forked",
+        tripper=FailureStreak(3),
+        retry=Backoff(8.0, multiplier=2.0, jitter_ratio=0.0),
+        permit=Elapsed(noted),
+        window=TimeWindow(1000.0),
+        clock=clock,
+        listeners=[signals],
+    )
+    prepare(breaker, clock)
+    before, generation = seen(breaker), signals[-1].generation if len(signals) else 0
+
+    def goes_on() -> list[object]:
+        lived: list[object] = [seen(breaker)]
+        signals.clear()
+        noted.clear()
+        for _ in range(8):
+            try:
+                breaker.call(fail)
+            except Exception as error:
+                lived.append((type(error).__name__, seen(breaker)))
+            clock.advance(4.0)
+        lived.append([(signal.new_state, str(signal.reason)) for signal in signals])
+        lived.append([signal.generation - generation for signal in signals])
+        return [*lived, noted]
+
+    child = in_child(goes_on)
+    parent = goes_on()
+    assert child[0] == before
+    assert child[:-2] == parent[:-2]
+    assert child[-1] == parent[-1], "permits are asked with the time since the cooldown ended"
+    assert child[-2] == [each + 1 for each in parent[-2]], "the fork begins a generation"  # type: ignore[attr-defined]
+
+
+@needs_fork
+@pytest.mark.parametrize("collecting", [True, False])
+def test_no_finaliser_comes_between(collecting: bool) -> None:
+    """A circuit that begins anew is met by finalisers before or afterwards, never half-way."""
+    breaker = CircuitBreaker("collected", tripper=FailureStreak(1))
+
+    class Last:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            breaker.attempt().fail()
+
+    def child() -> tuple[bool, State, int]:
+        before = gc.isenabled()
+        gc.set_threshold(1)
+        Last()
+        living._restart()  # as the fork has done, but now there is something to collect
+        restored = gc.isenabled() is before
+        gc.collect()
+        return restored, breaker.state, breaker.info().totals.failures
+
+    was = gc.isenabled()
+    gc.collect()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        assert in_child(child) == (True, State.OPEN, 1)
+    finally:
+        (gc.enable if was else gc.disable)()
 
 
 @needs_fork

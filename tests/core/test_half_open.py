@@ -115,6 +115,7 @@ def test_the_default_breaker_does_not_close_on_its_first_probe(
         assert protected.info.metrics.total_count == probes
     protected.succeed()
     assert protected.state is CLOSED
+    assert str(protected.signals[-1].reason) == "probes succeeded"
 
 
 def test_the_default_ramp_admits_a_tenth_at_first_and_all_in_the_end(
@@ -436,6 +437,27 @@ def test_a_probe_that_ends_after_its_timeout_moves_nothing_even_if_nobody_looked
     assert protected.state is HALF_OPEN
     totals = protected.totals
     assert (totals.ignored, totals.successes, totals.failures, totals.stale) == (1, 0, 1, 0)
+
+
+@pytest.mark.parametrize("looked", [True, False], ids=["reclaimed", "settled late"])
+def test_probes_that_are_overdue_are_logged_once(
+    breaker: Callable[..., Protected], looked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If every probe takes too long, nothing can close the circuit; the log says what to change."""
+    protected = opened(breaker, probe_timeout=30.0)
+    probes = [protected.breaker.attempt() for _ in range(3)]
+    protected.clock.advance(35.5)
+    if looked:
+        assert protected.info.probes == 0
+    for probe in probes:
+        probe.succeed()
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert (
+        "a probe took 35.5 s (probe_timeout=30) and was ignored; "
+        "choose a probe_timeout above your longest good call"
+    ) in record.getMessage()
+    assert (protected.state, protected.totals.ignored) == (HALF_OPEN, 3)
 
 
 def test_reclaimed_slots_are_free_for_others_one_by_one(protect: Callable[..., Protected]) -> None:

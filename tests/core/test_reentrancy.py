@@ -31,8 +31,9 @@ from fluxgate import (
     Signal,
     State,
 )
-from fluxgate._engine.circuit import Circuit
+from fluxgate._engine.circuit import Circuit, inside_a_circuit
 from fluxgate.permits import All
+from fluxgate.testing import RecordedSignals
 from fluxgate.trippers import FailureRate, FailureStreak, SlowRate, Tripper
 
 PATIENCE = 30.0
@@ -246,6 +247,85 @@ def test_no_probe_is_taken_from_inside() -> None:
     info = breaker.info()
     assert (info.state, info.probes) == (State.CLOSED, 0)
     assert (info.totals.rejected, info.totals.successes) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("control", "passes"), [("disable", True), ("metrics_only", True), ("force_open", False)]
+)
+def test_a_time_that_is_over_from_inside(control: str, passes: bool) -> None:
+    """Nobody can end the state there: calls pass, or are refused, as they were in it."""
+    now = [0.0]
+    breaker = CircuitBreaker("busy", clock=lambda: now[0])
+    for seconds in (20.0, 10.0):
+        getattr(breaker, control)(seconds=seconds)
+    now[0] = 10.0
+    answers: list[str] = []
+
+    def knock(*_: object) -> None:
+        try:
+            answers.append(breaker.call(fine))
+        except CallNotPermittedError as refusal:
+            answers.append(str(refusal.state))
+
+    breaker._circuit.step(knock)
+    assert answers == ["fine" if passes else "forced_open"]
+    assert breaker.info().state is (State.CLOSED if passes else State.HALF_OPEN)
+
+
+def test_a_restore_from_inside() -> None:
+    """It is done as soon as the lock is free."""
+    other = CircuitBreaker("busy")
+    other.open_for(60.0)
+    saved = other.info().save()
+    breaker = CircuitBreaker("busy", listeners=[signals := RecordedSignals()])
+    answers: list[bool] = []
+    breaker._circuit.step(lambda *_: answers.append(breaker.restore(saved)))
+    assert answers == [True]
+    assert breaker.state is State.OPEN
+    assert [signal.new_state for signal in signals] == [State.OPEN]
+
+
+def test_what_moves_nothing_waits_for_nobody() -> None:
+    """A cancelled call is settled though another thread holds the lock, and counted later."""
+    inside, entered, let_go = Inside(), threading.Event(), threading.Event()
+    breaker = CircuitBreaker("busy", tripper=inside)
+    waited: list[bool] = []
+
+    def holds() -> None:
+        entered.set()
+        waited.append(let_go.wait(PATIENCE))
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    def calls() -> None:
+        assert entered.wait(PATIENCE)
+        with pytest.raises(KeyboardInterrupt):
+            breaker.call(interrupted)
+        let_go.set()
+
+    inside.actions.append(holds)
+    at_once(lambda: fail_through(breaker), calls)
+    assert waited == [True]
+    totals = breaker.info().totals
+    assert (totals.failures, totals.cancelled) == (1, 1)
+
+
+@pytest.mark.parametrize("move", ["trip", "control"])
+def test_signals_wait_for_another_circuits_lock(move: str) -> None:
+    """A finaliser inside one circuit moves a second: its listeners are called outside of both."""
+    inside = Inside()
+    outer = CircuitBreaker("outer", tripper=inside)
+    places: list[bool] = []
+    inner = CircuitBreaker(
+        "inner",
+        tripper=FailureStreak(1),
+        listeners=[lambda _: places.append(inside_a_circuit())],
+    )
+    inside.actions.append(inner.force_open if move == "control" else lambda: fail_through(inner))
+    fail_through(outer)
+    assert places == [False]
+    assert inner.state is (State.FORCED_OPEN if move == "control" else State.OPEN)
 
 
 # -- inside the lock of one circuit, with the other busy

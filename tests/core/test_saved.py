@@ -160,6 +160,7 @@ def test_reopens_go_on_growing_the_delay() -> None:
     second.clock.advance(40.0)
     second.breaker.attempt().fail()
     assert (second.info.reopens, second.info.retry_after) == (3, 80.0)
+    assert [signal.generation for signal in second.signals] == [1, 2, 3]
 
 
 def test_a_cooldown_that_is_over_probes_at_once(wall: ManualClock) -> None:
@@ -230,6 +231,9 @@ def test_a_deadline_that_nobody_knew() -> None:
     assert sixty.breaker.restore(saved)
     assert never.info.retry_after is None
     assert sixty.info.retry_after == 60.0
+    growing = Process(0.0, retry=Backoff(10.0))
+    assert growing.breaker.restore({**saved, "reopens": 2})
+    assert growing.info.retry_after == 40.0
 
 
 @pytest.mark.usefixtures("wall")

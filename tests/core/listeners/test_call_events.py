@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from types import ModuleType
@@ -147,6 +148,7 @@ def test_ignored_by_hand_and_dropped() -> None:
     """Nobody waits in a finaliser: a dropped one is heard of with whatever comes next."""
     clock, calls = ManualClock(), RecordedCalls()
     breaker = CircuitBreaker("api", clock=clock, listeners=[calls])
+    clock.advance(100.0)
     attempt = breaker.attempt()
     clock.advance(3.0)
     attempt.ignore()
@@ -392,3 +394,34 @@ class _Async(RecordedCalls):
 
 def _raise(error: BaseException) -> Any:
     raise error
+
+
+def test_dated_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls, refusals and signals alike; durations go by the circuit's own clock."""
+    dates: list[float] = []
+
+    class Dates(RecordedCalls):
+        def __call__(self, signal: Signal) -> None:
+            dates.append(signal.timestamp)
+
+        def call_ended(self, call: Call) -> None:
+            dates.append(call.timestamp)
+
+    breaker = CircuitBreaker("api", listeners=[Dates()])
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+    breaker.call(int)
+    monkeypatch.setattr(time, "time", lambda: 2e9)
+    breaker.force_open()
+    monkeypatch.setattr(time, "time", lambda: 3e9)
+    with pytest.raises(CallNotPermittedError):
+        breaker.call(int)
+    assert dates == [1e9, 2e9, 3e9]
+
+
+def test_a_trip_still_names_its_errors() -> None:
+    breaker = CircuitBreaker("api", tripper=FailureStreak(2), listeners=[RecordedCalls()])
+    for cause in ("HTTP 502", "HTTP 503"):
+        breaker.attempt().fail(cause)
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.errors == (("HTTP 502", 1), ("HTTP 503", 1))

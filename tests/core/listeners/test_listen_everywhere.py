@@ -52,6 +52,37 @@ def refused(breaker: CircuitBreaker) -> None:
         breaker.call(int)
 
 
+def test_an_interrupt_goes_on_once_all_have_heard(log: list[str]) -> None:
+    def interrupted(_: Signal) -> None:
+        raise KeyboardInterrupt
+
+    breaker = CircuitBreaker("api", listeners=[interrupted, Named("other", log)])
+    with pytest.raises(KeyboardInterrupt):
+        breaker.disable()
+    assert log == ["other: api disabled"]
+    assert breaker.state is State.DISABLED
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("error", [RuntimeError("broken"), StopIteration("broken")])
+def test_the_log_names_who_raised(
+    error: Exception, place: int, caplog: pytest.LogCaptureFixture, log: list[str]
+) -> None:
+    """A `StopIteration`, too, which might pass for the end of a loop."""
+
+    class Broken(Named):
+        def __call__(self, signal: Signal) -> None:
+            raise error
+
+    listeners = [Named("first", log), Named("second", log)]
+    listeners.insert(place, Broken("broken", log))
+    CircuitBreaker("api", listeners=listeners).disable()
+    assert log == ["first: api disabled", "second: api disabled"]
+    (record,) = caplog.records
+    assert record.getMessage().count("Broken") == 1
+    assert type(error).__name__ in record.getMessage()
+
+
 def test_circuits_now_and_later(log: list[str]) -> None:
     now, other = CircuitBreaker("now"), AsyncCircuitBreaker("other")
     with fluxgate.listen(Named("all", log)):
@@ -119,6 +150,37 @@ def test_once_however_often_given(log: list[str]) -> None:
         "other: api refused",
     ]
     assert len(heard) == len(signals) == 1
+
+
+def test_two_methods_are_two_listeners() -> None:
+    class Two:
+        def __init__(self) -> None:
+            self.heard: list[str] = []
+
+        def one(self, signal: Signal) -> None:
+            self.heard.append(f"one: {signal.new_state}")
+
+        def other(self, signal: Signal) -> None:
+            self.heard.append(f"other: {signal.new_state}")
+
+    two = Two()
+    CircuitBreaker("api", listeners=[two.one, two.other, two.one]).disable()
+    assert two.heard == ["one: disabled", "other: disabled"]
+
+
+def test_attributes_that_are_no_methods() -> None:
+    """A listener may have a `rejected` or `call_ended` that means something else."""
+
+    class Counts(Named):
+        rejected = 3  # type: ignore[assignment]
+        call_ended = None
+
+    counts = Counts("counts", [])
+    breaker = CircuitBreaker("api", listeners=[counts])
+    breaker.call(int)
+    breaker.force_open()
+    refused(breaker)
+    assert counts.log == ["counts: api forced_open"]
 
 
 def test_two_lists_are_two_listeners() -> None:
