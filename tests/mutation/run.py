@@ -99,6 +99,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=14)
     parser.add_argument("--module", action="append", help="only this one, as `_engine/machine.py`")
     parser.add_argument("--only", action="append", help="only this mutant, as `retries.py:9#3`")
+    parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of CPU a mutant")
     parser.add_argument("--json", type=Path, help="the results, for later")
     parser.add_argument("--planted", action="store_true", help="those of `planted.toml`")
     parser.add_argument("--again", type=Path, help="only the survivors of such results")
@@ -178,8 +179,11 @@ class Tracer:
 class Runner:
     """A pytest plugin in whose place for running tests the mutants are run."""
 
-    def __init__(self, mutants: list[Mutant], json: Path | None = None) -> None:
+    def __init__(
+        self, mutants: list[Mutant], json: Path | None = None, budget: float = BUDGET
+    ) -> None:
         self.mutants = mutants
+        self.budget = budget
         self.json = json
         self.results: dict[str, str] = {}
         self.kills: dict[str, Counter[str]] = defaultdict(Counter)
@@ -336,7 +340,7 @@ class Runner:
         return self.in_budget(sorted(there, key=lambda name: (-kills[name], self.took[name])))
 
     def in_budget(self, tests: Iterable[str]) -> list[str]:
-        left, chosen = BUDGET, []
+        left, chosen = self.budget, []
         for name in tests:
             left -= self.took[name]
             if left < 0:
@@ -491,7 +495,7 @@ def main() -> int:
         import_mutated(module, source)
         return int(pytest.main([*plugin_options([]), *options.files], plugins=[Fresh(wanted)]))
     mutants = chosen(options)
-    runner = Runner(mutants, options.json)
+    runner = Runner(mutants, options.json, options.budget)
     status = pytest.main(plugin_options(options.files or FILES), plugins=[runner])
     if len(runner.results) < len(mutants):
         return int(status) or 1
