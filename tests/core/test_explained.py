@@ -515,6 +515,28 @@ def test_what_a_shadow_needs_counts_for_the_lane() -> None:
     assert Asked.count == 20
 
 
+@pytest.mark.parametrize("place", ["tripper", "shadow"])
+def test_nobody_is_asked_without_news(place: str) -> None:
+    """A failure is news, and the success that completes a minimum; no success after that."""
+    asked: list[int] = []
+
+    class Asked(FailureRate):
+        __slots__ = ()
+
+        def fires(self, metrics: Any) -> bool:
+            asked.append(metrics.total_count)
+            return False
+
+    strategies: dict[str, Tripper] = {"tripper": MinRequests(100) & FailureRate(0.5)}
+    strategies[place] = MinRequests(3) & Asked(0.1)
+    breaker, _, _ = shadowed(**strategies)
+    breaker.listen(RecordedCalls())  # so each call takes the lock
+    for failed in (True, False, False, False, False, True, False):
+        attempt = breaker.attempt()
+        (attempt.fail if failed else attempt.succeed)()
+    assert asked == [3, 6]
+
+
 def test_a_shadows_thresholds_are_counted() -> None:
     breaker, _, signals = shadowed(tripper=TEN, shadow=SlowRate(0.5, 2.0))
     breaker.attempt().succeed(elapsed=3.0)

@@ -420,5 +420,5 @@ def test_the_machine_alone_needs_neither_clock_nor_lock(outcome: Outcome) -> Non
     tripped = outcome is Outcome.FAILURE
     assert machine.phase.state is (OPEN if tripped else CLOSED)
     assert [notice.new_state for notice in machine.outbox] == [OPEN] * tripped
-    assert machine.totals.snapshot().settled == 1
+    assert machine.totals.snapshot(0).settled == 1
     assert (machine.acquire(8.5) is None) is tripped

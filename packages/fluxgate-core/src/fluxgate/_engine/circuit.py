@@ -28,7 +28,7 @@ from itertools import starmap
 from math import inf, nan
 from operator import call
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from weakref import ref
 
 from fluxgate import _log
@@ -57,7 +57,7 @@ T = TypeVar("T")
 DISABLED, HALF_OPEN = State.DISABLED, State.HALF_OPEN
 SUCCESS, FAILURE, IGNORED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.IGNORED
 
-Step = Callable[..., Any]
+Step: TypeAlias = Callable[..., Any]
 
 
 class _Deferred:
@@ -411,7 +411,6 @@ class Circuit:
 
     def _picture(self, now: float) -> Info:
         machine, phase = self._machine, self._machine.phase
-        machine.totals.rejected = self.refused()
         wall = time.time()
         return Info(
             name=self.name,
@@ -422,7 +421,7 @@ class Circuit:
             reopens=phase.reopens,
             probes=len(phase.probes),
             metrics=phase.tally.snapshot(),
-            totals=machine.totals.snapshot(),
+            totals=machine.totals.snapshot(self.refused()),
             last_trip=phase.last_trip,
             would_open=machine.verdicts.would_open(phase),
             shadow=machine.verdicts.shadow(phase),
@@ -512,7 +511,7 @@ class Circuit:
             try:
                 lane = self.lane
                 if lane:  # there is one, the machine's own, and it isn't empty
-                    batch: list[float] = lane[:]  # `take`, but for what a retired one begins with
+                    batch: list[float] = lane[:]
                     del lane[: len(batch)]
                     self._machine.absorb(lane, batch)
                 if self._inbox:
@@ -550,11 +549,7 @@ class Circuit:
         rejections[:count] = [sum(rejections[:count])]  # one step, beside which others append
 
     def _absorb(self, lane: Lane) -> None:
-        batch = lane.take()
-        if batch:
-            if lane is self._machine.lane:
-                self._machine.absorb(lane, batch)
-                return
+        if batch := lane.take():
             # They were let in when fast successes could not matter; by now they may.
             now = self.clock()
             for elapsed in batch:

@@ -36,7 +36,7 @@ class Histogram:
         for place, bound in enumerate(self._bounds):
             if done == len(durations):
                 return
-            reached = bisect_right(durations, bound, done)
+            reached = bisect_right(durations, bound)
             counts[place] += reached - done
             done = reached
         counts[-1] += len(durations) - done
@@ -63,7 +63,6 @@ class Counters:
         "histogram",
         "ignored",
         "nanoseconds",
-        "rejected",
         "slow_counts",
         "stale",
         "successes",
@@ -77,7 +76,6 @@ class Counters:
         self.ignored = 0
         self.cancelled = 0
         self.stale = 0
-        self.rejected = 0
         self.nanoseconds = 0
         self.slow_counts: dict[float, int] = {}
         self.trips: dict[str, int] = {}
@@ -100,15 +98,15 @@ class Counters:
         """Count a transition by the state that it leads to."""
         self.transitions[state] = self.transitions.get(state, 0) + 1
 
-    def snapshot(self) -> Totals:
-        """The counts as they stand."""
+    def snapshot(self, rejected: int) -> Totals:
+        """The counts as they stand, and that of the calls that were refused."""
         return Totals(
             successes=self.successes,
             failures=self.failures,
             ignored=self.ignored,
             cancelled=self.cancelled,
             stale=self.stale,
-            rejected=self.rejected,
+            rejected=rejected,
             slow_counts=dict(self.slow_counts),
             duration=self.nanoseconds / 1e9,
             trips=dict(self.trips),

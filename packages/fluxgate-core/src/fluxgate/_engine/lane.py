@@ -57,11 +57,11 @@ class Lane(list[Any]):
             self[:0] = _FULL  # one step: it is retired or it is not, whatever interrupts us
 
     def take(self) -> list[float]:
-        """Remove what has been appended and return it.
+        """Remove what a retired lane has besides what fills it, and return it.
 
         The list stays the same, never a new one in its place: a front may hold it.
         """
-        begin = len(_FULL) if self and self[0] is None else 0
+        begin = len(_FULL)
         batch: list[float] = self[begin:]
         del self[begin : begin + len(batch)]
         return batch

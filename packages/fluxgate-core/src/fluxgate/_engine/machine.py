@@ -93,13 +93,14 @@ class Machine:
         "watched",
     )
 
+    alarm: Callable[[], None]  # the fleet's, as is `alarm_at`; must not wait, raise or call us
+
     def __init__(self, policy: Policy, state: State, now: float, dice: Callable[[], float]) -> None:
         self.policy = policy
         self.outbox: list[Notice] = []
         self.verdicts = Verdicts(dice, self.outbox)
         self.advised: Reason | None = None  # peers see an outage: one failure is enough to open
         self.alarm_at = math.inf  # number of failures at which `alarm` is called, once
-        self.alarm: Callable[[], None] = _nothing  # must not wait, raise or call anything here
         self.watched = False  # whether each call is settled by itself
         self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
@@ -285,8 +286,7 @@ class Machine:
             old.reason, old.until, old.beneath = reason, until, beneath
             if state is FORCED_OPEN:
                 old.retry_at = until
-            self.lane = None  # it ends earlier, or later
-            self._choose_lane(old, now)
+            self.lane = None  # it ends earlier, or later; the next call to settle chooses one
 
     def open_for(
         self,
@@ -719,10 +719,6 @@ class Machine:
         ):
             until = min(tally.until(now), phase.until)
             self.lane = Lane(phase, fast_below, until, now, up and tripper.steady)
-
-
-def _nothing() -> None:
-    """The alarm of a circuit in no fleet, which never goes off."""
 
 
 def _may_fire(tripper: Tripper, phase: Phase, reached: Thresholds, before: int) -> bool:

@@ -126,8 +126,7 @@ class Phase:
         # A permit counts from there: a ramp that waited for the first call would refuse that one.
         self.cooled_at = now if cooled_at is None else cooled_at
         self.shadow: Tripper | None = None
-        # Probes have no verdict until they are judged; a window that is empty would not open.
-        self.shadow_open: bool | None = None if state is State.HALF_OPEN else False
+        self.shadow_open: bool | None = None
         self.take(policy)
         window = policy.probe_window if state is State.HALF_OPEN else policy.window
         self.tally: Tally = window.tally(policy.thresholds, streak)
@@ -156,6 +155,7 @@ class Phase:
         self.tripper: Tripper = policy.half_open if half_open else policy.closed
         shadow = policy.shadow_half_open if half_open else policy.shadow_closed
         if shadow != self.shadow:  # the verdict was another shadow's
+            # Probes have none until they are judged; a window that is empty would not open.
             self.shadow_open = None if half_open else False
         self.shadow = shadow
         # Both are asked where either may have something new to say.

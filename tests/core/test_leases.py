@@ -1,0 +1,150 @@
+"""A phase that the fleet owns: probes by its leases, deadlines and reasons from outside.
+
+The machine alone, without a store, so that the clock stands still between two steps. The fleet's
+own tests are in `fleet/`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from fluxgate import Origin, Reason, State
+from fluxgate._controls import Said
+from fluxgate._engine.leases import Lease
+from fluxgate._engine.machine import Machine
+from fluxgate._engine.phase import Admission, Beneath
+from fluxgate._engine.transitions import Event
+from fluxgate.permits import All, Permit
+from fluxgate.policy import Policy
+from fluxgate.signals import Outcome
+from fluxgate.trippers import FailureStreak
+
+OUTAGE = Reason("FailureRate(0.5)", 0.75, 40)
+
+
+class Elapsed(Permit):
+    """Notes after which time it was asked, and admits from 10 s on."""
+
+    def __init__(self) -> None:
+        self.noted: list[float] = []
+
+    def ratio(self, elapsed: float) -> float:
+        self.noted.append(elapsed)
+        return float(elapsed >= 10.0)
+
+
+def machine(**settings: Any) -> Machine:
+    settings = {"tripper": FailureStreak(3), "permit": All(), **settings}
+    return Machine(Policy(**settings), State.CLOSED, 0.0, lambda: 0.5)
+
+
+def follows(one: Machine, state: State, now: float, **changes: Any) -> None:
+    """Follow the fleet, as a member does."""
+    given = {"retry_at": -math.inf, "reopens": 0, "reason": OUTAGE, "origin": Origin.PEER}
+    one.follow(state, now, **{**given, **changes})
+
+
+def granted(one: Machine, *leases: Lease) -> None:
+    assert one.phase.leases is not None
+    one.phase.leases.granted.extend(leases)
+
+
+def wanted(one: Machine) -> int:
+    assert one.phase.leases is not None
+    return one.phase.leases.wanted
+
+
+def test_the_reason_of_an_opening_stays() -> None:
+    """While the fleet probes and closes again; a probe that fails gives a new one."""
+    one = machine()
+    follows(one, State.OPEN, 1.0, retry_at=9.0)
+    assert one.phase.last_trip == OUTAGE
+    for state in (State.HALF_OPEN, State.CLOSED):
+        follows(one, state, 9.0, reason=Reason("the fleet's"))
+        assert (one.phase.last_trip, one.phase.reason) == (OUTAGE, Reason("the fleet's"))
+    assert [(note.new_state, note.origin) for note in one.outbox] == [
+        (State.OPEN, Origin.PEER),
+        (State.HALF_OPEN, Origin.PEER),
+        (State.CLOSED, Origin.PEER),
+    ]
+    assert [note.generation for note in one.outbox] == [1, 2, 3]
+
+
+def test_a_call_without_a_lease_asks_for_one() -> None:
+    one = machine()
+    follows(one, State.OPEN, 0.0, retry_at=8.0)
+    assert one.acquire(7.0) is None
+    assert wanted(one) == 0, "before the end of the opening nobody wants to probe"
+    for calls in (1, 2, 3):
+        assert one.acquire(8.0) is None
+        assert wanted(one) == calls
+
+
+def test_the_permit_decides_who_asks() -> None:
+    permit = Elapsed()
+    one = machine(permit=permit)
+    follows(one, State.OPEN, 0.0, retry_at=8.0)
+    follows(one, State.HALF_OPEN, 20.0)
+    assert not one.may_admit(15.0)
+    assert one.acquire(15.0) is None
+    assert wanted(one) == 0
+    assert one.may_admit(19.0)
+    assert one.acquire(19.0) is None
+    assert wanted(one) == 1
+    assert not one.may_admit(19.0), "a call has asked"
+    assert permit.noted == [7.0, 7.0, 11.0, 11.0], "since the opening was over"
+
+
+def test_a_lease_is_a_slot_until_its_deadline() -> None:
+    one = machine()
+    follows(one, State.HALF_OPEN, 0.0)
+    granted(one, Lease(7, 30.0, 20.0), Lease(8, 30.0, 20.0))
+    assert one.may_admit(5.0)
+    first, second = one.acquire(5.0), one.acquire(6.0)
+    assert isinstance(first, Admission)
+    assert isinstance(second, Admission)
+    assert (first.probe, second.probe) == (7, 8)
+    one.settle(first, Outcome.SUCCESS, 1.0, 7.0)
+    assert one.phase.state is State.HALF_OPEN, "the fleet decides"
+    assert one.acquire(30.0) is None  # looks for slots, and finds one that is overdue
+    assert (len(one.phase.probes), one.totals.ignored) == (0, 1)
+    one.settle(second, Outcome.SUCCESS, 25.0, 31.0)
+    leases = one.phase.leases
+    assert leases is not None
+    assert [(ended.token, ended.failed) for ended in leases.ended] == [(7, False)]
+
+
+@pytest.mark.parametrize("control", [Event.FORCE_OPEN, Event.DISABLE, Event.METRICS_ONLY])
+def test_a_hand_here_ends_the_fleets_time(control: Event) -> None:
+    """Though the state is the same: from then on this process alone decides when it is over."""
+    one = machine()
+    state = {
+        Event.FORCE_OPEN: State.FORCED_OPEN,
+        Event.DISABLE: State.DISABLED,
+        Event.METRICS_ONLY: State.METRICS_ONLY,
+    }[control]
+    follows(one, state, 0.0, until=600.0, beneath=Beneath(State.CLOSED))
+    one.control(control, 1.0, said=Said(seconds=10.0))
+    assert one.phase.leases is None
+    one.advance(11.0)
+    assert one.phase.state is (State.HALF_OPEN if state is State.FORCED_OPEN else State.CLOSED)
+    assert len(one.outbox) == 2
+
+
+def test_what_is_handed_over_and_given_back() -> None:
+    one = machine()
+    one.hand_over()
+    assert one.phase.leases is None, "a closed circuit decides by itself"
+    one.open_for(8.0, 0.0)
+    one.hand_over()
+    opened = one.phase
+    assert opened.leases is not None
+    one.release(opened)
+    assert opened.leases is None
+    one.hand_over()
+    one.control(Event.RESET, 1.0)
+    one.release(opened)
+    assert opened.leases is not None, "what is over stays as it was"
