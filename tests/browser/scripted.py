@@ -31,8 +31,11 @@ from fluxgate.console._view import (
 )
 from fluxgate.console._words import language_of
 from fluxgate.policy import Policy
+from fluxgate.signals import Reason
 from fluxgate.state import State
 
+FAILED = Reason("FailureRate(0.5)", 0.58, 100, "CountWindow(100)")
+ERRORS = (("httpx.ConnectTimeout", 42), ("503", 16))
 ALLOWED = (True, None, False, True)
 """Of an `Action`: it is allowed, asks for no name, takes a duration."""
 STATIC = Path(fluxgate.console.__file__).parent / "static"
@@ -75,7 +78,7 @@ class Pages(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/ops/"
-        self.rows = [row(1, State.OPEN, reason="42 of 100 calls failed", retry_after=12.0)]
+        self.rows = [row(1, State.OPEN, reason=FAILED, retry_after=12.0)]
         self.status = 200
         self.error: str | None = None
         self.polls: list[int] = []
@@ -115,14 +118,14 @@ class Pages(ThreadingHTTPServer):
             Action("metrics_only", "lets every call pass, and reports", *ALLOWED),
             Action("reset", "closes it, and starts afresh", True, None, False, timed=False),
         )
-        opened = "FailureRate(0.5): 0.58 over 100 calls"
-        window = "in CountWindow(100); last errors: 42 × httpx.ConnectTimeout, 16 × 503"
         changes = (
-            Change(now - 131, State.HALF_OPEN, first.state, "probe failed", origin="fleet"),
-            Change(now - 190, State.OPEN, State.HALF_OPEN, "cooldown over", origin="peer"),
-            Change(now - 250, State.CLOSED, State.OPEN, opened, window, origin="fleet"),
+            Change(
+                now - 131, State.HALF_OPEN, first.state, Reason("probe failed"), "fleet", ERRORS
+            ),
+            Change(now - 190, State.OPEN, State.HALF_OPEN, Reason("cooldown over"), "peer"),
+            Change(now - 250, State.CLOSED, State.OPEN, FAILED, "fleet", ERRORS),
         )
-        counts = (1_204, 58, 340, "FailureRate(0.5)", 0.6)
+        counts = (1_204, 58, 340, Reason("FailureRate(0.5)"), 0.6)
         processes = [
             ProcessRow(f"web-1:{pid}:a", "web-1", pid, first.state, *counts, absent=pid == 4121)
             for pid in (4117, 4118, 4119, 4120, 4121)
@@ -148,7 +151,7 @@ class Pages(ThreadingHTTPServer):
             processes=tuple(processes),
             audit=(entry, entry._replace(actor="mallory", outcome="denied", after=None)),
             actions=actions,
-            errors=(("httpx.ConnectTimeout", 42), ("503", 16)),
+            errors=ERRORS,
         )
 
 

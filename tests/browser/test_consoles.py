@@ -115,7 +115,7 @@ def test_an_outage(
     # else a worker's news are as late as that once more.
     assert len(polls) - before <= 3
     record_property("seconds until the outage was shown", round(time.monotonic() - opened, 2))
-    assert "FailureRate(0.5)" in page.locator("tbody tr").first.inner_text()
+    assert "failed (limit 50 %)" in page.locator("tbody tr").first.inner_text()
     assert "refuse" in page.get_by_role("heading", level=1).inner_text()
 
     page.get_by_role("link", name="payments", exact=True).click()

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from fluxgate.signals import Reason
 from fluxgate.state import State
 
-from .scripted import Pages, pages, row
+from .scripted import FAILED, Pages, pages, row
 
 DETAIL = f"circuits/{1:024x}"
 SHOWN = ("", DETAIL, f"{DETAIL}/disable", f"{DETAIL}/invalid", "missing", "?filter=zz")
@@ -40,9 +41,9 @@ def server() -> Iterator[Pages]:
             row(
                 number,
                 state,
-                reason="42 of 100 calls failed; opens at 50",
+                reason=FAILED,
                 retry_after=12.0 if state is State.OPEN else None,
-                shadow="FailureRate(0.01)",
+                shadow=Reason("FailureRate(0.01)"),
             )
             for number, state in enumerate((State.OPEN, *State), 1)
         ]
@@ -88,7 +89,7 @@ def test_axe_finds_nothing(
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
 def test_no_page_is_too_wide(tab: Callable[..., Page], server: Pages, script: bool) -> None:
     """320 CSS pixels are a window of 1280 at 400 % (WCAG 1.4.10); tables scroll by themselves."""
-    server.rows[0] = row(1, State.OPEN, name="x" * 200, reason="y" * 300)
+    server.rows[0] = row(1, State.OPEN, name="x" * 200, reason=Reason("y" * 300))
     page = tab(viewport={"width": 320, "height": 800}, java_script_enabled=script)
     for path in SHOWN:
         page.goto(f"{server.url}{path}")
@@ -109,7 +110,9 @@ def test_as_cards_it_is_still_a_table(tab: Callable[..., Page], server: Pages) -
 def test_without_a_script_all_is_there(tab: Callable[..., Page], server: Pages) -> None:
     page = tab(java_script_enabled=False)
     page.goto(server.url)
-    expect(page.get_by_role("table")).to_contain_text("opens at 50")
+    expect(page.get_by_role("table")).to_contain_text(
+        "58 % of the last 100 calls failed (limit 50 %)"
+    )
     expect(page.get_by_role("row")).to_have_count(1 + len(server.rows))
     page.get_by_role("link", name="api-1.example.com").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("api-1.example.com")
@@ -144,7 +147,13 @@ def test_problems_stand_at_their_fields(tab: Callable[..., Page], server: Pages)
 
 def test_hostile_names_do_nothing(tab: Callable[..., Page], server: Pages) -> None:
     server.rows = [
-        row(number, State.OPEN, name=name, reason=name, shadow=name)
+        row(
+            number,
+            State.OPEN,
+            name=name,
+            reason=Reason(name, note=name, by=name),
+            shadow=Reason(name),
+        )
         for number, name in enumerate(HOSTILE, 1)
     ]
     page = tab()

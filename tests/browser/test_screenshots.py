@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from fluxgate.signals import Reason
 from fluxgate.state import State
 
 from .scripted import Pages, pages, row
@@ -31,7 +32,7 @@ def outage() -> Iterator[Any]:
         OPEN,
         name="payments.example.com",
         since=now - 131,
-        reason="probe failed",
+        reason=Reason("probe failed"),
         calls_rate=0.2,
         failed=0.58,
         slow=0.12,
@@ -46,7 +47,9 @@ def outage() -> Iterator[Any]:
         forced,
         name="search.internal:9200",
         since=now - 1_870,
-        reason="force_open(), by alice: the index is being rebuilt, INC-2291",
+        reason=Reason(
+            "force_open()", 2700.0, note="the index is being rebuilt, INC-2291", by="alice"
+        ),
         calls_rate=0.0,
         failed=None,
         slow=None,
@@ -60,7 +63,7 @@ def outage() -> Iterator[Any]:
         name="recommendations",
         open_in=0,
         since=now - 4,
-        reason="cooldown over",
+        reason=Reason("cooldown over"),
         calls_rate=0.6,
         refused_rate=8.2,
         reopens=1,
@@ -74,7 +77,7 @@ def outage() -> Iterator[Any]:
         calls_rate=61.0,
         failed=0.012,
         slow=0.04,
-        shadow="FailureRate(0.01): 0.012 over 100 calls",
+        shadow=Reason("FailureRate(0.01)", 0.012, 1000, "CountWindow(1000)"),
         strip=(State.METRICS_ONLY,) * 30,
     )
     for number, name in enumerate(QUIET, 5):

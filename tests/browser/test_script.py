@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+from fluxgate.signals import Reason
 from fluxgate.state import State
 
 from .conftest import PATIENCE
@@ -60,7 +61,12 @@ def test_a_row_is_patched(page: Page, server: Pages) -> None:
     link = page.get_by_role("link", name="api-1.example.com")
     link.focus()
     handle = link.element_handle()
-    server.rows[0] = row(1, State.FORCED_OPEN, reason="by alice: INC-7", refused_rate=120.0)
+    server.rows[0] = row(
+        1,
+        State.FORCED_OPEN,
+        reason=Reason("force_open()", note="INC-7", by="alice"),
+        refused_rate=120.0,
+    )
     poll(page)
     expect(page.get_by_text("by alice: INC-7")).to_be_visible()
     assert cells(page, 1)[0].split() == ["forced", "open", "in", "4", "of", "4"]

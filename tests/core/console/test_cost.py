@@ -191,4 +191,8 @@ def test_a_signal_and_a_reading_are_one(history: History) -> None:
     assert len(history.changes(id_of("pay"))) == 1
     history.observe(id_of("pay"), State.CLOSED, None, None, 60_020.0)
     newest = history.changes(id_of("pay"))[0]
-    assert (newest.old, newest.new, newest.reason) == (State.OPEN, State.CLOSED, "unknown")
+    assert (newest.old, newest.new, newest.reason) == (
+        State.OPEN,
+        State.CLOSED,
+        Reason("unknown"),
+    )

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from fluxgate._locks import ProcessLock
 from fluxgate.breaker import listen
-from fluxgate.console._names import id_of, printable_reason
+from fluxgate.console._names import id_of, kept, shown
 from fluxgate.console._view import MINUTES, Change, Strip
 from fluxgate.listeners._aggregate import WORST_FIRST
 from fluxgate.signals import Origin, Reason, Signal, SignalKind
@@ -207,9 +207,9 @@ def change_of(
     at: float, old: State | None, new: State, reason: Reason, origin: Origin, *, errors: bool
 ) -> Change:
     """A transition as pages show it."""
-    why = reason if errors else reason.without_messages
-    clause, evidence = printable_reason(why)
-    return Change(at, old, new, clause, evidence, why.by, why.note, str(origin))
+    found = reason if errors else reason.without_messages
+    listed = tuple((shown(label), count) for label, count in found.errors)
+    return Change(at, old, new, kept(reason) or reason, str(origin), listed)
 
 
 def _is_same(known: Change, other: Change) -> bool:

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from fluxgate.console import _markup as html
+from fluxgate.console._reasons import sentence
 from fluxgate.console._view import Overview, Row
 from fluxgate.console._words import LANGUAGES, Language, Words, words
 from fluxgate.state import State
@@ -239,7 +240,7 @@ def _row(row: Row, context: Context, say: Words) -> str:
     return (
         f"<tr class={row.state}><td>{html.state(say, row.state)}{open_in(row, say)}"
         f'<th scope=row><a href="{context.link(f"circuits/{row.id}")}">'
-        f"{html.name(say, row.name)}</a>{_why(row, say)}"
+        f"{html.name(say, row.name)}</a>{_reasons(row, say)}"
         f"<td>{html.since(say, row.since, context.now)}"
         f"<td class=n>{html.rate(row.calls_rate)}<td class=n>{html.percent(row.failed)}"
         f"<td class=n>{html.percent(row.slow)}<td class=n>{html.rate(row.refused_rate)}"
@@ -268,10 +269,25 @@ def next_step(row: Row, context: Context, say: Words) -> str:
     return say("until_reset") if row.state in (State.FORCED_OPEN, State.DISABLED) else ""
 
 
-def _why(row: Row, say: Words) -> str:
-    why = f"<p>{html.bdi(row.reason, 300)}</p>" if row.reason else ""
-    trial = f"<p><b>{say('shadow')}</b> {html.bdi(row.shadow, 300)}</p>" if row.shadow else ""
-    return why + trial
+def why(row: Row, say: Words) -> str:
+    """The sentence of a row's reason, escaped; empty where there is nothing to say."""
+    if row.reason is None:
+        return ""
+    # A circuit that is open again has been opened by its probes.
+    probes = row.state is State.OPEN and row.reopens > 0
+    return html.bdi(sentence(row.reason, say, probes=probes))
+
+
+def trial(row: Row, say: Words) -> str:
+    """The sentence of the shadow's verdict, escaped; empty where it would not open the circuit."""
+    if row.shadow is None:
+        return ""
+    verdict = sentence(row.shadow, say, probes=row.state is State.HALF_OPEN)
+    return f"<b>{say('shadow')}</b> {html.bdi(verdict)}"
+
+
+def _reasons(row: Row, say: Words) -> str:
+    return "".join(f"<p>{each}</p>" for each in (why(row, say), trial(row, say)) if each)
 
 
 def _pages(view: Overview, context: Context, say: Words) -> str:

@@ -6,9 +6,22 @@ from collections.abc import Iterable
 from typing import Final
 
 from fluxgate.console import _markup as html
-from fluxgate.console._html import REFUSING, Context, banner, document, next_step, open_in
+from fluxgate.console._html import (
+    REFUSING,
+    Context,
+    banner,
+    document,
+    next_step,
+    open_in,
+    trial,
+    why,
+)
+from fluxgate.console._names import errors_in_words, measurement
+from fluxgate.console._reasons import sentence
 from fluxgate.console._view import Action, Change, Detail, Dialog, Entry, ProcessRow, Row
 from fluxgate.console._words import Words, words
+from fluxgate.signals import Reason
+from fluxgate.state import State
 
 _DURATIONS: Final = (60.0, 300.0, 900.0, 1800.0, 3600.0, 14_400.0, 86_400.0)
 """Durations that a dialog offers, in seconds."""
@@ -90,14 +103,14 @@ def _head(view: Detail, context: Context, say: Words) -> str:
     )
     facts += [(say(key), shown) for key, shown in numbers if shown]
     listed = "".join(f"<div><dt>{name}</dt><dd>{shown}</dd></div>" for name, shown in facts)
-    why = f"<p class=why>{html.bdi(row.reason)}</p>" if row.reason else ""
-    trial = f"<p class=why><b>{say('shadow')}</b> {html.bdi(row.shadow)}</p>" if row.shadow else ""
+    found = ((why(row, say), row.reason), (trial(row, say), row.shadow))
+    reasons = "".join(f"<p class=why>{each}{_measured(of)}</p>" for each, of in found if each)
     return (
         f"<section class='head {row.state}'>"
         f'<p class=back><a href="{context.link()}">{say("back")}</a></p>'
         f"<h1 data-state={row.state}>{html.name(say, row.name, None)}</h1>"
         f"<p class=now>{html.state(say, row.state)}{open_in(row, say)}"
-        f" <span class=quiet>{say(f'{row.state}_means')}</span></p>{why}{trial}"
+        f" <span class=quiet>{say(f'{row.state}_means')}</span></p>{reasons}"
         f"<figure>{html.strip(say, row.strip)}<figcaption>{say('history')}</figcaption></figure>"
         f"<dl class=facts>{listed}</dl></section>"
     )
@@ -148,7 +161,7 @@ def _changes(changes: Iterable[Change], context: Context, say: Words) -> str:
         (
             html.moment(each.at, context.now),
             f"{html.state(say, each.old)} <span class=to>→</span> {html.state(say, each.new)}",
-            _reason(each),
+            _reason(each, say),
             _who(each, say),
         )
         for each in changes
@@ -159,13 +172,25 @@ def _changes(changes: Iterable[Change], context: Context, say: Words) -> str:
     return html.table(say("changes"), heads, rows, "words")
 
 
-def _reason(change: Change) -> str:
-    more = [each for each in (change.evidence, change.note) if each]
-    return html.bdi(change.reason) + "".join(f"<p>{html.bdi(each)}</p>" for each in more)
+def _reason(change: Change, say: Words) -> str:
+    reason = change.reason
+    probes = change.old is State.HALF_OPEN
+    shown = html.bdi(sentence(reason, say, probes=probes, said=False)) + _measured(reason)
+    if change.errors:
+        shown += f"<p>{say('errors')}: {html.bdi(errors_in_words(change.errors), 600)}</p>"
+    return shown + (f"<p>{html.bdi(reason.note)}</p>" if reason.note else "")
+
+
+def _measured(reason: Reason | None) -> str:
+    """The expression behind a sentence, where it has measured something."""
+    if reason is None or reason.calls is None:
+        return ""
+    window = "" if reason.window is None else f" in {reason.window}"
+    return f" <code>{html.text(f'{measurement(reason)}{window}', 300)}</code>"
 
 
 def _who(change: Change, say: Words) -> str:
-    by = html.bdi(change.by, html.NAME) if change.by else ""
+    by = html.bdi(change.reason.by, html.NAME) if change.reason.by else ""
     where = say(change.origin) if change.origin in ("fleet", "peer") else ""
     return by + (f"<p>{where}</p>" if where else "")
 
@@ -193,7 +218,7 @@ def _process(row: ProcessRow, say: Words) -> tuple[str, ...]:
         _count(row.calls),
         _count(row.failures),
         _count(row.refused),
-        html.bdi(row.reason, 300) if row.reason else "",
+        html.bdi(sentence(row.reason, say)) if row.reason else "",
         say("ago", time=say.duration(row.age)),
     )
 

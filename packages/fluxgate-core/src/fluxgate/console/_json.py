@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from fluxgate.console._names import evidence_of, line_of, measurement, shown
 from fluxgate.console._view import Action, Change, Detail, Entry, Overview, ProcessRow, Row, Strip
 from fluxgate.state import State
 
@@ -69,14 +70,14 @@ def row_of(row: Row) -> dict[str, Any]:
         "open_in": row.open_in,
         "processes": row.processes,
         "since": _number(row.since),
-        "reason": row.reason,
+        "reason": line_of(row.reason),
         "calls_rate": _number(row.calls_rate),
         "failed": _number(row.failed),
         "slow": _number(row.slow),
         "refused_rate": _number(row.refused_rate),
         "retry_after": _number(row.retry_after),
         "reopens": row.reopens,
-        "shadow": row.shadow,
+        "shadow": line_of(row.shadow),
         "strip": strip_of(row.strip),
         "reverts_in": _number(row.reverts_in),
     }
@@ -134,17 +135,23 @@ def entry_of(entry: Entry) -> dict[str, Any]:
 
 
 def _change(change: Change) -> dict[str, Any]:
-    found = change._asdict()
-    found["at"] = round(change.at, 3)
-    found["old"] = None if change.old is None else str(change.old)
-    found["new"] = str(change.new)
-    return found
+    return {
+        "at": round(change.at, 3),
+        "old": None if change.old is None else str(change.old),
+        "new": str(change.new),
+        "reason": measurement(change.reason),
+        "evidence": evidence_of(change),
+        "by": None if change.reason.by is None else shown(change.reason.by),
+        "note": None if change.reason.note is None else shown(change.reason.note),
+        "origin": change.origin,
+    }
 
 
 def _process(row: ProcessRow) -> dict[str, Any]:
     found = row._asdict()
     found["state"] = None if row.state is None else str(row.state)
     found["age"] = round(row.age, 3)
+    found["reason"] = line_of(row.reason)
     return found
 
 

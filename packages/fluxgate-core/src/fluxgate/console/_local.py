@@ -9,7 +9,7 @@ from functools import cached_property
 from fluxgate.breaker import CircuitBreaker
 from fluxgate.console._evidence import evidence_of
 from fluxgate.console._history import History, worst
-from fluxgate.console._names import sentence_of, shown
+from fluxgate.console._names import kept, shown
 from fluxgate.console._rates import Rates
 from fluxgate.console._reading import Context, Item, Reading, magnitude
 from fluxgate.console._view import Row
@@ -51,14 +51,14 @@ class LocalItem(Item):
             name=shown(self.name),
             state=info.state,
             since=info.since,
-            reason=sentence_of(info.reason),
+            reason=kept(info.reason),
             calls_rate=calls_rate,
             failed=metrics.failure_rate,
             slow=slow / calls_counted if slow is not None and calls_counted else None,
             refused_rate=refused_rate,
             retry_after=info.retry_after,
             reopens=info.reopens,
-            shadow=sentence_of(info.would_open or info.shadow),
+            shadow=kept(info.would_open or info.shadow),
             strip=context.history.strip(self.id, info.state, info.since, context.wall),
             reverts_in=info.reverts_in,
         )

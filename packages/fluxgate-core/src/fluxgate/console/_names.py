@@ -1,13 +1,14 @@
-"""Names and reasons as the console writes them: ids for URLs, printable text, sentences."""
+"""Names and reasons as the console keeps them: ids for URLs, printable text, expressions."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
 from fluxgate._naming import LONGEST, printable
-from fluxgate._words import number
+from fluxgate.console._view import Change
 from fluxgate.fleet.store import key_of
 from fluxgate.signals import Reason
 from fluxgate.state import State
@@ -31,24 +32,38 @@ def shown(name: str) -> str:
     return printable(name, LONGEST)
 
 
-def sentence_of(reason: Reason | None) -> str | None:
-    """A reason in one printable line, without the last errors; None where it says nothing."""
+def kept(reason: Reason | None) -> Reason | None:
+    """A reason as rows and transitions keep it; None where it says nothing.
+
+    Without the last errors, which have a place of their own, and with a clause of bounded length.
+    """
     if reason is None or reason.clause == f"initial_state={State.CLOSED}":
         return None
-    return printable(str(reason), LONGEST + 100)
+    clause = shown(reason.clause)
+    return Reason(
+        clause, reason.measured, reason.calls, reason.window, note=reason.note, by=reason.by
+    )
 
 
-def printable_reason(reason: Reason) -> tuple[str, str | None]:
-    """The clause with what it measured, and the evidence: window and last errors."""
-    clause = Reason(reason.clause, reason.measured, reason.calls)
+def line_of(reason: Reason | None) -> str | None:
+    """A reason as an expression in one printable line: `FailureRate(0.5): 0.58 over 100 calls`."""
+    return None if reason is None else printable(str(reason), LONGEST + 100)
+
+
+def measurement(reason: Reason) -> str:
+    """The clause and what it measured, without the window, the errors, and who did it."""
+    return shown(str(Reason(reason.clause, reason.measured, reason.calls)))
+
+
+def evidence_of(change: Change) -> str | None:
+    """The window and the last errors of a transition; None where nothing is known of them."""
+    reason = change.reason
     parts = [] if reason.window is None else [f"in {reason.window}"]
-    if reason.errors:
-        listed = ", ".join(f"{count} × {label}" for label, count in reason.errors)
-        parts.append(f"last errors: {listed}")
-    evidence = printable("; ".join(parts), 3 * LONGEST) or None
-    return printable(str(clause), LONGEST), evidence
+    if change.errors:
+        parts.append(f"last errors: {errors_in_words(change.errors)}")
+    return printable("; ".join(parts), 3 * LONGEST) or None
 
 
-def failures_in_words(failures: int, calls: int) -> str:
-    """How many calls failed: `42 of 100 calls failed`."""
-    return f"{failures:,} of {number(calls, 'call')} failed"
+def errors_in_words(errors: Iterable[tuple[str, int]]) -> str:
+    """The last errors with their counts, in one line."""
+    return ", ".join(f"{count:,} × {label}" for label, count in errors)

@@ -12,7 +12,7 @@ from fluxgate.console._audit import KEPT
 from fluxgate.console._claims import OPERATION, circuit_in, entry_of
 from fluxgate.console._evidence import evidence_of
 from fluxgate.console._history import History, worst
-from fluxgate.console._names import sentence_of, shown
+from fluxgate.console._names import kept, shown
 from fluxgate.console._rates import Rates
 from fluxgate.console._reading import Context, Item, Reading, magnitude
 from fluxgate.console._view import Entry, ProcessRow, Row
@@ -118,14 +118,14 @@ class FleetItem(Item):
             open_in=refusing if refusing or self.state not in REFUSING else None,
             processes=max(self._living, refusing),
             since=since,
-            reason=sentence_of(self.reason),
+            reason=kept(self.reason),
             calls_rate=circuit.rate,
             failed=circuit.failures / circuit.calls if circuit.calls else None,
             slow=slow / circuit.calls if slow is not None and circuit.calls else None,
             refused_rate=self._refused_rate(context),
             retry_after=retry_after,
             reopens=circuit.reopens,
-            shadow=sentence_of(shadow),
+            shadow=kept(shadow),
             strip=context.history.strip(self.id, self.state, since, context.wall),
             reverts_in=circuit.reverts_in if known else None,
         )
@@ -185,7 +185,7 @@ def _reporting(own: FleetProcess) -> ProcessRow:
         calls=own.calls,
         failures=own.failures,
         refused=own.refused,
-        reason=shown(own.reason) or None,
+        reason=kept(Reason(own.reason)) if own.reason else None,
         age=own.age,
         absent=False,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
 
+from fluxgate.signals import Reason
 from fluxgate.state import State
 
 MINUTES: Final = 30
@@ -30,7 +31,7 @@ class Row(NamedTuple):
         open_in: in how many processes it refuses calls; None without a fleet.
         processes: how many processes report; None without a fleet.
         since: when it entered the state, seconds since the epoch; None where nobody knows.
-        reason: why, in one sentence; None where there is nothing to say.
+        reason: why; None where there is nothing to say.
         calls_rate: calls a second, lately; None where it is not known yet.
         failed: the share of the calls in the window that failed (ratio 0-1); None without calls.
         slow: the share that was slow, likewise; None, too, where nothing counts slow calls.
@@ -49,14 +50,14 @@ class Row(NamedTuple):
     open_in: int | None = None
     processes: int | None = None
     since: float | None = None
-    reason: str | None = None
+    reason: Reason | None = None
     calls_rate: float | None = None
     failed: float | None = None
     slow: float | None = None
     refused_rate: float | None = None
     retry_after: float | None = None
     reopens: int = 0
-    shadow: str | None = None
+    shadow: Reason | None = None
     strip: Strip = (None,) * MINUTES
     reverts_in: float | None = None
 
@@ -106,22 +107,17 @@ class Change(NamedTuple):
         at: when, seconds since the epoch.
         old: the state before; None where nobody saw it.
         new: the state after.
-        reason: the clause that decided, with what it measured: `FailureRate(0.5): 0.58 over 100
-            calls`.
-        evidence: the window and the last errors, in a sentence; None where there are none.
-        by: who did it; None where nobody said.
-        note: why, as they said.
+        reason: the clause that decided, what it measured, and who did it.
         origin: `local`, `fleet` or `peer`, as `fluxgate.Origin`.
+        errors: the last errors with their counts, most frequent first.
     """
 
     at: float
     old: State | None
     new: State
-    reason: str
-    evidence: str | None = None
-    by: str | None = None
-    note: str | None = None
+    reason: Reason
     origin: str = "local"
+    errors: tuple[tuple[str, int], ...] = ()
 
 
 class ProcessRow(NamedTuple):
@@ -136,7 +132,7 @@ class ProcessRow(NamedTuple):
             while it is quietly closed.
         failures: those that failed, likewise.
         refused: refusals, likewise.
-        reason: why it is in that state; None where there is nothing to say.
+        reason: the clause that decided there; None where there is nothing to say.
         age: seconds since it was last heard of.
         absent: whether it has gone without a farewell.
     """
@@ -148,7 +144,7 @@ class ProcessRow(NamedTuple):
     calls: int | None
     failures: int | None
     refused: int | None
-    reason: str | None
+    reason: Reason | None
     age: float
     absent: bool
 
