@@ -30,6 +30,7 @@ from fluxgate import (
     circuits,
 )
 from fluxgate._engine import living
+from fluxgate.fleet._doorbell import Doorbell, hang
 from fluxgate.permits import All, Permit
 from fluxgate.retries import Backoff
 from fluxgate.testing import ManualClock, RecordedSignals
@@ -516,6 +517,26 @@ def test_the_index_of_circuits_lives_on_in_the_child() -> None:
     names = [one.name for one in circuits()]
     assert breaker.name in names
     assert "made in the child" not in names
+
+
+@needs_fork
+def test_a_doorbell_stays_with_the_parent() -> None:
+    """It would wake the parent's flusher, of which the child has nothing but the memory."""
+    breaker, rings = CircuitBreaker("at rest"), list[int]()
+    circuit = breaker._circuit
+    assert hang(circuit, lambda: rings.append(1))
+
+    def child() -> tuple[bool, int, bool, int]:
+        inherited = isinstance(circuit.lane, Doorbell)
+        rings.clear()
+        breaker.call(fine)
+        before = len(rings)
+        return inherited, before, hang(circuit, lambda: rings.append(1)), len(rings)
+
+    assert in_child(child) == (False, 0, True, 0)
+    assert isinstance(circuit.lane, Doorbell)
+    breaker.call(fine)
+    assert rings == [1]
 
 
 @needs_fork
