@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -108,6 +109,44 @@ def test_a_parent_is_there_once_it_is_called(fleets: Fleets) -> None:
     assert looking.processes(PATIENCE) == []
     breaker.call(int)
     eventually(lambda: parent.flush(PATIENCE) and looking.processes(PATIENCE))
+
+
+PRELOADED = """
+import os, sys, time
+from fluxgate import CircuitBreaker
+from fluxgate.fleet import Fleet
+fleet = Fleet(sys.argv[1])
+breaker = CircuitBreaker("x", fleet=fleet)
+while not fleet.processes(30.0):  # loading takes its time
+    time.sleep(0.01)
+print(os.getpid(), flush=True)
+child = os.fork()
+if not child:
+    breaker.call(int)
+    while os.getpid() not in [each.pid for each in fleet.processes(30.0)]:
+        time.sleep(0.01)
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform can't fork")
+def test_a_parent_that_was_there_is_gone(url: str) -> None:
+    """Of `gunicorn --preload`: it has said that it is there before it forked its workers."""
+    if url.startswith("memory"):
+        pytest.skip("a store of one process")
+    command = [sys.executable, "-W", "ignore", "-c", PRELOADED, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert int(parent.stdout.readline()) == parent.pid
+        child = int(parent.stdout.readline())
+        try:
+            with Fleet(url) as looking:
+                eventually(lambda: [each.pid for each in looking.processes(PATIENCE)] == [child])
+        finally:
+            os.kill(child, signal.SIGKILL)
+            parent.kill()
 
 
 def test_reserved_names_are_hidden(url: str) -> None:

@@ -236,7 +236,9 @@ class Flusher:
         """Go on."""
         self.store.after_fork_in_parent()
         self._forking = 0
-        self._presence.forked = True
+        if not self._presence.forked:
+            self._presence.forked = True
+            self.wake()  # it may be resting, and be taken for dead before it wakes
 
     def after_fork_in_child(self) -> None:
         """Begin anew, with threads, connections and counts of this process's own."""
@@ -384,9 +386,12 @@ class Flusher:
     def _announce(self) -> None:
         """Say now and then that this process is here."""
         now, presence = self.clock(), self._presence
-        if not (self.attached and self._members and presence.due(now)):
+        if not (self.attached and self._members):
             return
         if presence.forked and not any(each.settled for each in self.members()):
+            presence.withdraw(self.store)
+            return
+        if not presence.due(now):
             return
         (answer,) = self.store.exchange([presence.request(now)])
         if isinstance(answer, View):

@@ -60,6 +60,7 @@ class Presence:
 
     def __init__(self) -> None:
         self.forked = False
+        self._here = False  # whether it has said that it is here
         self._at = -EVERY
         self._epoch = 0
         self._left = False
@@ -70,7 +71,7 @@ class Presence:
 
     def request(self, now: float) -> Exchange:
         """The exchange that says that this process is here."""
-        self._at = now
+        self._at, self._here = now, True
         return self._exchange("here", Counts(1))
 
     def answered(self, view: View) -> None:
@@ -81,6 +82,12 @@ class Presence:
         """Say farewell."""
         self._left = True
         store.exchange([self._exchange("", Counts())])
+
+    def withdraw(self, store: Store) -> None:
+        """Take back that it is here, if it has said so: it begets others, and serves nobody."""
+        if self._here:
+            store.exchange([self._exchange("", Counts())])
+            self._here, self._at = False, -EVERY
 
     def _exchange(self, report: str, delta: Counts) -> Exchange:
         return Exchange(NAME, self._epoch, _SHAPE, delta, report=report, ttl=MIN_TTL)
