@@ -210,7 +210,7 @@ def step():
 CASES = {
     "circuits": (CIRCUITS, "_make", "stopped"),
     "hosts": (HOSTS, "_make", "stopped"),
-    "log": (LOG, "get", "stopped"),
+    "log": (LOG, "__init__", "stopped"),
     "fleets": (FLEETS, "open_store", "stopped"),
     "flusher": (FLUSHER, "clear", "stopped"),
     "aggregate": (AGGREGATE, "_read", "stopped"),
