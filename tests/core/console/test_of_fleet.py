@@ -15,7 +15,9 @@ from fluxgate.console import Console
 from fluxgate.console import _claims as claims
 from fluxgate.console._names import id_of
 from fluxgate.fleet import StoreError
+from fluxgate.fleet._circuits import process_of
 from fluxgate.fleet._presence import ABSENT
+from fluxgate.fleet.store import Report
 from fluxgate.registry import Registry
 from fluxgate.trippers import FailureStreak
 
@@ -320,10 +322,28 @@ def test_a_claim_that_is_no_entry_is_left_out(fleets: Fleets) -> None:
     breaker = CircuitBreaker("pay", fleet=fleet)
     breaker.call(int)
     fleets.flush()
-    for reason in ("", "x", "\t".join("x" * 10), "\t".join(["nan"] * 10)):
-        move = claims.Move(f"{claims.OPERATION}{len(reason)}", None, 0, State.OPEN, reason=reason)
+    sound = ["5.0", id_of("pay"), "disable", "60", "closed", "", "done", "ann", "", "a drill"]
+    times = [("nan", "60"), ("inf", "60"), ("1e300", "60"), ("-1", ""), ("5", "nan"), ("5", "-1")]
+    reasons = ["", "x", "\t".join("x" * 10), "\t".join(["nan"] * 10)]
+    reasons += ["\t".join([at, *sound[1:3], seconds, *sound[4:]]) for at, seconds in times]
+    for number, reason in enumerate(reasons):
+        move = claims.Move(f"{claims.OPERATION}{number}", None, 0, State.OPEN, reason=reason)
         fleet._flusher.ask(lambda store, move=move: store.move(move), PATIENCE)
     assert detail(page, "pay")["audit"] == []
+    assert get(page, f"circuits/{id_of('pay')}").status == 200
+
+
+def test_processes_that_look_alike(fleets: Fleets) -> None:
+    fleet = fleets.make()
+    page = console(fleet)
+    breaker = CircuitBreaker("pay", fleet=fleet)
+    breaker.call(int)
+    fleets.flush()
+    look = page._site._snapshots.look()
+    item = look.reading.by_id[id_of("pay")]
+    reports = [Report("a:1:\x01", "open 1/2/3 x"), Report("a:1:\\x01", "no report")]
+    item.own = [process_of(report) for report in reports]
+    assert [row.state for row in item.processes(look.reading)][:2] == [State.OPEN, None]
 
 
 # -- a store that is gone

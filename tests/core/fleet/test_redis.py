@@ -316,7 +316,11 @@ def test_keys_of_the_wrong_type(client: Any, store: Store, kind: str, suffix: st
 
 @pytest.mark.parametrize("field", list("esuryaqhtfbnwp"))
 @pytest.mark.parametrize(
-    "value", [b"", b"\xff\x00", b"-1", b"1e300", b"nan", b"9" * 30, b"Z" * 999]
+    "value",
+    [
+        *(b"", b"\xff\x00", b"-1", b"1e300", b"nan", b"9" * 30, b"Z" * 999),
+        pytest.param(b"9" * 5000, id="more digits than int() reads"),
+    ],
 )
 def test_fields_full_of_noise(client: Any, store: Store, field: str, value: bytes) -> None:
     count(store)
@@ -339,6 +343,59 @@ def test_hostile_messages(client: Any, store: Store, data: bytes) -> None:
         hints = store.wait(PATIENCE)
         assert time.monotonic() < deadline
     assert hints == [Hint("x", 5, "me")]
+
+
+class Replies:
+    """A client of redis-py in whose place anybody replies."""
+
+    def __init__(self, reply: Any) -> None:
+        self._reply = reply
+
+    def info(self, _: str) -> dict[str, str]:
+        return {"redis_version": "7.2.0"}
+
+    def pipeline(self, **_: Any) -> contextlib.nullcontext[Replies]:
+        return contextlib.nullcontext(self)
+
+    def execute_command(self, *_: Any) -> None:
+        pass
+
+    def execute(self, **_: Any) -> list[Any]:
+        return [self._reply]
+
+
+SOUND = [1, 5, b"O", 900, 0, b"", b"", b"", 7, b"1", 0, b"", 0, 0, 0, b"", 0, 0, 0, 0, 1]
+"""A reply: an open circuit of epoch 5."""
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *((0, None), (2, {}), (3, b"x"), (3, None), (3, 10**400), (9, b"9" * 5000), (17, 10**400)),
+        (18, 2**52),  # as many leases would fill the memory
+    ],
+)
+def test_replies_of_any_kind(place: int, value: Any) -> None:
+    reply = [*SOUND[:place], value, *SOUND[place + 1 :]]
+    (view,) = RedisStore(lambda: Replies(reply)).read(["x"])
+    assert view.name == "x"
+    assert view.known == (place == 9)  # without its width, a window has the usual one
+
+
+def test_replies_of_any_shape() -> None:
+    for reply in (
+        None,
+        5,
+        {},
+        [],
+        [5, None],
+        [None, []],
+        [b"x", [b"a"]],
+        [10**400, [b"a", b"1 x"]],
+    ):
+        store = RedisStore(lambda reply=reply: Replies(reply))
+        assert store.read(["x"]) == [View("x")]
+        assert sum(map(len, store.reports(["x"]))) <= 1
 
 
 def test_memory_is_bounded(client: Any, store: Store) -> None:

@@ -243,6 +243,49 @@ def test_hostile_rows(path: Path, store: SqliteStore) -> None:
     assert store.read(["x"])[0].state is State.OPEN
 
 
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("circuit", "label", "9" * 5000),
+        ("circuit", "until", "soon"),
+        ("circuit", "until", b""),
+        ("circuit", "state", b"O"),
+        ("bucket", "idx", 2**62),
+        ("process", "counted", "many"),
+        ("process", "report", b"\xff"),
+        ("lease", "token", "x:y"),
+    ],
+)
+@pytest.mark.parametrize("cast", ["?", "CAST(? AS TEXT)"])
+def test_any_value_in_any_column(
+    path: Path, store: SqliteStore, table: str, column: str, value: object, cast: str
+) -> None:
+    asked = Exchange("x", 0, SHAPE, Counts(1), wants=1, slots=5, lease=9_000, report="open 1/2")
+    store.exchange([asked])
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("INSERT INTO lease VALUES (1, 7, 9000000000000000, ?)", (store.process,))
+        database.execute(f"UPDATE {table} SET {column} = {cast}", (value,))
+    for _ in range(2):
+        (view,) = store.exchange([asked])
+        assert isinstance(view, View)
+        assert isinstance(store.reports(["x"])[0], list)
+        assert store.scan() == ["x"]
+    assert store.move(Move("x", None, 0, State.OPEN, 1_000)).won
+    assert store.read(["x"])[0].state is State.OPEN
+
+
+def test_a_row_that_is_no_text(path: Path, store: SqliteStore) -> None:
+    """One row that isn't UTF-8 costs no other circuit its store."""
+    count(store)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE circuit SET reason = CAST(x'ff' AS TEXT)")
+        database.execute("INSERT INTO process(circuit, id) VALUES (1, CAST(x'ff' AS TEXT))")
+        database.execute("INSERT INTO circuit(key, expires) VALUES (CAST(x'ff' AS TEXT), 1 << 60)")
+    assert store.read(["x"])[0].reason == "\ufffd"
+    assert set(store.scan()) == {"x", "\ufffd"}
+    assert count(store).applied
+
+
 def test_a_missing_table_is_made_anew(path: Path, store: SqliteStore) -> None:
     count(store)
     with contextlib.closing(sqlite3.connect(path)) as database, database:

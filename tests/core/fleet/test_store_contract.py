@@ -377,6 +377,13 @@ def test_names_of_every_kind(make: Make) -> None:
     assert set(store.scan()) in ({*NAMES}, names)
 
 
+@pytest.mark.parametrize("key", ["%ff", "%", "%zz", "a%C3", "%ED%A0%80%ff", "\ufffd"])
+def test_a_key_of_nobodys(key: str) -> None:
+    """Whoever can write to a store may make one; its circuit is as good as absent."""
+    assert name_of(key).encode("utf-8", "surrogatepass")
+    assert len(key_of(name_of(key))) <= 96
+
+
 def test_keys_are_bounded() -> None:
     keys = {key_of(name) for name in [*NAMES, "x" * 499, "ü" * 200]}
     assert len(keys) == len(NAMES) + 2

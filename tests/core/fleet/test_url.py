@@ -80,6 +80,10 @@ def test_redis_urls(url: str) -> None:
         ("sqlite:///tmp/a%00b", "no file has such a name"),
         (f"sqlite:///tmp/{'x' * 300}", "File name too long"),
         ("sqlite:///dev/null", "no regular file"),
+        pytest.param(f"redis+cluster://:hunter2@a:{'9' * 5000}", "bad port", id="many digits"),
+        ("redis://:hunter2@h?\udce9=1", "unexpected keyword argument '\\udce9'"),
+        pytest.param(f"redis://u:hunter2@{'h' * 99_999}:x", "bad port", id="a long host"),
+        pytest.param(f"{'x' * 99_999}://u:hunter2@h", "unknown scheme", id="a long scheme"),
         (6379, "neither a URL nor a client"),
         (None, "neither a URL nor a client"),
     ],
@@ -89,6 +93,7 @@ def test_what_is_refused(url: object, said: str) -> None:
         open_store(url)
     assert said in str(caught.value)
     assert "hun" not in str(caught.value)
+    assert len(str(caught.value).encode()) < 2000
     assert caught.value.__cause__ is None
 
 

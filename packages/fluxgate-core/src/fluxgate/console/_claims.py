@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from fluxgate._locks import ProcessLock
 from fluxgate._naming import printable
+from fluxgate._values import MAX_SECONDS
 from fluxgate.console._names import shown
 from fluxgate.console._tokens import HOUR
 from fluxgate.console._view import Entry
@@ -29,6 +30,8 @@ TIMEOUT: Final = 2.0
 OPERATION: Final = f"{RESERVED}operation:"
 _ACTOR: Final = f"{RESERVED}actor:"
 _LONGEST: Final = MAX_REASON - 20
+_LATEST: Final = 1e11
+"""Seconds since the epoch (the year 5138)."""
 
 
 class Claim(StrEnum):
@@ -148,14 +151,18 @@ def entry_of(view: View, name: str) -> Entry | None:
         return None
     at, circuit, action, seconds, before, after, outcome, actor, address, note = fields
     try:
+        when, how_long = float(at), float(seconds) if seconds else None
+        # What no clock says, and NaN, could be neither shown nor sent.
+        if not 0 < when <= _LATEST or not (how_long is None or 0 < how_long <= MAX_SECONDS):
+            return None
         return Entry(
-            at=float(at),
+            at=when,
             actor=shown(actor),
             address=shown(address) or None,
             circuit=shown(name),
             id=circuit,
             action=action,
-            seconds=float(seconds) if seconds else None,
+            seconds=how_long,
             note=shown(note) or None,
             before=State(before) if before else None,
             after=State(after) if after else None,

@@ -150,7 +150,8 @@ class FleetItem(Item):
             for presence in reading.presences or ()
         ]
         found += [_reporting(each) for each in own.values()]  # of a version without presences
-        return tuple(sorted(found))
+        # By name alone: two that look alike may differ in what can't be compared, such as a pid.
+        return tuple(sorted(found, key=lambda row: row.process))
 
 
 def _is_dead(process: str, present: dict[str, FleetPresence]) -> bool:

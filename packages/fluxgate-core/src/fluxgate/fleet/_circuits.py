@@ -10,7 +10,7 @@ from fluxgate._engine.phase import BY_HAND
 from fluxgate._values import Record
 from fluxgate.fleet._presence import FleetPresence, host_and_pid, presences
 from fluxgate.fleet._verdict import read_reason
-from fluxgate.fleet._window import MINUTE, WHOLE, added
+from fluxgate.fleet._window import MINUTE, WHOLE, added, width_of
 from fluxgate.fleet.store import MAX_THRESHOLDS, RESERVED, Report, Store, View, circuits_in
 from fluxgate.signals import Reason
 from fluxgate.state import State
@@ -20,6 +20,8 @@ _REPORT: Final = re.compile(
     r"(?: @[0-9a-f]+)? ?(?P<reason>.*)",
     re.DOTALL,
 )
+_OLDEST: Final = 1e10
+"""Seconds of an age that can be: what is above it is no time that any store has seen."""
 _LATELY: Final = 10
 """Seconds that a rate looks back."""
 _STATES: Final = {str(state): state for state in State}
@@ -176,8 +178,7 @@ def _refused(found: re.Match[str] | None) -> int | None:
 
 def _width_of(view: View) -> int:
     """Seconds of a bucket."""
-    width = view.label.partition(".")[0]
-    return max(int(width), 1) if width.isdecimal() and len(width) < 10 else 1
+    return width_of(view.label) or 1
 
 
 def _thresholds_of(view: View) -> tuple[float, ...]:
@@ -189,7 +190,7 @@ def _thresholds_of(view: View) -> tuple[float, ...]:
 def _age_of(view: View) -> float | None:
     """Seconds since the last move, whose epoch is the store's time unless others were ahead."""
     age = view.tick * _width_of(view) - view.epoch / 1000
-    return max(age, 0.0) if view.epoch and age >= -_width_of(view) else None
+    return max(age, 0.0) if view.epoch and -_width_of(view) <= age <= _OLDEST else None
 
 
 def _rate_of(view: View) -> float | None:

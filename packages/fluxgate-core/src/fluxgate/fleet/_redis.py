@@ -17,11 +17,12 @@ from fluxgate._locks import ProcessLock
 from fluxgate.fleet import _redis_scripts as scripts
 from fluxgate.fleet._datagrams import read_hint
 from fluxgate.fleet._process import new_name
-from fluxgate.fleet._window import read_buckets, read_counts, write_counts
+from fluxgate.fleet._window import read_buckets, read_counts, width_of, write_counts
 from fluxgate.fleet.store import (
     LETTERS,
     MAX_COUNT,
     MAX_EPOCH,
+    MAX_GRANTS,
     MAX_REASON,
     MAX_REPORT,
     REPORT_TTL,
@@ -345,10 +346,12 @@ def _reports(answer: Any, within: int) -> list[Report]:
     """An answer as reports; what can't be read is as good as absent."""
     if isinstance(answer, StoreError):
         return []
-    now, pairs = answer
-    texts = iter(map(_text, pairs))
-    pairs = zip(texts, texts, strict=True)
-    found = (report_of(process, kept, int(now), within) for process, kept in pairs)
+    try:
+        now, pairs = answer
+        now, texts = min(int(now), MAX_EPOCH), iter([_text(each) for each in pairs])
+    except (TypeError, ValueError, OverflowError):
+        return []
+    found = (report_of(process, kept, now, within) for process, kept in zip(texts, texts))  # noqa: B905
     return [report for report in found if report is not None]
 
 
@@ -358,15 +361,17 @@ def _view(name: str, answer: Any, shape: Shape | None = None, counted: bool = Fa
         known, epoch, letter, left, reopens, reason, author, reporter, now, label = answer[:10]
         last, window, bad, seen, burst, probes, live, first, granted, applied, won = answer[10:]
         numbers = [int(n) for n in (epoch, reopens, now, last, bad, seen, burst, live, granted)]
-        first = int(first)
-    except (TypeError, ValueError):
+        first, left = int(first), int(left)
+    except (TypeError, ValueError, KeyError, OverflowError):  # whatever kind of reply it is
         return View(name)
     epoch, reopens, now, last, bad, seen, burst, live, granted = numbers
     label = _text(label)
-    width, *thresholds = label.split(".")
-    wide = (int(width) if width.isdecimal() else 0) or (1 if shape is None else shape.width)
+    thresholds = label.split(".")[1:]
+    wide = width_of(label) or (1 if shape is None else shape.width)
     state = STATES.get(_text(letter))
-    if not known or state is None or not all(0 <= n <= MAX_EPOCH for n in numbers):
+    sound = granted <= MAX_GRANTS and max(first, left) <= MAX_EPOCH
+    sound = sound and all(0 <= n <= MAX_EPOCH for n in numbers)
+    if not known or state is None or not sound:
         return View(name, tick=max(now, 0) // 1000 // wide)
     slow = len(thresholds)
     newest = last // 1000 // wide
@@ -375,7 +380,7 @@ def _view(name: str, answer: Any, shape: Shape | None = None, counted: bool = Fa
         known=True,
         epoch=epoch,
         state=state,
-        remaining=None if left < 0 else int(left),
+        remaining=None if left < 0 else left,
         reopens=min(reopens, MAX_COUNT),
         reason=_text(reason),
         author=_text(author),

@@ -191,11 +191,12 @@ class SqliteStore:
         if row is None:
             return view
         counted, granted = row[16], str(row[17] or "")
-        pairs = (lease.split(":", 1) for lease in granted.split(",") if lease)
-        tokens = tuple(int(token) for token, asked in pairs if asked == f"{self.process}{ask}")
+        leases = (lease.partition(":") for lease in granted.split(","))
+        mine = [token for token, _, asked in leases if asked == f"{self.process}{ask}"]
+        tokens = tuple(int(token) for token in mine if token.isdecimal() and len(token) < 20)
         slow = len(request.shape.thresholds)
         return view._replace(
             probes=view.probes._replace(slow=view.probes.slow[:slow]),
             tokens=tokens,
-            applied=bool(request.delta.calls) and counted is not None and counted >= ask,
+            applied=bool(request.delta.calls) and isinstance(counted, int) and counted >= ask,
         )

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,10 @@ from fluxgate.fleet.store import VERSION, StoreBusy, StoreError
 
 BUSY: Final = 0.1
 """Seconds to wait for somebody else's write lock."""
+
+
+_TEXT: Final = partial(str, encoding="utf-8", errors="replace")
+"""Reads text whatever bytes are stored: one row that isn't UTF-8 must not cost all others."""
 
 
 def _boot_id() -> str:
@@ -238,7 +243,11 @@ class SqliteFile:
         return database
 
     def _connect(self, path: Path) -> sqlite3.Connection:
-        return sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(
+            path, timeout=BUSY, isolation_level=None, check_same_thread=False
+        )
+        database.text_factory = _TEXT
+        return database
 
     def _break(self, error: sqlite3.Error) -> None:
         """After an error that will not pass: make the file anew if it is damaged, and ours."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fluxgate.fleet._window import read_buckets, read_counts
+from fluxgate.fleet._window import read_buckets, read_counts, width_of
 from fluxgate.fleet.store import MAX_EPOCH, MAX_THRESHOLDS, STATES, Bucket, Counts, View
 
 
@@ -14,13 +14,12 @@ def view_of(name: str, row: tuple[Any, ...] | None, now: int, width: int = 1) ->
         return View(name, tick=now // 1000 // width)
     _, epoch, letter, until, reopens, reason, author, reporter, label, burst = row[:10]
     counts, text, reporters, witnesses, live = row[11:16]
-    state, probes = STATES.get(letter), read_counts(str(counts))
-    numbers = (epoch, reopens, burst, reporters, witnesses, live, until or 0)
+    state, probes = STATES.get(str(letter)), read_counts(str(counts))
+    numbers = (epoch, reopens, burst, reporters, witnesses, live, 0 if until is None else until)
     if state is None or probes is None or not _sound(numbers):
         return View(name, tick=now // 1000 // width)
     thresholds = str(label).count(".")
-    if (kept := str(label).partition(".")[0]).isdecimal():
-        width = int(kept) or width
+    width = width_of(str(label)) or width
     kept_buckets = read_buckets(str(text)) if text else ()
     buckets = tuple(
         Bucket(tick, Counts(*counts[:3], counts.slow[:thresholds])) for tick, counts in kept_buckets

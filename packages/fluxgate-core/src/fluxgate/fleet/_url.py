@@ -33,6 +33,10 @@ _SCHEMES: Final = (
 _SPLIT: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
 
 
+_LONGEST: Final = 500
+"""Characters of a URL that a message, a log or a metric shows."""
+
+
 class _Parts(NamedTuple):
     """A URL, taken apart. `hosts` is what stands behind the credentials, as it is written."""
 
@@ -58,7 +62,7 @@ def redacted(url: object) -> str:
     if parts.password is not None:
         user = f"{parts.user or ''}:***@"
     query = "?***" if parts.query else ""
-    return printable(f"{parts.scheme}://{user}{parts.hosts}{parts.path}{query}", None)
+    return printable(f"{parts.scheme}://{user}{parts.hosts}{parts.path}{query}", _LONGEST)
 
 
 def open_store(url: object, *, existing: bool = False) -> Store:
@@ -79,7 +83,7 @@ def open_store(url: object, *, existing: bool = False) -> Store:
     if found is None or scheme not in _SCHEMES:
         wrong = "the URL has no scheme"  # and may be nothing but a password
         if found is not None:
-            wrong = f"the URL {redacted(url)!r} has the unknown scheme {scheme!r}"
+            wrong = f"the URL {redacted(url)!r} has the unknown scheme {printable(scheme or '')!r}"
         raise ConfigError(
             f"fleet: {wrong}: write sqlite:///path/to/file for the "
             f"processes of one host, redis://host:6379/0 for more (known are {', '.join(_SCHEMES)})"
@@ -165,6 +169,7 @@ def _redis(url: str, parts: _Parts) -> RedisStore:
         said = str(error)
         for secret in secrets:
             said = said.replace(secret, "***")
+        said = printable(said, _LONGEST)  # it quotes the query, which may hold lone surrogates
         raise ConfigError(f"fleet: the URL {shown!r} can't be used: {said}") from None
     return RedisStore(make, pipelined=kind != "cluster", secrets=secrets)
 
@@ -242,7 +247,7 @@ def _sentinel(
             own[name.removeprefix("sentinel_")] = value
         else:
             raise ConfigError(
-                f"fleet: {shown!r} has the unknown option {name!r}: known are db, "
+                f"fleet: {shown!r} has the unknown option {printable(name)!r}: known are db, "
                 "sentinel_username, sentinel_password"
             )
     more |= {"username": parts.user, "password": parts.password}
@@ -277,13 +282,18 @@ def _hosts(parts: _Parts, shown: str) -> list[tuple[str, int]]:
     for each in parts.hosts.split(","):
         found = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:]*)(:(?P<port>.*))?", each)
         port = found and found["port"]
-        if found is None or not (port is None or (port.isdecimal() and 0 < int(port) < 65536)):
+        if found is None or not (port is None or _is_port(port)):
             raise ConfigError(
-                f"fleet: the URL {shown!r} has a bad port in {each!r}: a port is a number from 1 "
-                "to 65535"
+                f"fleet: the URL {shown!r} has a bad port in {printable(each)!r}: a port is a "
+                "number from 1 to 65535"
             )
         hosts.append((found["host"].strip("[]") or "localhost", int(port) if port else usual))
     return hosts
+
+
+def _is_port(text: str) -> bool:
+    # int() reads no more than some thousand digits.
+    return len(text) < 10 and text.isdecimal() and 0 < int(text) < 65536
 
 
 def _of_client(client: object) -> RedisStore:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from fluxgate.fleet.store import MAX_COUNT, MAX_THRESHOLDS, Bucket, Counts, Shape, View
+from fluxgate.fleet.store import MAX_COUNT, MAX_EPOCH, MAX_THRESHOLDS, Bucket, Counts, Shape, View
 from fluxgate.metric import Snapshot
 from fluxgate.policy import Policy
 from fluxgate.state import State
@@ -119,6 +119,12 @@ def read_counts(text: str) -> Counts | None:
     return Counts(calls, failures, milliseconds, tuple(slow))
 
 
+def width_of(label: str) -> int:
+    """Seconds of a bucket by the label of a shape; 0 where it is no label."""
+    width = label.partition(".")[0]
+    return int(width) if width.isdecimal() and len(width) < 10 else 0
+
+
 def read_buckets(text: str) -> tuple[Bucket, ...]:
     """Buckets from text, joined by `|`; what isn't one is left out."""
     buckets: list[Bucket] = []
@@ -129,7 +135,7 @@ def read_buckets(text: str) -> tuple[Bucket, ...]:
             number = int(tick, 16)
         except ValueError:
             continue
-        if counts is not None and number >= 0:
+        if counts is not None and 0 <= number <= MAX_EPOCH:
             buckets.append(Bucket(number, counts))
     return tuple(buckets)
 

@@ -403,5 +403,13 @@ def key_of(name: str) -> str:
 
 
 def name_of(key: str) -> str:
-    """The name of a key; of a long name, the key itself: its beginning and the digest."""
-    return key if _CUT.fullmatch(key) else unquote(key, errors="surrogatepass")
+    """The name of a key; of a long name, the key itself: its beginning and the digest.
+
+    So it is for a key that is nobody's (`%ff`), which whoever can write to a store may have made.
+    """
+    if _CUT.fullmatch(key):
+        return key
+    try:
+        return unquote(key, errors="surrogatepass")
+    except UnicodeDecodeError:
+        return key
