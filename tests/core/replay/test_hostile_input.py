@@ -127,6 +127,57 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     assert read(path)[0].key == "\\xff\\xfe"
 
 
+@pytest.mark.parametrize("first", ["start,dur\rfailed", '"' + "x" * 200_000])
+def test_a_head_that_can_not_be_read(tmp_path: Path, first: str) -> None:
+    with pytest.raises(TraceError, match="the first line"):
+        read(write(tmp_path, first + "\n1,1,0\n"), format="csv")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800"])
+def test_a_file_that_can_not_be(name: str) -> None:
+    with pytest.raises(TraceError, match="no file can have the name"):
+        read(name)
+
+
+def test_names_that_can_not_be_shown(tmp_path: Path) -> None:
+    names = "".join(f'"\\ud800\\u001b[31m{"x" * 9000}{number}":1,' for number in range(20))
+    with pytest.raises(TraceError, match="no column 'start'") as caught:
+        read(write(tmp_path, f'{{{names}"y":1}}'), format="json")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 1000
+
+
+@pytest.mark.parametrize("odd", [[], {}, [[]]], ids=repr)
+@pytest.mark.parametrize("place", ["kind", "code", "port"])
+def test_spans_of_any_shape(tmp_path: Path, odd: object, place: str) -> None:
+    port = {"key": "server.port", "value": {"arrayValue": odd if place == "port" else 80}}
+    span = {
+        "kind": odd if place == "kind" else 3,
+        "startTimeUnixNano": "1000000000",
+        "endTimeUnixNano": "2000000000",
+        "attributes": [{"key": "server.address", "value": {"stringValue": "a"}}, port],
+        "status": {"code": odd if place == "code" else 2},
+    }
+    sound = {**span, "kind": 3, "attributes": [], "status": {"code": 2}}
+    batch = {"resourceSpans": [{"scopeSpans": [{"spans": [span, sound]}]}]}
+    trace = read(write(tmp_path, json.dumps(batch)))
+    assert len(trace) + sum(trace.skipped.values()) + trace.unusable == 2
+
+
+@pytest.mark.parametrize("text", ["__0__ == 1", "`a b` == __1__", "-__9__", "____0 > `a b`"])
+def test_names_like_our_own_stand_ins(tmp_path: Path, text: str) -> None:
+    with pytest.raises(TraceError, match="there is no column"):
+        read(write(tmp_path, '{"start":1,"duration":1,"failed":0}'), failed=text)
+
+
+def test_no_advice_about_python(tmp_path: Path) -> None:
+    """Python's parser warns about `1if`, and a regular expression's backslash."""
+    path = write(tmp_path, '{"start":1,"duration":1,"code":"a"}')
+    with pytest.raises(TraceError, match="can't have"):
+        read(path, failed="(1if code else 2)")
+    assert len(read(path, failed=r'code == "\d"')) == 1
+
+
 def test_gz_that_breaks_off(tmp_path: Path) -> None:
     path = tmp_path / "trace"
     rows = "start,duration,failed\n" + "".join(f"{n},0.{n},0\n" for n in range(200_000))

@@ -67,7 +67,13 @@ def csv_rows(lines: Iterable[str | Unusable], mapping: Mapping[str, Expression])
     source = sound()
     first = next(source, "")
     delimiter = separator(first)
-    names = [name.strip() for name in next(csv.reader([first], delimiter=delimiter), list[str]())]
+    try:
+        head = next(csv.reader([first], delimiter=delimiter), list[str]())
+    except csv.Error as error:  # a name of more than 128 KiB, or the line breaks of old Macs
+        raise TraceError(
+            f"the first line, which names the columns, can't be read: {error}"
+        ) from None
+    names = [name.strip() for name in head]
     if any(number(name) is not None for name in names):
         raise TraceError(f"the first line must name the columns, not {first.strip()[:60]!r}")
     check(dict.fromkeys(names), mapping)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias, cast
 
@@ -59,27 +60,32 @@ class Expression:
         if not _OPERATORS.search(self.text) and number(self.text) is None:
             self.names.append(self.text)
             return ast.Name(self.text)
-        quoted: list[str] = []
+        quoted: dict[str, str] = {}
+        prefix = "__"
+        while prefix in self.text:  # a name of the user's own must not be taken for one of these
+            prefix += "_"
 
         def stand_in(found: re.Match[str]) -> str:
-            quoted.append(found[1])
-            return f"__{len(quoted) - 1}__"
+            name = f"{prefix}{len(quoted)}"
+            quoted[name] = found[1]
+            return name
 
         source = re.sub(r"`([^`]+)`", stand_in, self.text)
         try:
-            tree = ast.parse(source, mode="eval").body
+            with warnings.catch_warnings():  # about Python, such as those of `1if x`
+                warnings.simplefilter("ignore")
+                tree = ast.parse(source, mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             remedy = "; equality is ==" if re.search(r"[^<>=!]=[^=]", self.text) else ""
             raise TraceError(f"{self.text!r} is no expression{remedy}") from None
         return self._checked(tree, quoted)
 
-    def _checked(self, node: ast.expr, quoted: list[str]) -> ast.expr:
+    def _checked(self, node: ast.expr, quoted: Mapping[str, str]) -> ast.expr:
         """The tree with names as they were written, or an error."""
         match node:
             case ast.Name() | ast.Attribute():
                 name = ast.unparse(node)
-                if re.fullmatch(r"__\d+__", name):
-                    name = quoted[int(name.strip("_"))]
+                name = quoted.get(name, name)
                 self.names.append(name)
                 return ast.Name(name)
             case ast.Constant(value=bool() | int() | float() | str()):

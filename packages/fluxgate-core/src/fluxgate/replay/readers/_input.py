@@ -33,16 +33,21 @@ class Input(AbstractContextManager["Input"]):
         head: its first bytes, uncompressed.
 
     Raises:
-        TraceError: there is nothing in it, or it is a folder.
+        TraceError: there is nothing in it, it is a folder, or no file can have that name.
         OSError: it can't be opened.
     """
 
     def __init__(self, source: str | Path) -> None:
         self.path = None if str(source) == "-" else Path(source)
         self.name = "standard input" if self.path is None else str(source)
-        if self.path is not None and self.path.is_dir():
-            raise TraceError(f"{self.name} is a folder: name a file in it")
-        self._file: IO[bytes] = sys.stdin.buffer if self.path is None else self.path.open("rb")
+        try:
+            if self.path is not None and self.path.is_dir():
+                raise TraceError(f"{self.name} is a folder: name a file in it")
+            self._file: IO[bytes] = sys.stdin.buffer if self.path is None else self.path.open("rb")
+        except TraceError:
+            raise
+        except ValueError:  # NUL, or what the file system's encoding lacks
+            raise TraceError(f"no file can have the name {self.name!r}") from None
         # A buffer that can be looked into: the standard input can't be read twice.
         stream = io.BufferedReader(cast("io.RawIOBase", self._file), _HEAD)
         self.zipped = stream.peek(2).startswith(b"\x1f\x8b")

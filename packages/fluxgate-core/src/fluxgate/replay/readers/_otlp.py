@@ -15,9 +15,9 @@ from fluxgate.replay._trace import number
 from fluxgate.replay.readers._row import Found, Row, Skipped, Unusable, divided, record_of
 
 # The collector writes numbers, as the specification asks; some exporters write the names.
-_CLIENT: Final = {3, "3", "SPAN_KIND_CLIENT"}
-_ERROR: Final = {2, "2", "STATUS_CODE_ERROR"}
-_USUAL_PORTS: Final = {None, "", 80, 443, "80", "443"}
+_CLIENT: Final = frozenset[object]({3, "3", "SPAN_KIND_CLIENT"})
+_ERROR: Final = frozenset[object]({2, "2", "STATUS_CODE_ERROR"})
+_USUAL_PORTS: Final = frozenset[object]({None, "", 80, 443, "80", "443"})
 # The newer name of the conventions first.
 _HOSTS: Final = ("server.address", "net.peer.name", "peer.service", "rpc.service", "db.system.name")
 _STATUSES: Final = ("http.response.status_code", "http.status_code")
@@ -35,7 +35,7 @@ def rows(record: Mapping[str, Any]) -> Iterator[Found]:
 
 
 def _row(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Found:
-    if span.get("kind") not in _CLIENT:
+    if not _is_one_of(_CLIENT, span.get("kind")):
         return Skipped("the span isn't of kind CLIENT")
     start, end = number(span.get("startTimeUnixNano")), number(span.get("endTimeUnixNano"))
     if not start or not end:
@@ -44,17 +44,22 @@ def _row(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Found:
     host = next((attributes[name] for name in _HOSTS if attributes.get(name)), None)
     port = attributes.get("server.port", attributes.get("net.peer.port"))
     status = next((attributes[name] for name in _STATUSES if attributes.get(name)), None)
-    verdict = _dict(span.get("status")).get("code") in _ERROR
+    verdict = _is_one_of(_ERROR, _dict(span.get("status")).get("code"))
     error = attributes.get("error.type") or attributes.get("exception.type")
     return Row(
         divided(start, 1e9),
         (end - start) / 1e9 if end - start > -1e6 else end - start,
         failed=verdict if status is None else None,
-        key=host if host is None or port in _USUAL_PORTS else f"{host}:{port}",
+        key=host if host is None or _is_one_of(_USUAL_PORTS, port) else f"{host}:{port}",
         status=status,
         error=None if str(error) == str(status) else error,
         fields={**resource, **attributes, "name": span.get("name")},
     )
+
+
+def _is_one_of(known: frozenset[object], value: object) -> bool:
+    """Whether a value is known; one of JSON may be a list, which has no hash."""
+    return not isinstance(value, (list, dict)) and value in known
 
 
 def _attributes(pairs: object) -> dict[str, Any]:

@@ -7,15 +7,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, cast
 
+from fluxgate._naming import printable
 from fluxgate.errors import FluxgateError
 from fluxgate.replay._trace import Call, number
 
+_LONGEST: Final = 1000
 COLUMNS: Final = Call._fields
 """The columns of a trace."""
 
 
 class TraceError(FluxgateError, ValueError):
     """Recorded calls that can't be read: the message says where, why, and the remedy."""
+
+    def __str__(self) -> str:
+        # It goes to terminals and logs, and quotes what is in a file.
+        return printable(super().__str__(), _LONGEST)
 
 
 class Row(NamedTuple):
