@@ -19,10 +19,12 @@ from fluxgate import (
     CircuitBreaker,
     ConfigError,
     Info,
+    Reason,
     SavedInfo,
     State,
 )
 from fluxgate.fleet import Fleet
+from fluxgate.metric import Metrics
 from fluxgate.permits import All, RampUp
 from fluxgate.registry import Registry
 from fluxgate.retries import Backoff, Cooldown, Never
@@ -243,6 +245,31 @@ def test_a_save_from_the_future() -> None:
     second = Process(0.0)
     assert second.breaker.restore(saved)
     assert second.info.retry_after == 60.0
+
+
+def test_a_clock_that_was_wrong(wall: ManualClock) -> None:
+    """What goes on from a save of 1970 can be saved and restored in its turn."""
+    second = Process(0.0)
+    assert second.breaker.restore(save_of(opened(), saved_at=5.0))
+    wall.advance(2e9)
+    second.clock.advance(2e9)
+    saved = json.dumps(second.info.save())
+    assert Process(0.0).breaker.restore(saved)
+    assert json.loads(saved)["elapsed"] == 1e9
+
+
+class Odd(FailureStreak):
+    """A tripper of a user's that measures what is no number."""
+
+    def explain(self, metrics: Metrics) -> Reason:
+        return Reason("Odd", measured=float("nan"))
+
+
+def test_a_reason_without_a_number() -> None:
+    odd = Process(0.0, tripper=Odd(1))
+    odd.breaker.attempt().fail()
+    saved = json.dumps(odd.info.save(), allow_nan=False)
+    assert Process(0.0).breaker.restore(saved)
 
 
 def test_a_save_that_is_too_old(wall: ManualClock) -> None:

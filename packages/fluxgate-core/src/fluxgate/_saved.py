@@ -52,14 +52,15 @@ def written(info: Info) -> SavedInfo:
         "fluxgate": VERSION,
         "name": info.name,
         "state": str(info.state),
-        "elapsed": max(info.at - info.since, 0.0),
+        # Longer than anything lasts where the wall clock was wrong when it was restored.
+        "elapsed": min(max(info.at - info.since, 0.0), MAX_SECONDS),
         "retry_after": info.retry_after,
         "reopens": info.reopens,
         "last_trip": None
         if trip is None
         else {
             "clause": trip.clause,
-            "measured": trip.measured,
+            "measured": trip.measured if _is_measured(trip.measured) else None,
             "calls": trip.calls,
             "window": trip.window,
             "errors": [list(error) for error in trip.errors],
