@@ -490,6 +490,18 @@ def test_a_name_finds_its_own_settings_or_the_first_pattern_that_fits(
     assert Config(breakers).entry(name) == entry
 
 
+@pytest.mark.parametrize("entry", ["例え.jp。", "HTTPS://例え。jp。:443/", "例え.jp．"])  # noqa: RUF001
+def test_full_stops_of_other_scripts(entry: str) -> None:
+    assert Config({entry: {}}).entry("https://xn--r8jz45g.jp") == entry
+
+
+@pytest.mark.parametrize(
+    "host", ["é" * 1_000_000, ".".join("é" * 500_000)], ids=["label", "labels"]
+)
+def test_hosts_that_can_not_be(host: str) -> None:
+    assert Config({host: {}}).entry(host) == host
+
+
 def test_a_pattern_is_matched_in_linear_time() -> None:
     config = Config({"*a" * 30 + "b": {}})
     assert config.entry("a" * 100_000) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+import warnings
 from pathlib import Path
 from typing import Any, get_args
 
@@ -234,3 +235,11 @@ def test_words_of_what_can_not_be_shown() -> None:
 
     words = CircuitBreaker("x", tripper=Odd()).policy.tripper.describe()
     assert words == "<Odd, whose repr() raises LookupError> fires"
+
+
+@pytest.mark.parametrize("text", ["1.and 2", "Cooldown(1.if)", "Cooldown(1.or 2)"])
+def test_no_warning_of_the_parser(text: str) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert "can't be read" in complaint("retry", text)
+    assert not caught

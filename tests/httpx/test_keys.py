@@ -46,6 +46,7 @@ async def keys_of(web: Web, *urls: Any, **options: Any) -> list[str]:
         ("https://bücher.example/", "xn--bcher-kva.example"),
         ("https://BÜCHER.example/", "xn--bcher-kva.example"),
         ("https://xn--bcher-kva.example/", "xn--bcher-kva.example"),
+        ("http://EXAMPLE%5Ax.org/", "example%5ax.org"),
         ("http://127.0.0.1:8000/", "127.0.0.1:8000"),
         ("http://[::1]:8080/", "[::1]:8080"),
         ("http://[::1]/", "[::1]"),

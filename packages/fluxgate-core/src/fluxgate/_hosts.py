@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 PORTS: Final = {"http": 80, "https": 443}
 """The schemes' default ports, which stand in no name."""
+_LONGEST: Final = 253
+"""Characters of the longest host name that there can be."""
 _PORT: Final = re.compile(r"(?P<host>\[.*\]|.*?)(?::(?P<port>[0-9]+))?", re.DOTALL)
 
 
@@ -92,7 +94,8 @@ def _normal(host: str) -> str:
         return f"[{_compressed(host.strip('[]'))}]"
     if host.isascii():
         return host
-    return ".".join(label if label.isascii() else _idna(label) for label in host.split("."))
+    labels = (label if label.isascii() else _idna(label) for label in host.split("."))
+    return ".".join(labels).rstrip(".")  # some scripts have full stops of their own
 
 
 def _compressed(address: str) -> str:
@@ -105,6 +108,8 @@ def _compressed(address: str) -> str:
 
 
 def _idna(label: str) -> str:
+    if len(label) > _LONGEST:  # encoders take quadratic time
+        return label
     try:
         import idna  # what httpx and requests encode host names with; it comes with them
 

@@ -142,12 +142,16 @@ def _netloc(url: str) -> bytes:
         host = _idna(host)
     elif ":" in host:
         host = f"[{host}]"
+    else:
+        host = host.lower()  # urlsplit leaves what follows a "%" as it is: the zone of an address
     if not host or port is None or port == _DEFAULT_PORTS.get(parts.scheme):
         return host.encode("ascii")
     return f"{host}:{port}".encode("ascii")
 
 
 def _idna(host: str) -> str:
+    if len(host) > _LONGEST:  # no such host can exist, and encoders take quadratic time
+        return ""
     import idna  # what httpx, httpx2 and requests encode host names with
 
     try:

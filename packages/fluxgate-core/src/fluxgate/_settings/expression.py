@@ -62,7 +62,7 @@ _UNREADABLE = re.compile("[\0\ud800-\udfff]")
 """Characters that no Python source can hold: Python's parser raises errors of many kinds there."""
 _TOKEN = re.compile(
     r"""\s | [^\W\d]\w*                                        # space, name
-    | (?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?(?!\w)  # number
+    | (?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?(?![\w.])  # number
     | "[^"\\\n]*" | '[^'\\\n]*' | [()=,.&|~+-]                  # string, sign""",
     re.VERBOSE,
 )
