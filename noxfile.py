@@ -308,6 +308,10 @@ PROOFS = {
         "Ten minutes of everything at once: no slot is lost, every call counted, memory is flat.",
         ("tests/core/test_soak.py",),
     ),
+    "interleavings": Proof(
+        "Two or three threads in every order with two preemptions: what must hold, holds.",
+        ("tests/core/test_interleavings.py",),
+    ),
     "linear": Proof(
         "What threads see of one circuit is as if they had taken turns.",
         ("tests/core/test_linearizability.py",),
