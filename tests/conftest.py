@@ -58,7 +58,7 @@ def fresh_log() -> None:
 def no_listener_stays() -> Iterator[None]:
     """A listener of every circuit would hear of the tests that follow."""
     yield
-    left = everywhere.hooks()
+    left = list(everywhere.listeners.values())
     everywhere.listeners.clear()
     assert not left
 

@@ -159,7 +159,7 @@ import fluxgate
 from fluxgate.console._history import History
 from fluxgate.console._local import LocalSource
 from fluxgate.console._snapshots import Snapshots
-snapshots = Snapshots(LocalSource(fluxgate.circuits), History())
+snapshots = Snapshots(LocalSource(), History())
 def step():
     snapshots.look()
 """

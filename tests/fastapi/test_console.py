@@ -494,4 +494,4 @@ def test_without_a_lifespan(over_asgi: Any, registry: Registry) -> None:
     install(app, registry=registry)
     app.include_router(router(), prefix="/circuits")
     assert over_asgi(app).get("/circuits/", headers=READER).status_code == 200
-    assert len(everywhere.hooks()) == 1
+    assert len(everywhere.listeners) == 1

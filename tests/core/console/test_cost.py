@@ -30,7 +30,7 @@ def test_no_call_pays_for_it() -> None:
     lane = breaker._circuit.lane
     assert lane is not None
     assert lane.fast_below == inf
-    (hooks,) = everywhere.hooks()
+    (hooks,) = everywhere.hooks(breaker._circuit)
     assert (hooks.rejected, hooks.call_ended) == (None, None)
     for _ in range(50):
         breaker.call(int)

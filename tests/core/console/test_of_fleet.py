@@ -125,6 +125,20 @@ def test_a_registry_shows_its_fleet(fleets: Fleets) -> None:
     assert {*rows(console(registry))} == {"mine", "other"}
 
 
+def test_an_equal_name_outside_is_another(fleets: Fleets) -> None:
+    fleet = fleets.make()
+    page, outside = console(fleet), CircuitBreaker("pay")
+    breaker = CircuitBreaker("pay", fleet=fleet)
+    breaker.call(int)
+    fleets.flush()
+    for _ in range(5):
+        outside.force_open(note="no concern of the fleet")
+        outside.reset()
+    assert detail(renewed(page), "pay")["changes"] == []
+    breaker.force_open(note="here alone")
+    assert [each["note"] for each in detail(renewed(page), "pay")["changes"]] == ["here alone"]
+
+
 def test_refusals_of_all_are_counted(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = fleets.make(), fleets.make()
     breakers = [CircuitBreaker("pay", fleet=fleet) for fleet in (one, two)]

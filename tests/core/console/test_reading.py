@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -69,6 +70,47 @@ def test_equal_names_are_one_row() -> None:
     assert rows(page)["pay"]["state"] == "open"
     assert read(page)["total"] == 1
     assert len(kept) == 2
+
+
+def test_equal_names_of_two_registries() -> None:
+    """A console shows what befell its own registry's circuits, and no other's."""
+    one, other = Registry(), Registry()
+    first, second = console(one), console(other)
+    one["pay"].force_open(note="ours")
+    for registry in (one, other):
+        registry["pay"].disable()
+    alone = failing("pay")
+    assert [each["new"] for each in detail(first, "pay")["changes"]] == ["disabled", "forced_open"]
+    (change,) = detail(second, "pay")["changes"]
+    assert (change["old"], change["new"]) == ("closed", "disabled")
+    assert rows(second)["pay"]["strip"][-1] == "D"
+    everybody = console()
+    alone.reset()
+    assert [each["new"] for each in detail(everybody, "pay")["changes"]] == ["closed"]
+    assert len(detail(first, "pay")["changes"]) == 2
+
+
+def test_a_circuit_of_two_registries() -> None:
+    shared = CircuitBreaker("pay at noon")  # and of another name than its key
+    both = [Registry(factory=lambda _: shared) for _ in range(2)]
+    pages = [console(registry) for registry in both]
+    assert [registry["pay"].name for registry in both] == [shared.name] * 2
+    shared.disable(note="a drill")
+    for page in pages:
+        (change,) = detail(page, shared.name)["changes"]
+        assert change["note"] == "a drill"
+
+
+def test_circuits_that_have_gone() -> None:
+    registry = Registry(max_circuits=1)
+    page = console(registry)
+    registry["pay"].disable()
+    registry["pay"].reset()
+    del registry["pay"]
+    gc.collect()
+    registry["pay"].disable()
+    changes = detail(page, "pay")["changes"]
+    assert [each["new"] for each in changes] == ["disabled", "closed", "disabled"]
 
 
 def test_the_evidence_is_held_against_the_threshold() -> None:

@@ -302,6 +302,7 @@ class Registry(_Circuits[CircuitBreaker]):
 
     def _make(self, key: str) -> Circuit:
         circuit = self._made(key)
+        circuit.enter(self)
         if self.fleet is not None:
             self.fleet._join(circuit)
         return circuit

@@ -92,6 +92,7 @@ class Circuit:
         "_settle",
         "clock",
         "fleet",
+        "homes",
         "lane",
         "name",
     )
@@ -122,6 +123,7 @@ class Circuit:
         self._info: Info | None = None
         self.lane = self._machine.lane
         self.fleet: Member | None = None
+        self.homes: tuple[ref[object], ...] = ()
         self._dispatch.own.update((everywhere.number(), hooks_of(each)) for each in listeners)
         if not listed:  # a replay's: neither collectors nor the listeners of all circuits meet it
             return
@@ -321,6 +323,15 @@ class Circuit:
 
         return Subscription(end)
 
+    def enter(self, home: object) -> None:
+        """Note a registry or fleet that it belongs to; several may have one circuit."""
+        if not self.is_of(home):
+            self.homes = (*self.homes, ref(home))
+
+    def is_of(self, home: object) -> bool:
+        """Whether it belongs to that registry or fleet."""
+        return any(each() is home for each in self.homes)
+
     def hear_everywhere(self) -> None:
         """Take up the listeners of all circuits as they are now."""
         self._perform(self._gather)
@@ -335,7 +346,7 @@ class Circuit:
 
     def _gather(self) -> None:
         machine, dispatch = self._machine, self._dispatch
-        dispatch.gather(everywhere.hooks())
+        dispatch.gather(everywhere.hooks(self))
         watched = bool(dispatch.call_ended)
         if watched is not machine.watched:
             reports = CallReports(self.name, machine, dispatch, self.clock)

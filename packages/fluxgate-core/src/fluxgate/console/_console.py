@@ -8,7 +8,6 @@ from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
 from fluxgate._naming import safe_repr
-from fluxgate.breaker import circuits
 from fluxgate.console._access import is_local
 from fluxgate.console._act import Controls, Problem
 from fluxgate.console._audit import Audit
@@ -113,7 +112,7 @@ class Console:
         self._control = control
         self._local_only = local_only
         names, found = _names(critical), _source(source)
-        self._history = History(errors=error_messages)
+        self._history = History(has=found.has, errors=error_messages)
         self._audit = Audit(audited)
         fleet = found.fleet
         controls = Controls(
@@ -240,11 +239,11 @@ class Console:
 
 def _source(given: object) -> Source:
     if given is None:
-        return LocalSource(circuits)
+        return LocalSource()
     if isinstance(given, Fleet):
         return FleetSource(given)
     if isinstance(given, Registry):
-        return LocalSource(given.values) if given.fleet is None else FleetSource(given.fleet)
+        return LocalSource(given) if given.fleet is None else FleetSource(given.fleet)
     raise ConfigError(f"source must be a Fleet, a Registry or None, not {safe_repr(given)}")
 
 

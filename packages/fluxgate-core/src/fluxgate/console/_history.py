@@ -12,12 +12,13 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from fluxgate._engine.circuit import Circuit
+from fluxgate._engine.everywhere import listen_to_each
 from fluxgate._locks import ProcessLock
-from fluxgate.breaker import listen
 from fluxgate.console._names import id_of, kept, shown
 from fluxgate.console._view import MINUTES, Change, Strip
 from fluxgate.listeners._aggregate import WORST_FIRST
-from fluxgate.signals import Origin, Reason, Signal, SignalKind
+from fluxgate.signals import Listener, Origin, Reason, Signal, SignalKind
 from fluxgate.state import State
 
 EACH: Final = 30
@@ -54,14 +55,22 @@ class _Minute(NamedTuple):
 
 
 class History:
-    """The transitions of all circuits of this process since it was made; bounded.
+    """The transitions of the circuits of a source in this process since it was made; bounded.
 
     Args:
         wall: gives seconds since the epoch.
+        has: whether a circuit is one of those; names don't tell, since two registries may have
+            circuits of equal names. It is called on the path of calls: it must not wait.
         errors: whether the last errors stand in the evidence with their messages.
     """
 
-    def __init__(self, wall: Callable[[], float] = time.time, *, errors: bool = False) -> None:
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        *,
+        has: Callable[[Circuit], bool] = lambda _: True,
+        errors: bool = False,
+    ) -> None:
         self.began = wall()
         self._errors = errors
         self._news: deque[Signal] = deque(maxlen=ALL)
@@ -71,14 +80,21 @@ class History:
         self._minutes: OrderedDict[str, deque[_Minute]] = OrderedDict()
         news = self._news
 
-        def hear(signal: Signal) -> None:
-            # On the path of somebody's call, perhaps in a finaliser: no lock, and nothing to wait
-            # for. Whoever reads sorts it in.
-            if signal.kind is SignalKind.TRANSITION:
-                news.append(signal)
+        def listener_for(circuit: Circuit) -> Listener:
+            known = weakref.ref(circuit)
+
+            def hear(signal: Signal) -> None:
+                # On the path of somebody's call, perhaps in a finaliser: no lock, and nothing to
+                # wait for. Whoever reads sorts it in.
+                if signal.kind is SignalKind.TRANSITION:
+                    circuit = known()
+                    if circuit is not None and has(circuit):
+                        news.append(signal)
+
+            return hear
 
         # A console that nobody holds any more must not live on as a listener.
-        self.close = weakref.finalize(self, listen(hear))
+        self.close = weakref.finalize(self, listen_to_each(listener_for))
         self.close.atexit = False
 
     def catch_up(self) -> None:

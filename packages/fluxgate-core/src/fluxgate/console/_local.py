@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
-from fluxgate.breaker import CircuitBreaker
+from fluxgate._engine.circuit import Circuit
+from fluxgate.breaker import CircuitBreaker, circuits
 from fluxgate.console._evidence import evidence_of
 from fluxgate.console._history import History, worst
 from fluxgate.console._names import kept, shown
@@ -15,6 +16,7 @@ from fluxgate.console._reading import Context, Item, Reading, magnitude
 from fluxgate.console._view import Row
 from fluxgate.console._words import Words
 from fluxgate.metric import Info
+from fluxgate.registry import Registry
 
 
 class LocalItem(Item):
@@ -65,23 +67,32 @@ class LocalItem(Item):
 
 
 class LocalSource:
-    """The circuits that a function gives: `fluxgate.circuits`, or a registry's `values`."""
+    """The circuits of this process, or of a registry.
+
+    Args:
+        registry: whose circuits; None: all of this process.
+        clock: gives seconds that never go back.
+        wall: gives seconds since the epoch.
+    """
 
     fleet = None
 
     def __init__(
         self,
-        circuits: Callable[[], Iterable[CircuitBreaker]],
+        registry: Registry | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._circuits = circuits
+        self._registry = registry
         self._clock = clock
         self._wall = wall
 
+    def has(self, circuit: Circuit) -> bool:
+        return self._registry is None or circuit.is_of(self._registry)
+
     def read(self, rates: Rates, history: History) -> Reading:
         named: dict[str, list[CircuitBreaker]] = {}
-        for breaker in self._circuits():
+        for breaker in circuits() if self._registry is None else self._registry.values():
             named.setdefault(breaker.name, []).append(breaker)
         items: list[Item] = [
             LocalItem(name, worst(each.state for each in found), _trouble(found), found)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Final
 
+from fluxgate._engine.circuit import Circuit
 from fluxgate.breaker import CircuitBreaker
 from fluxgate.console._audit import KEPT
 from fluxgate.console._claims import OPERATION, circuit_in, entry_of
@@ -222,6 +223,9 @@ class FleetSource:
         self._clock = clock
         self._wall = wall
         self._since: dict[tuple[str, int], float] = {}
+
+    def has(self, circuit: Circuit) -> bool:
+        return circuit.is_of(self.fleet)
 
     def read(self, rates: Rates, history: History) -> Reading:
         """All circuits now.

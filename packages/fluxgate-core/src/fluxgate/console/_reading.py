@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
+from fluxgate._engine.circuit import Circuit
 from fluxgate.breaker import CircuitBreaker
 from fluxgate.console._history import History
 from fluxgate.console._names import id_of
@@ -141,6 +142,10 @@ class Source(Protocol):
     @property
     def fleet(self) -> Fleet | None:
         """The fleet, whose reading may fail with a `StoreError`; None: it is no fleet."""
+        ...
+
+    def has(self, circuit: Circuit) -> bool:
+        """Whether it has a circuit of this process. It doesn't wait."""
         ...
 
     def read(self, rates: Rates, history: History) -> Reading:

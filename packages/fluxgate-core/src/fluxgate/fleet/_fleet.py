@@ -206,6 +206,7 @@ class Fleet:
             warn(circuit.name, "it is in no fleet: names that begin with NUL are the fleet's own")
             return
         flusher = self._flusher
+        circuit.enter(self)
         circuit.fleet = Member(
             circuit,
             witnesses=self.witnesses,
