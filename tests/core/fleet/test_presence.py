@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fluxgate import CircuitBreaker, ConfigError, Origin, Signal, State
+from fluxgate import CallNotPermittedError, CircuitBreaker, ConfigError, Origin, Signal, State
 from fluxgate.fleet import Fleet, FleetCircuit, StoreError
 from fluxgate.fleet._by_hand import checked, move_of
 from fluxgate.fleet._circuits import circuit_of, process_of
@@ -207,6 +207,33 @@ def test_every_process_follows(url: str) -> None:
         assert opened.retry_after is not None
         assert 490.0 < opened.retry_after <= 500.0
         all_in(State.OPEN)
+
+
+def test_set_before_a_breaker_is_made(url: str) -> None:
+    """Who has waited for a flush lets nobody through."""
+    with Fleet(url) as console, Fleet(url) as fleet:
+        console.control("x", "force_open", timeout=PATIENCE)
+        breaker = CircuitBreaker("x", fleet=fleet)
+        assert fleet.flush(PATIENCE)
+        assert breaker.state is State.FORCED_OPEN
+        assert breaker.info().totals.settled == 0
+        with pytest.raises(CallNotPermittedError):
+            breaker.call(int)
+
+
+def test_calls_before_the_first_answer(fleets: Fleets) -> None:
+    """They pass, since none waits for the store; none that comes after it does."""
+    console, fleet = fleets.make(), fleets.make()
+    console.control("x", "force_open", timeout=PATIENCE)
+    with fleets.space.changed:  # the store answers nobody
+        breaker = CircuitBreaker("x", fleet=fleet)
+        for _ in range(3):
+            breaker.call(int)
+        assert breaker.state is State.CLOSED
+    assert fleet.flush(PATIENCE)
+    with pytest.raises(CallNotPermittedError):
+        breaker.call(int)
+    assert breaker.info().totals.settled == 3
 
 
 def test_the_process_that_sets_it_obeys_at_once(fleets: Fleets) -> None:

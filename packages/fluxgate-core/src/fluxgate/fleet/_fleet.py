@@ -149,7 +149,8 @@ class Fleet:
         """Set a circuit by hand in every process, whether or not this one has a breaker for it.
 
         It waits until the store has it; `breaker.force_open(fleet=True)` doesn't. A name that no
-        process has reported yet is set for whoever reports it first.
+        process has reported yet is set for whoever reports it first. Nobody's call waits for that:
+        those that a new circuit gets before its first answer pass, unless `flush` was waited for.
 
         Args:
             name: the circuit's name.
