@@ -32,7 +32,7 @@ from ...realservers import Redis
 from .conftest import PATIENCE, Fleets, eventually
 
 COLUMNS = ["name", "state", "epoch", "retry_after", "calls", "failures", "reporter"]
-COLUMNS += ["reverts_in", "by", "note"]
+COLUMNS += ["reverts_in", "by", "note", "states", "processes"]
 
 
 @pytest.fixture(scope="module")
@@ -123,15 +123,41 @@ def test_what_is_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_process_that_is_alone(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Its circuit is open, and nobody else's: that is seen, though the fleet is closed."""
-    with used(url, "x") as (fleet, _):
+    with used(url, "x") as (fleet, _), used(url, "y") as (_, (closed,)):
         other = CircuitBreaker("y", tripper=FailureStreak(1), fleet=fleet)
         other.attempt().fail()
-        assert other.state is State.OPEN
+        assert (closed.state, other.state) == (State.CLOSED, State.OPEN)
         assert fleet.flush(PATIENCE)
-        assert main(["fleet", url, "list"]) == 0
-        _, _, closed, seen, *_ = capsys.readouterr().out.splitlines()
-        assert closed.split()[:2] == ["y", "closed"]
-        assert seen.split()[1:] == ["open", "1", "1", "FailureStreak(1)"]
+
+        def listed() -> list[str]:
+            assert main(["fleet", url, "list"]) == 0
+            _, _, line, seen, *_ = capsys.readouterr().out.splitlines()
+            assert seen.split()[1:] == ["open", "1", "1", "FailureStreak(1)"]
+            return re.split(r"  +", line)[:2]
+
+        eventually(lambda: listed() == ["y", "open in 1 of 2 processes"])  # both are heard of
+
+
+def test_opened_by_all_alone(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Streaks are no evidence for the fleet, which stays closed; nobody gets through."""
+    streak = FailureStreak(1)
+    with Fleet(url) as one, Fleet(url) as two:
+        breakers = [CircuitBreaker("x", tripper=streak, fleet=fleet) for fleet in (one, two)]
+        for breaker in breakers:
+            breaker.attempt().fail()
+        assert one.flush(PATIENCE)
+        assert two.flush(PATIENCE)
+        assert main(["fleet", url, "show", "x"]) == 0
+        assert "state        open in 2 of 2 processes" in capsys.readouterr().out
+        assert main(["fleet", url, "list", "--format", "json"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)["circuits"]
+        assert (row["state"], row["states"], row["processes"]) == ("closed", {"open": 2}, 2)
+        for fleet in (one, two):
+            fleet.control("x", "force_open", timeout=PATIENCE)
+            assert fleet.flush(PATIENCE)
+        assert main(["fleet", url, "list", "--plain"]) == 0
+        line = capsys.readouterr().out.splitlines()[1]
+        assert re.split(r"  +", line)[1] == "forced open"
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def _show(store: Store, name: str, as_json: bool, known: Sequence[str], out: Tex
 
 def _list(store: Store, as_json: bool, plain: bool, out: TextIO) -> None:
     if as_json:
-        rows = [row._asdict() for row in circuits.rows(store)]
+        rows = [row._asdict() for row in circuits.look_at(store).rows]
         out.write(json.dumps({"circuits": rows}, indent=2) + "\n")
         return
     look = circuits.look_at(store)

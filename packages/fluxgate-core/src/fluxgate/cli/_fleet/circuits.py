@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fluxgate.fleet._circuits import circuit_of
+from fluxgate.fleet._circuits import look_at as whole
+from fluxgate.fleet._presence import FleetPresence, presences
 from fluxgate.fleet._verdict import read_reason
-from fluxgate.fleet.store import Report, Store, View, circuits_in
+from fluxgate.fleet.store import Report, Store, View
+from fluxgate.listeners._aggregate import WORST_FIRST
 from fluxgate.state import State
 
 
@@ -25,6 +30,9 @@ class Row(NamedTuple):
         reverts_in: seconds until a state that was set by hand ends by itself; None, it doesn't.
         by: who has set it by hand; None where nobody said.
         note: why; the same.
+        states: in how many processes it is in each state by itself; without those where it is
+            closed as the fleet is.
+        processes: how many processes the fleet has, whatever their circuits do.
     """
 
     name: str
@@ -37,11 +45,20 @@ class Row(NamedTuple):
     reverts_in: float | None = None
     by: str | None = None
     note: str | None = None
+    states: Mapping[str, int] = MappingProxyType({})
+    processes: int = 0
 
     @property
     def quiet(self) -> bool:
-        """Whether it is closed, and nothing fails."""
-        return self.state == State.CLOSED and not self.failures
+        """Whether it is closed, in each process, and nothing fails."""
+        return self.worst == State.CLOSED and not self.failures
+
+    @property
+    def worst(self) -> str:
+        """Its state; while the fleet is closed, the worst of its processes'."""
+        if self.state != State.CLOSED:
+            return self.state
+        return next((str(each) for each in WORST_FIRST if str(each) in self.states), self.state)
 
 
 class Look(NamedTuple):
@@ -59,9 +76,18 @@ class Look(NamedTuple):
     error: str = ""
 
 
-def row_of(view: View) -> Row:
-    """The row of a view."""
-    circuit, reason = circuit_of(view, []), read_reason(view.reason)
+def row_of(view: View, reports: list[Report], processes: int) -> Row:
+    """The row of a view.
+
+    Args:
+        view: the circuit as the store has it.
+        reports: what the processes report of it.
+        processes: how many there are.
+    """
+    circuit, reason = circuit_of(view, reports), read_reason(view.reason)
+    own = Counter(str(each.state) for each in circuit.processes if each.state is not None)
+    if circuit.state is State.CLOSED:
+        del own[str(State.CLOSED)]
     return Row(
         name=circuit.name,
         state=str(circuit.state),
@@ -73,32 +99,36 @@ def row_of(view: View) -> Row:
         reverts_in=circuit.reverts_in,
         by=reason.by,
         note=reason.note,
+        states=dict(own),
+        processes=max(processes, own.total()),  # one of an older version says that of no circuit
     )
-
-
-def rows(store: Store) -> list[Row]:
-    """Every circuit of the store, by name."""
-    names = circuits_in(store)
-    return [row_of(view) for view in store.read(names) if view.known] if names else []
 
 
 def look_at(store: Store) -> Look:
     """Every circuit, and what the processes report of it."""
-    found = rows(store)
-    names = [row.name for row in found]
-    reports = dict(zip(names, map(sorted, store.reports(names)), strict=True)) if names else {}
-    return Look(found, {name: each for name, each in reports.items() if each})
+    found = whole(store)
+    processes = _living(found.processes)
+    pairs = [*zip(found.views, found.reports, strict=True)]
+    return Look(
+        [row_of(view, reports, processes) for view, reports in pairs],
+        {view.name: sorted(reports) for view, reports in pairs if reports},
+    )
+
+
+def _living(processes: Sequence[FleetPresence]) -> int:
+    return sum(not each.absent for each in processes)
 
 
 def details(store: Store, view: View) -> dict[str, Any]:
     """All that the store has of a circuit."""
+    (reports,) = store.reports([view.name])
     return {
-        **row_of(view)._asdict(),
+        **row_of(view, reports, _living(presences(store)))._asdict(),
         "reason": str(read_reason(view.reason)) if view.reason else None,
         "reopens": view.reopens,
         "author": view.author or None,
         "witnesses": view.witnesses,
         "reporters": view.reporters,
         "probes": view.live,
-        "reports": {report.process: report.text for report in store.reports([view.name])[0]},
+        "reports": {report.process: report.text for report in sorted(reports)},
     }

@@ -69,7 +69,7 @@ def page(look: Look, width: int, room: int | None = None) -> Group:
         rows = sorted(rows, key=lambda row: row.quiet)
     lines: list[tuple[tuple[str, ...], str, str]] = []
     for row in rows:
-        lines.append((cells_of(row), "bold", _COLOURS.get(row.state, "")))
+        lines.append((cells_of(row), "bold", _COLOURS.get(row.worst, "")))
         lines += [
             (cells_of_process(each), "dim", _COLOURS.get(each.state or "", ""))
             for each in map(process_of, look.reports.get(row.name, ()))

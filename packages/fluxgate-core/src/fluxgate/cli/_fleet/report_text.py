@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fluxgate._layout import columns
 from fluxgate._naming import printable
-from fluxgate._words import seconds
+from fluxgate._words import number, seconds
 from fluxgate._words import state as in_words
 from fluxgate.cli._fleet.circuits import Look, Row
 from fluxgate.fleet._circuits import FleetProcess, process_of
@@ -55,17 +55,27 @@ def cells_of_process(of: FleetProcess) -> tuple[str, ...]:
 def state_of(row: Row) -> str:
     """A circuit's state in words, with the time that is left of it, and who has set it."""
     left = row.retry_after if row.reverts_in is None else row.reverts_in
-    parts = [in_words(row.state), "" if left is None else seconds(round(left, 1))]
+    parts = [bare_state_of(row), "" if left is None else seconds(round(left, 1))]
     if row.state != State.CLOSED and row.by is not None:
         parts.append(f"by {shown(row.by)}")
     return ", ".join(part for part in parts if part)
 
 
+def bare_state_of(row: Row) -> str:
+    """A circuit's state in words; if only processes have moved by themselves, how many have."""
+    if row.worst == row.state:
+        return in_words(row.state)
+    of = number(row.processes, "process", "processes")
+    return f"{in_words(row.worst)} in {row.states[row.worst]} of {of}"
+
+
 def of_details(details: Mapping[str, Any]) -> str:
     """One circuit, a line for each thing that is known of it."""
     width = max(map(len, details))
-    told = {**details, "state": in_words(details["state"])}
-    lines = [f"{key:{width}}  {shown(value)}" for key, value in told.items() if key != "reports"]
+    row = Row(**{field: details[field] for field in Row._fields})
+    told = {**details, "state": bare_state_of(row)}
+    del told["reports"], told["states"]  # which are below
+    lines = [f"{key:{width}}  {shown(value)}" for key, value in told.items()]
     own = [process_of(Report(*each)) for each in details["reports"].items()]
     if own:
         heads = ("  PROCESS", "STATE", "CALLS", "FAILED", "REASON")

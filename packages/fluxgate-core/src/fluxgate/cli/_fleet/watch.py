@@ -80,7 +80,7 @@ def lines(watch: Watch, out: TextIO, err: TextIO, *, as_json: bool) -> None:
                 reports = look.reports.get(row.name, ())
                 told = {each.process: each.text for each in reports}
                 # Time that runs is no change.
-                what = row._replace(retry_after=None, reverts_in=None), told
+                what = row._replace(retry_after=None, reverts_in=None, processes=0), told
                 if shown.get(row.name) != what:
                     shown[row.name] = what
                     if as_json:
