@@ -385,16 +385,19 @@ def test_the_window_goes_on_when_prolonged() -> None:
     assert info.would_open is not None
 
 
-def test_fast_calls_alone_end_it() -> None:
+@pytest.mark.parametrize("before", [None, 100])
+def test_fast_calls_alone_end_it(before: float | None) -> None:
     """They pass by the lane, which knows the time; one may end in the state before."""
     bench = Bench()
+    bench.breaker.metrics_only(seconds=before)
+    assert bench.succeeds()
     bench.breaker.metrics_only(seconds=10)
     for _ in range(100):
         bench.clock.advance(0.5)
         assert bench.succeeds()
     assert bench.state() is State.CLOSED
     totals = bench.breaker.info().totals
-    assert totals.settled == 100
+    assert totals.settled == 101
     assert totals.stale == 0
 
 

@@ -9,6 +9,7 @@ import ast
 import gc
 import importlib
 import importlib.machinery
+import inspect
 import math
 import tomllib
 from collections import Counter
@@ -76,14 +77,16 @@ class Listed(NamedTuple):
     Attributes:
         module: its path below `fluxgate/`.
         change: the changed lines, before and after.
+        reason: why it is there.
         where: the function or class around it, where the same lines stand in several.
-        text: why it is there.
+        tests: those that find it, in `tests/core`.
     """
 
     module: str
     change: str
-    where: str | None
-    text: str
+    reason: str
+    where: str | None = None
+    tests: tuple[str, ...] = ()
 
     def covers(self, mutant: Mutant) -> bool:
         return (self.module, self.change) == (mutant.module, mutant.change) and (
@@ -117,7 +120,7 @@ class Listed(NamedTuple):
 def listed_in(name: str) -> list[Listed]:
     """The changes in a file of this folder."""
     return [
-        Listed(module, each["change"].strip("\n"), each.get("where"), each["reason"])
+        Listed(module, **{**each, "change": each["change"].strip("\n")})
         for module, entries in tomllib.loads((HERE / name).read_text()).items()
         for each in entries
     ]
@@ -129,7 +132,7 @@ def outside_functions(code: CodeType) -> list[Any]:
     for const in code.co_consts:
         if not isinstance(const, CodeType):
             found.append((type(const), const))
-        elif not const.co_flags & 1:  # CO_OPTIMIZED: a function; a class body isn't
+        elif not const.co_flags & inspect.CO_OPTIMIZED:  # a class's body, no function
             found.append(outside_functions(const))
     return found
 
@@ -141,14 +144,19 @@ def functions_of(module: str) -> list[tuple[Place, FunctionType]]:
     by_line = {
         (code.co_qualname, code.co_firstlineno): place
         for place, code in codes(compile(Path(path).read_text(), path, "exec"))
+        if code.co_flags & inspect.CO_OPTIMIZED  # no class's body
     }
-    return [
+    gc.unfreeze()  # the tests freeze what importing has made, and no list has it then
+    found = [
         (by_line[each.__code__.co_qualname, each.__code__.co_firstlineno], each)
         for each in gc.get_objects()
         if type(each) is FunctionType
         and each.__code__.co_filename == path
         and (each.__code__.co_qualname, each.__code__.co_firstlineno) in by_line
     ]
+    if not found and any("<" not in name for name, _ in by_line):
+        raise RuntimeError(f"no function of {module} was found: its mutants would all live")
+    return found
 
 
 def codes(code: CodeType) -> Iterator[tuple[Place, CodeType]]:

@@ -100,6 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--module", action="append", help="only this one, as `_engine/machine.py`")
     parser.add_argument("--only", action="append", help="only this mutant, as `retries.py:9#3`")
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds of CPU a mutant")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after that")
     parser.add_argument("--json", type=Path, help="the results, for later")
     parser.add_argument("--planted", action="store_true", help="those of `planted.toml`")
     parser.add_argument("--again", type=Path, help="only the survivors of such results")
@@ -179,12 +180,11 @@ class Tracer:
 class Runner:
     """A pytest plugin in whose place for running tests the mutants are run."""
 
-    def __init__(
-        self, mutants: list[Mutant], json: Path | None = None, budget: float = BUDGET
-    ) -> None:
+    def __init__(self, mutants: list[Mutant], options: argparse.Namespace) -> None:
         self.mutants = mutants
-        self.budget = budget
-        self.json = json
+        self.budget: float = options.budget
+        self.until = time.monotonic() + 60 * options.minutes
+        self.json: Path | None = options.json
         self.results: dict[str, str] = {}
         self.kills: dict[str, Counter[str]] = defaultdict(Counter)
         self.early: set[tuple[str, int]] = set()
@@ -217,6 +217,9 @@ class Runner:
         self.functions = {name: functions_of(name) for name in MODULES}
         self.leave_out_unsound()
         for number, mutant in enumerate(self.mutants, 1):
+            if time.monotonic() > self.until:
+                self.mutants = self.mutants[: number - 1]
+                break
             result = self.result_of(mutant)
             self.results[mutant.name] = result
             if not result.startswith("killed"):
@@ -224,8 +227,10 @@ class Runner:
             elif number % 50 == 0:
                 lived = sum(not each.startswith("killed") for each in self.results.values())
                 say(f"[{number}/{len(self.mutants)}] {lived} live")
-            if self.json and (number % 10 == 0 or number == len(self.mutants)):
+            if self.json and number % 10 == 0:
                 self.keep(self.json)
+        if self.json:
+            self.keep(self.json)
         return True
 
     def keep(self, file: Path) -> None:
@@ -463,6 +468,7 @@ def chosen(options: argparse.Namespace) -> list[Mutant]:
             mutants += sorted(dice.sample(each, min(share, len(each))), key=lambda m: m.number)
         else:
             mutants += each
+    dice.shuffle(mutants)  # what a run has done when it is stopped is a sample, too
     say(f"{len(mutants)} of {total} mutants of {len(found)} modules")
     return mutants
 
@@ -478,7 +484,7 @@ def report(mutants: list[Mutant], results: dict[str, str]) -> bool:
         rows[mutant.module][kind] += 1
     total: Counter[str] = sum(rows.values(), Counter())
     print(f"{'module':24}{'mutants':>9}{'killed':>9}{'listed':>9}{'live':>6}")
-    for module, row in [*rows.items(), ("all", total)]:
+    for module, row in [*sorted(rows.items()), ("all", total)]:
         count = row.total()
         print(f"{module:24}{count:9}{row['killed']:9}{row['listed']:9}{row['lives']:6}")
     count = total.total()
@@ -495,11 +501,14 @@ def main() -> int:
         import_mutated(module, source)
         return int(pytest.main([*plugin_options([]), *options.files], plugins=[Fresh(wanted)]))
     mutants = chosen(options)
-    runner = Runner(mutants, options.json, options.budget)
-    status = pytest.main(plugin_options(options.files or FILES), plugins=[runner])
-    if len(runner.results) < len(mutants):
+    runner = Runner(mutants, options)
+    files = options.files or FILES
+    if options.planted:
+        files = sorted({test for each in listed_in("planted.toml") for test in each.tests})
+    status = pytest.main(plugin_options(files), plugins=[runner])
+    if not runner.results or len(runner.results) < len(runner.mutants):
         return int(status) or 1
-    return 0 if report(mutants, runner.results) else 1
+    return 0 if report(runner.mutants, runner.results) else 1
 
 
 if __name__ == "__main__":
