@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlencode
 
@@ -91,6 +94,26 @@ def post(
 def use(page: Console, name: str, action: str, /, **fields: Any) -> Response:
     """Use a control as the page does: with a token, and a reason."""
     return post(page, name, action, {"note": "a drill", **operation(page, name, action), **fields})
+
+
+@contextmanager
+def somebody_reading(page: Console) -> Iterator[threading.Event]:
+    """A reading in another thread, which began before and ends with the block, or the event."""
+    began, end = threading.Event(), threading.Event()
+
+    def reading() -> None:
+        with page._site._snapshots._reading_on.here():
+            began.set()
+            end.wait(60)
+
+    thread = threading.Thread(target=reading)
+    thread.start()
+    began.wait(60)
+    try:
+        yield end
+    finally:
+        end.set()
+        thread.join()
 
 
 def header(response: Response, name: str) -> str | None:

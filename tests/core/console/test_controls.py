@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from typing import Any
 
 import pytest
 
 from fluxgate import CircuitBreaker, Signal, State
-from fluxgate.console import Actor, Console, Entry, Request
+from fluxgate.console import Actor, Console, Entry, Request, _snapshots
 from fluxgate.console._act import MAX_BODY
 from fluxgate.console._audit import DENIED, KEPT
 from fluxgate.console._names import id_of
 from fluxgate.console._tokens import HOUR, Tokens
 from fluxgate.testing import ManualClock
 
-from .asking import HERE, HOST, console, detail, failing, get, header, made, operation, post, use
+from .asking import (
+    HERE,
+    HOST,
+    console,
+    detail,
+    failing,
+    get,
+    header,
+    made,
+    operation,
+    post,
+    somebody_reading,
+    use,
+)
 
 LONG = "x" * 201
 
@@ -315,6 +329,79 @@ def test_a_replayed_request_does_nothing() -> None:
     assert entry.outcome == json.loads(response.body)["outcome"] == "repeated"
     form = post(desk.page, "pay", "disable", fields, api=False)
     assert form.status == 303  # as if it had just been done: the page shows what was
+
+
+def test_the_answer_is_read_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever another request reads meanwhile, which may have begun before the control."""
+    desk = Desk()
+    site = desk.page._site
+    source: Any = site._snapshots.source
+    read, readings = source.read, []
+    began, go_on = threading.Event(), threading.Event()
+
+    def slowly(*args: Any) -> Any:
+        found = read(*args)  # before the control
+        readings.append(found)
+        if len(readings) == 1:
+            began.set()
+            assert go_on.wait(60)
+        return found
+
+    fields = fields_of(desk)
+    site._snapshots.renew()
+    monkeypatch.setattr(source, "read", slowly)
+    other = threading.Thread(target=get, args=(desk.page,))
+    other.start()
+    assert began.wait(60)
+    done, use = [], desk.page._site._controls.use
+
+    def used(*args: Any) -> Any:
+        found = use(*args)
+        go_on.set()
+        return found
+
+    monkeypatch.setattr(site._controls, "use", used)
+    done.append(json.loads(post(desk.page, "pay", "disable", fields).body))
+    other.join()
+    assert [each["circuit"]["state"] for each in done] == ["disabled"]
+    assert len(readings) == 2
+
+
+@pytest.mark.parametrize("api", [True, False])
+def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, api: bool) -> None:
+    monkeypatch.setattr(_snapshots, "PATIENCE", 0.01)
+    desk = Desk()
+    fields = fields_of(desk)
+    with somebody_reading(desk.page):
+        response = post(desk.page, "pay", "disable", fields, api=api)
+        if api:
+            operation = fields["operation"]
+            answer = {"outcome": "done", "operation": operation, "after": "disabled"}
+            assert json.loads(response.body) == answer  # the circuit isn't known yet
+        else:
+            shown = get(desk.page, f"circuits/{id_of('pay')}", operation=fields["operation"])
+            assert (response.status, shown.status) == (303, 200)
+    assert desk.breaker.state is State.DISABLED
+    assert detail(desk.page, "pay")["circuit"]["state"] == "disabled"
+
+
+def test_the_first_look_waits_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_snapshots, "PATIENCE", 0.01)
+    page = console()
+    with somebody_reading(page):
+        assert get(page).status == 503
+    assert get(page).status == 200
+
+
+def test_the_page_after_it_is_newer() -> None:
+    """Whoever is sent on to the circuit's page waits for a reading that began before."""
+    desk = Desk()
+    fields = fields_of(desk)
+    with somebody_reading(desk.page) as end:
+        assert post(desk.page, "pay", "disable", fields, api=False).status == 303
+        threading.Timer(0.05, end.set).start()
+        shown = get(desk.page, f"circuits/{id_of('pay')}", operation=fields["operation"])
+    assert "data-state=disabled" in shown.body.decode()
 
 
 def test_a_link_can_not_act() -> None:

@@ -22,7 +22,17 @@ from fluxgate.registry import Registry
 from fluxgate.trippers import FailureStreak
 
 from ..fleet.conftest import PATIENCE, Fleets, eventually
-from .asking import console, detail, get, operation, post, read, rows, use
+from .asking import (
+    console,
+    detail,
+    get,
+    operation,
+    post,
+    read,
+    rows,
+    somebody_reading,
+    use,
+)
 
 ALONE = {"tripper": FailureStreak(3)}
 """A circuit that opens in each process by itself."""
@@ -408,11 +418,7 @@ def test_a_slow_store_holds_up_one_alone(fleets: Fleets) -> None:
     breaker.call(int)
     fleets.flush()
     page = console(fleet)
-    snapshots: Any = page._site._snapshots
     assert rows(page)["pay"]
-    snapshots._reading_on.here().acquire()  # somebody reads, and the store doesn't answer
-    try:
+    with somebody_reading(page):  # and the store doesn't answer
         assert rows(renewed(page))["pay"]["state"] == "closed"
-    finally:
-        snapshots._reading_on.here().release()
     assert read(renewed(page))["error"] is None

@@ -109,9 +109,12 @@ def circuit_of(view: Detail, sign: Sign) -> dict[str, Any]:
     }
 
 
-def outcome_of(entry: Entry, row: Row) -> dict[str, Any]:
-    """The answer to a control that was done, now or before."""
-    return {"outcome": entry.outcome, "operation": entry.operation, "circuit": row_of(row)}
+def outcome_of(entry: Entry, row: Row | None) -> dict[str, Any]:
+    """The answer to a control that was done, now or before, with the circuit after it if known."""
+    found: dict[str, Any] = {"outcome": entry.outcome, "operation": entry.operation}
+    if entry.after is not None:
+        found["after"] = str(entry.after)
+    return found if row is None else {**found, "circuit": row_of(row)}
 
 
 def problem_of(status: int, title: str, detail: str, fields: Mapping[str, str]) -> dict[str, Any]:

@@ -78,7 +78,8 @@ class Site:
             file = static(request, request.path.removeprefix("static/"))
             return file or self.problem(request, Problem(404, "no_page"))
         try:
-            look = self._snapshots.look()
+            # Whoever comes from a control, to see what became of it, waits for that.
+            look = self._snapshots.look(renewed="operation" in request.query)
         except StoreError as error:
             return self.problem(request, Problem(503, "no_data", values={"why": str(error)}))
         if found is None:
@@ -230,11 +231,7 @@ class Site:
 
     def _done(self, request: Request, item: Item, done: Outcome) -> Response:
         if request.path.startswith(_API):
-            try:
-                look = self._snapshots.look()
-            except StoreError:  # it was done all the same
-                return respond(request, 200, api.encoded({"outcome": done.entry.outcome}), JSON)
-            row = look.reading.row(look.reading.by_id.get(item.id, item))
+            row = self._row_after(item)
             return respond(request, 200, api.encoded(api.outcome_of(done.entry, row)), JSON)
         query = {"operation": done.form.operation}
         if "lang" in request.query:
@@ -243,6 +240,19 @@ class Site:
         root = quote("/" + request.root.lstrip("/"), safe="/", errors="replace")
         where = f"{root}circuits/{item.id}?{urlencode(query)}"
         return respond(request, 303, b"", HTML, more={"location": where})
+
+    def _row_after(self, item: Item) -> Row | None:
+        """A circuit after a control was used; None where nobody can say: it was done all the same.
+
+        What another process shows may follow within a second.
+        """
+        try:
+            look = self._snapshots.look(renewed=True)
+        except StoreError:
+            return None
+        if not look.renewed:
+            return None
+        return look.reading.row(look.reading.by_id.get(item.id, item))
 
     # -- what all have in common
 

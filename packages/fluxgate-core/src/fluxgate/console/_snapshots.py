@@ -16,6 +16,8 @@ from fluxgate.console._rates import Rates
 from fluxgate.console._reading import Reading, Source
 from fluxgate.fleet.store import StoreError
 
+PATIENCE: Final = 3.0
+"""Seconds that a look waits for somebody else's reading, at most, where it needs a newer one."""
 SHARED: Final = 1.0
 """Seconds for which a reading is shared."""
 EACH: Final = 250e-6
@@ -30,11 +32,13 @@ class Look(NamedTuple):
         reading: the circuits.
         age: seconds since it was made.
         error: why there is no newer one; None if there need be none.
+        renewed: whether it began after the last `renew()`.
     """
 
     reading: Reading
     age: float
     error: str | None
+    renewed: bool = True
 
 
 class Snapshots:
@@ -60,21 +64,28 @@ class Snapshots:
         self._reading: Reading | None = None
         self._error: str | None = None
         self._tried_at = -float("inf")
-        self._renewals = 0
+        # The last renewal; that which the last try came after; and the last reading.
+        self._renewal = self._tried = self._seen = object()
         self._shared = SHARED
 
-    def look(self) -> Look:
+    def look(self, *, renewed: bool = False) -> Look:
         """The circuits as they are, or were a second ago.
+
+        Args:
+            renewed: whether it matters that the last `renew()` is heeded: it then waits for a
+                reading that is going on, since that one may have begun before.
 
         Raises:
             StoreError: the fleet's store can't be reached, and never could.
         """
-        if self._clock() - self._tried_at >= self._shared:
-            self._read()
+        if not self._is_recent(self._clock()):
+            behind = renewed and self._seen is not self._renewal
+            self._read(PATIENCE if self._reading is None or behind else 0.0)
         reading = self._reading
         if reading is None:
             raise StoreError(self._error or "the store has not answered yet")
-        return Look(reading, max(self._clock() - reading.context.at, 0.0), self._error)
+        age = max(self._clock() - reading.context.at, 0.0)
+        return Look(reading, age, self._error, self._seen is self._renewal)
 
     @property
     def last(self) -> Reading | None:
@@ -83,26 +94,30 @@ class Snapshots:
 
     def renew(self) -> None:
         """Have the next look read anew: something was changed."""
-        self._renewals += 1
-        self._tried_at = -float("inf")
+        self._renewal = object()
 
-    def _read(self) -> None:
+    def _is_recent(self, now: float) -> bool:
+        """Whether the last try is good enough, with a reading or with an error."""
+        return now - self._tried_at < self._shared and self._tried is self._renewal
+
+    def _read(self, patience: float) -> None:
         reading_on = self._reading_on.here()
-        if not reading_on.acquire(blocking=self._reading is None):
+        if not reading_on.acquire(timeout=patience):
             return
         try:
-            began, renewals = self._clock(), self._renewals
-            if began - self._tried_at < self._shared:
+            began, renewal = self._clock(), self._renewal
+            if self._is_recent(began):
                 return  # somebody else has, while this one waited
             try:
                 self.history.catch_up()
                 self._reading = self.source.read(self._rates, self.history)
+                self._seen = renewal
                 self._rates.keep(self._reading.by_id)
                 self._error = None
                 self._shared = max(SHARED, EACH * len(self._reading.items))
             except StoreError as error:
                 self._error = str(error)
             # A change in the middle of it may be missing in it: then the next look reads anew.
-            self._tried_at = began if renewals == self._renewals else -float("inf")
+            self._tried_at, self._tried = began, renewal
         finally:
             reading_on.release()
