@@ -357,6 +357,43 @@ def test_a_claim_that_is_no_entry_is_left_out(fleets: Fleets) -> None:
     assert get(page, f"circuits/{id_of('pay')}").status == 200
 
 
+def test_a_claim_is_read_once(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are of the last day; one that is not noted yet is looked at again."""
+    fleet = fleets.make()
+    page = console(fleet)
+    breaker = CircuitBreaker("pay", fleet=fleet)
+    breaker.call(int)
+    fleets.flush()
+
+    def note(number: int) -> None:
+        fields = [f"{number}.0", id_of("pay"), "disable", "60", "closed", "", "done", "ann", "", ""]
+        reason = "\t".join(fields) if number else ""  # 0 has yet to be done
+        move = claims.Move(f"{claims.OPERATION}{number}", None, 0, State.OPEN, reason=reason)
+        fleet._flusher.ask(lambda store: store.move(move), PATIENCE)
+
+    for number in range(8):
+        note(number)
+    read_names: list[str] = []
+    store = fleet._flusher.store
+    original = store.read
+
+    def counted(names: list[str]) -> list[Any]:
+        read_names.extend(name for name in names if name.startswith(claims.OPERATION))
+        return original(names)
+
+    monkeypatch.setattr(claims, "BATCH", 5)
+    monkeypatch.setattr(store, "read", counted)
+    for _ in range(2):
+        audit = detail(renewed(page), "pay")["audit"]
+    assert [entry["at"] for entry in audit] == [7, 6, 5, 4, 3, 2, 1]
+    assert sorted(read_names) == sorted(f"{claims.OPERATION}{n}" for n in (*range(8), 0))
+    read_names.clear()
+    note(8)
+    audit = detail(renewed(page), "pay")["audit"]
+    assert [entry["at"] for entry in audit][:2] == [8, 7]
+    assert sorted(read_names) == [f"{claims.OPERATION}0", f"{claims.OPERATION}8"]
+
+
 def test_processes_that_look_alike(fleets: Fleets) -> None:
     fleet = fleets.make()
     page = console(fleet)

@@ -8,7 +8,7 @@ that every process shows what was done in another.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Final, Protocol
@@ -25,6 +25,8 @@ from fluxgate.state import State
 
 PAUSE: Final = 1.0
 """Seconds between two controls of one actor."""
+BATCH: Final = 1000
+"""Claims that one reading reads, at most; the page of a process that starts has all soon."""
 TIMEOUT: Final = 2.0
 """Seconds that a claim waits for the store, at most."""
 OPERATION: Final = f"{RESERVED}operation:"
@@ -172,6 +174,45 @@ def entry_of(view: View, name: str) -> Entry | None:
         )
     except ValueError:
         return None
+
+
+class UsedControls:
+    """The latest controls that were used in any process, by the claims of their operations.
+
+    A claim is there for a day, and a reading comes each second; so each is read until it holds its
+    entry, and then no more.
+
+    Args:
+        most: how many are kept.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._latest: list[tuple[float, View]] = []  # by time, newest first
+        self._noted: set[str] = set()  # claims whose entry was read
+        self._asked: set[str] = set()
+
+    def read(self, store: Store, names: Iterable[str]) -> list[View]:
+        """The claims with the latest entries, newest first.
+
+        Args:
+            store: the fleet's.
+            names: all reserved names in it.
+        """
+        here = {name for name in names if name.startswith(OPERATION)}
+        self._noted &= here
+        self._asked &= here
+        self._latest = [each for each in self._latest if each[1].name in here]
+        # Those first that have not been read yet: some never get an entry, for the store failed.
+        left = sorted(here - self._noted, key=lambda name: (name in self._asked, name))[:BATCH]
+        for view in store.read(left) if left else ():
+            self._asked.add(view.name)
+            if (entry := entry_of(view, "")) is not None:
+                self._noted.add(view.name)
+                self._latest.append((entry.at, view))
+        self._latest.sort(key=lambda each: -each[0])
+        del self._latest[self._most :]
+        return [view for _, view in self._latest]
 
 
 def circuit_in(view: View) -> str:

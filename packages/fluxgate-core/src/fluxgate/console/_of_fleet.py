@@ -10,7 +10,7 @@ from typing import Final
 from fluxgate._engine.circuit import Circuit
 from fluxgate.breaker import CircuitBreaker
 from fluxgate.console._audit import KEPT
-from fluxgate.console._claims import OPERATION, circuit_in, entry_of
+from fluxgate.console._claims import UsedControls, circuit_in, entry_of
 from fluxgate.console._evidence import evidence_of
 from fluxgate.console._history import History, worst
 from fluxgate.console._names import kept, shown
@@ -193,21 +193,13 @@ def _reporting(own: FleetProcess) -> ProcessRow:
     )
 
 
-def _look(store: Store) -> tuple[FleetLook, list[View]]:
-    """All that a store has, and the claims of operations in it."""
-    look = look_at(store)
-    claims = [name for name in look.reserved if name.startswith(OPERATION)]
-    return look, store.read(claims) if claims else []
-
-
 def _entries(claims: Sequence[View], items: Sequence[Item]) -> tuple[Entry, ...]:
-    """The controls that were used, by what their claims hold."""
+    """The controls that were used, newest first, by what their claims hold."""
     if not claims:
         return ()
     names = {item.id: item.name for item in items}
     found = (entry_of(view, names.get(circuit_in(view), "")) for view in claims)
-    entries = [entry for entry in found if entry is not None]
-    return tuple(sorted(entries, key=lambda entry: -entry.at)[:KEPT])
+    return tuple(entry for entry in found if entry is not None)
 
 
 class FleetSource:
@@ -223,6 +215,7 @@ class FleetSource:
         self._clock = clock
         self._wall = wall
         self._since: dict[tuple[str, int], float] = {}
+        self._used = UsedControls(KEPT)
 
     def has(self, circuit: Circuit) -> bool:
         return circuit.is_of(self.fleet)
@@ -234,7 +227,7 @@ class FleetSource:
             StoreError: the store can't be reached or used, or hasn't answered in time.
         """
         flusher = self.fleet._flusher
-        look, claims = flusher.ask(_look, TIMEOUT)
+        look, claims = flusher.ask(self._look, TIMEOUT)
         own: dict[str, list[CircuitBreaker]] = {}
         for member in flusher.members():
             if (circuit := member.circuit) is not None:
@@ -253,6 +246,11 @@ class FleetSource:
         self._date(items, context.wall)
         self._observe(items, context)
         return Reading(context, [*items], look.processes, _entries(claims, items))
+
+    def _look(self, store: Store) -> tuple[FleetLook, list[View]]:
+        """All that a store has, and the claims that hold the latest controls; in its thread."""
+        look = look_at(store)
+        return look, self._used.read(store, look.reserved)
 
     def _date(self, items: Sequence[FleetItem], now: float) -> None:
         """Say since when the circuits are in their states.
