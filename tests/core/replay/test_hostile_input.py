@@ -164,6 +164,33 @@ def test_spans_of_any_shape(tmp_path: Path, odd: object, place: str) -> None:
     assert len(trace) + sum(trace.skipped.values()) + trace.unusable == 2
 
 
+@pytest.mark.parametrize("format", ["nginx", "otlp"])
+def test_a_wide_record(tmp_path: Path, format: str) -> None:  # noqa: A002
+    """The tries and spans of a record share its fields: copies would fill the memory."""
+    count = 2_000
+    fields = {f"field-{number}": 1 for number in range(count)}
+    record: dict[str, Any] = {**fields, "msec": "1795850233.1", "request_time": "0.5"}
+    record["upstream_addr"] = ", ".join(["10.0.0.1:80"] * count)
+    if format == "otlp":
+        attributes = [{"key": key, "value": {"intValue": 1}} for key in fields]
+        span = {
+            "kind": 3,
+            "startTimeUnixNano": 1e18,
+            "endTimeUnixNano": 2e18,
+            "status": {"code": 2},
+        }
+        scopes = [{"spans": [span] * count}]
+        resource = {"resource": {"attributes": attributes}, "scopeSpans": scopes}
+        record = {"resourceSpans": [resource]}
+    path = write(tmp_path, json.dumps(record))
+    tracemalloc.start()
+    trace = read(path, format=format, failed="`field-7` == 1")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(trace) + trace.unusable == count
+    assert peak < 2**24  # a copy for each would be 200 MiB
+
+
 @pytest.mark.parametrize("text", ["__0__ == 1", "`a b` == __1__", "-__9__", "____0 > `a b`"])
 def test_names_like_our_own_stand_ins(tmp_path: Path, text: str) -> None:
     with pytest.raises(TraceError, match="there is no column"):

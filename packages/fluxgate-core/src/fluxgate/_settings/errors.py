@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from itertools import islice
+from typing import Final
 
 from fluxgate._naming import printable
 from fluxgate.errors import ConfigError, FluxgateError
+
+_MOST: Final = 1000
 
 
 class Mistake(StrEnum):
@@ -54,12 +58,12 @@ def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
     Args:
         name: what was written.
-        known: what could have been meant.
+        known: what could have been meant; the first thousand are looked at.
         cutoff: how alike they must be at least, from 0 to 1 (as `difflib` counts it).
     """
     from difflib import get_close_matches  # not at import: only mistakes need it
 
-    by_folded = {each.casefold(): each for each in known}
+    by_folded = {each.casefold(): each for each in islice(known, _MOST)}
     found = get_close_matches(name.casefold()[:100], by_folded, n=1, cutoff=cutoff)
     return by_folded[found[0]] if found else None
 

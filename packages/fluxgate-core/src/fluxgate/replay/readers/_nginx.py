@@ -9,6 +9,7 @@ Source: https://nginx.org/en/docs/http/ngx_http_upstream_module.html#variables
 from __future__ import annotations
 
 import re
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ def is_nginx(record: Mapping[str, Any]) -> bool:
     return "request_time" in record or "upstream_response_time" in record
 
 
-def rows(record: Mapping[str, Any]) -> Iterator[Found]:
+def rows(record: dict[str, Any]) -> Iterator[Found]:
     """The calls of one line."""
     logged = next((moment(record[name]) for name in TIMES if name in record), None)
     if logged is None:
@@ -59,7 +60,8 @@ def rows(record: Mapping[str, Any]) -> Iterator[Found]:
                 key=upstream,
                 # None: the client went before an answer came; nginx's own status says so (499).
                 status=status or record.get("status"),
-                fields={"upstream": upstream, **record},
+                # A view: as many copies of a record as it has tries would be too much.
+                fields=ChainMap(record, {"upstream": upstream}),
             )
         )
         logged = logged if start is None else start

@@ -8,6 +8,7 @@ https://opentelemetry.io/docs/specs/semconv/http/http-spans/
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
@@ -34,7 +35,7 @@ def rows(record: Mapping[str, Any]) -> Iterator[Found]:
                 yield _row(span, about)
 
 
-def _row(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Found:
+def _row(span: Mapping[str, Any], resource: dict[str, Any]) -> Found:
     if not _is_one_of(_CLIENT, span.get("kind")):
         return Skipped("the span isn't of kind CLIENT")
     start, end = number(span.get("startTimeUnixNano")), number(span.get("endTimeUnixNano"))
@@ -53,7 +54,8 @@ def _row(span: Mapping[str, Any], resource: Mapping[str, Any]) -> Found:
         key=host if host is None or _is_one_of(_USUAL_PORTS, port) else f"{host}:{port}",
         status=status,
         error=None if str(error) == str(status) else error,
-        fields={**resource, **attributes, "name": span.get("name")},
+        # A view: the resource belongs to all spans of a batch.
+        fields=ChainMap({"name": span.get("name")}, attributes, resource),
     )
 
 

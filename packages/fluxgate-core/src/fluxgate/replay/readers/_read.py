@@ -69,7 +69,7 @@ _TEXT: Final[dict[Format, Callable[[str], Iterator[Found]]]] = {
     Format.ENVOY: _envoy.rows,
     Format.APACHE: _apache.rows,
 }
-_RECORDS: Final[dict[Format, Callable[[Mapping[str, Any]], Iterator[Found]]]] = {
+_RECORDS: Final[dict[Format, Callable[[dict[str, Any]], Iterator[Found]]]] = {
     Format.JSON: _columns.of_record,
     Format.RECORDING: _recording.rows,
     Format.NGINX: _nginx.rows,
