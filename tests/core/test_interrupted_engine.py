@@ -8,7 +8,8 @@ numbers agree with each other, slots are free, and the circuit goes on working.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from fluxgate import CallNotPermittedError, CircuitBreaker, Info, Signal, Signal
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
 from fluxgate.testing import ManualClock, RecordedCalls
-from fluxgate.trippers import FailureStreak, SlowRate
-from fluxgate.windows import TimeWindow
+from fluxgate.trippers import FailureRate, FailureStreak, SlowRate, Tripper
+from fluxgate.windows import CountWindow, TimeWindow, Window
 
 from .interrupting import interrupted, report
 from .proving import LONG
@@ -256,3 +257,43 @@ def test_calls_are_heard_by_all_or_none(step: Callable[[Rules], object]) -> None
         place += 1
     assert place > 50
     report(f"calls heard, {step.__name__}", place)
+
+
+@pytest.mark.parametrize("window", [CountWindow(8), TimeWindow(60)], ids=["count", "time"])
+@pytest.mark.parametrize(
+    ("old", "new"), [((1, 2), (2, 4)), ((1, 2), ()), ((), (2,))], ids=["other", "fewer", "more"]
+)
+def test_an_interrupted_update(window: Window, old: list[int], new: list[int]) -> None:
+    """Afterwards either settings are in force, and slow calls are counted by their thresholds."""
+
+    def tripper(thresholds: list[int]) -> Tripper:
+        slow = [FailureRate(1.0) & SlowRate(1.0, seconds) for seconds in thresholds]
+        return reduce(or_, slow, FailureRate(1.0) & FailureStreak(99))
+
+    place, stride = 0, 1 if LONG else 3
+    while True:
+        clock = ManualClock()
+        breaker = CircuitBreaker("x", tripper=tripper(old), window=window, clock=clock)
+        for seconds in (0, 1, 2, 4):
+            breaker.call(clock.advance, seconds)
+        update = partial(breaker.update, tripper=tripper(new))
+        going_on = interrupted(update, place, *ENGINE)
+        thresholds = new if breaker.policy.tripper == tripper(new) else old
+        for after in (2, 5, 1, 7):  # by the time of the last, a count window drops the first ones
+            breaker.call(clock.advance, after)
+        before = [each for each in thresholds if each in old]
+        assert breaker.info().metrics.slow_counts == {
+            each: sum(after >= each for after in (2, 5, 1, 7))
+            + (sum(seconds >= each for seconds in (0, 1, 2, 4)) if each in before else 0)
+            for each in thresholds
+        }, place
+        for _ in range(8):
+            breaker.call(clock.advance, 3)
+        clock.advance(60)
+        breaker.call(clock.advance, 5)
+        breaker.info()
+        if not going_on:
+            break
+        place += stride
+    assert place > 50
+    report(f"update of thresholds, {window!r}", place // stride)

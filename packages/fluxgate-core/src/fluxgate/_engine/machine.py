@@ -313,15 +313,20 @@ class Machine:
 
     def update(self, policy: Policy, now: float) -> None:
         """Take other settings: at once while recording, else with the next phase."""
+        self.lane = None  # should this be broken off, nobody is let in by the older settings
         self.policy = policy
-        phase = self.phase
-        if phase.state in RECORDING:
-            if policy.shadow_closed != phase.shadow:
-                self.verdicts.withdraw(phase, Reason("update()"))
-            phase.take(policy)
-            phase.tally.retune(policy.thresholds)
-            self._watch(phase)
-            self._choose_lane(phase, now)
+        if self.phase.state in RECORDING:
+            self._adopt(self.phase)
+            self._choose_lane(self.phase, now)
+
+    def _adopt(self, phase: Phase) -> None:
+        """Have a phase that records go by the current settings. To do it twice does no harm."""
+        policy = self.policy
+        if policy.shadow_closed != phase.shadow:
+            self.verdicts.withdraw(phase, Reason("update()"))
+        phase.take(policy)
+        phase.tally.retune(policy.thresholds)
+        self._watch(phase)
 
     def watch(self, watched: bool, now: float) -> None:
         """Settle each call by itself from now on, or no longer: somebody hears of each."""
@@ -476,8 +481,11 @@ class Machine:
         self._begin(phase, old.began)
 
     def recover(self) -> None:
-        """Complete what an interrupt has broken off: the window's numbers, a move's report."""
-        self.phase.tally.recount()
+        """Complete what an interrupt has broken off: settings, the window's numbers, a report."""
+        phase = self.phase
+        if phase.state in RECORDING:
+            self._adopt(phase)
+        phase.tally.recount()
         self._report()
 
     # -- reading
