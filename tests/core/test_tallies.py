@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import sys
@@ -17,6 +18,8 @@ from hypothesis import given, settings
 
 from fluxgate._tally import Tally
 from fluxgate.windows import CountWindow, TimeWindow, Window
+
+from .interrupting import interrupted
 
 TICK = 1 / 64  # whole ticks are exact, as floats and as nanoseconds
 THRESHOLDS = (0.5, 2.0)
@@ -145,6 +148,65 @@ def test_a_window_agrees_with_a_plain_list(
     assert snapshot.total_count == tally.total_count
     assert snapshot.slow_counts == tally.slow_counts
     assert snapshot.slow_counts is not tally.slow_counts
+
+
+def crowded(window: CountWindow | TimeWindow) -> tuple[Tally, Naive, float]:
+    """A window through which many calls of all kinds have gone, its model, and the time."""
+    naive, tally, now = Naive(window), window.tally(THRESHOLDS), 1024.0
+    for number in range(24):
+        now += 8 * TICK
+        add(tally, number % 3 == 0, number % 7 * 32 * TICK, now)
+        naive.add(number % 3 == 0, number % 7 * 32 * TICK, now)
+        add_fast(tally, [number % 5 * TICK] * number, now)
+        for _ in range(number):
+            naive.add(False, number % 5 * TICK, now)
+        assert tally.total_duration == sum(call["elapsed"] for call in naive.held)
+    return tally, naive, now
+
+
+STEPS: dict[str, Callable[[Tally, float], object]] = {
+    "call": lambda tally, now: add(tally, True, 2.0, now),
+    "batch": lambda tally, now: add_fast(tally, [TICK] * 250, now),
+    "time": lambda tally, now: tally.advance(now),
+    "read": lambda tally, _now: tally.snapshot(),
+    "retune": lambda tally, _now: tally.retune((0.5, 4.0)),
+}
+
+
+@pytest.mark.parametrize(
+    "window", [CountWindow(10), CountWindow(260), TimeWindow(2.0, 4), TimeWindow(2.0, 1)], ids=repr
+)
+@pytest.mark.parametrize("step", STEPS)
+def test_a_broken_off_step_is_put_right(window: CountWindow | TimeWindow, step: str) -> None:
+    """At any bytecode: the counts are those before or after it, and right once it has left."""
+    beginning, place = crowded(window), 0
+    while True:
+        tally, naive, now = copy.deepcopy(beginning)
+        before, after, now = tally.snapshot(), copy.deepcopy(tally), now + 8 * TICK
+        STEPS[step](after, now)
+        going_on = interrupted(partial(STEPS[step], tally, now), place, "_tally.py")
+        if step == "retune":  # whoever was interrupted does it again
+            STEPS[step](tally, now)
+            naive.retune((0.5, 4.0))
+        tally.recount()
+        for name in ("total_count", "failure_count", "failure_streak", "total_duration"):
+            sides = sorted((getattr(before, name), getattr(after, name)))
+            assert sides[0] <= getattr(tally, name) <= sides[1], (name, place)
+        for threshold, count in tally.slow_counts.items():
+            assert count in (before.slow_counts.get(threshold, 0), after.slow_counts[threshold])
+        if step in ("time", "read", "retune"):  # nothing was to be added
+            tally.advance(now)
+            naive.advance(now)
+            naive.compare(tally)
+        add_fast(tally, [TICK] * 300, now + 2.0)
+        add(tally, True, 1.0, now + 2.0)
+        for failed in (False,) * 300 + (True,):
+            naive.add(failed, 1.0 if failed else TICK, now + 2.0)
+        naive.compare(tally)
+        if not going_on:
+            break
+        place += 5
+    assert place  # it was interrupted at all
 
 
 @pytest.mark.parametrize("window", [CountWindow(10), TimeWindow(8.0, 4)], ids=repr)
