@@ -6,6 +6,7 @@ import asyncio
 import copy
 import math
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -442,6 +443,7 @@ def is_teapot(error: Exception) -> bool:
         (TypeOf(Exception) & ~TypeOf(OSError), OSError(), False),
         (TypeOf(Exception) & ~TypeOf(OSError), ValueError(), True),
         (TypeOf(OSError) | TypeOf(KeyError), KeyError(), True),
+        (TypeOf(OSError) | TypeOf(KeyError), OSError(), True),
         (TypeOf(OSError) | TypeOf(KeyError), ValueError(), False),
         (~trackers.All(), ValueError(), False),
         (Custom(is_teapot), ValueError("I'm a teapot"), True),
@@ -518,7 +520,7 @@ def test_a_tripper_fires_at_its_bound(tripper: Tripper, given: Snapshot, fires: 
     assert tripper.fires(given) is fires
 
 
-RATE, STREAK = FailureRate(0.5), FailureStreak(3)
+RATE, SLOW, STREAK = FailureRate(0.5), SlowRate(0.5, 1.0), FailureStreak(3)
 
 
 @pytest.mark.parametrize(
@@ -551,7 +553,7 @@ def test_state_clauses_fold_away(tripper: Tripper, closed: Tripper, half_open: T
 
 @pytest.mark.parametrize("clause", [Closed(), HalfOpened()], ids=repr)
 def test_a_state_clause_is_never_asked_itself(clause: Tripper) -> None:
-    with pytest.raises(TypeError, match="folded away"):
+    with pytest.raises(TypeError, match=re.escape(f"{clause!r} is folded away by given")):
         clause.fires(metrics())
 
 
@@ -587,6 +589,29 @@ def test_a_tripper_declares_what_its_circuit_may_skip(
     assert tripper.minimums == minimums
     assert tripper.thresholds == thresholds
     assert tripper.fires_on_success is fires_on_success
+
+
+@pytest.mark.parametrize(
+    ("tripper", "merged"),
+    [
+        *((each, each) for each in (RATE, SLOW, AvgLatency(1.0), MinRequests(2))),
+        *((each, each) for each in (Closed(), HalfOpened(), ALWAYS, NEVER)),
+        (STREAK, NEVER),
+        (RATE & SLOW, RATE & SLOW),
+        (RATE & STREAK, NEVER),
+        (STREAK & RATE, NEVER),
+        (RATE | SLOW, RATE | SLOW),
+        (RATE | STREAK, RATE),
+        (STREAK | RATE, RATE),
+        (STREAK | STREAK, NEVER),
+        (MinRequests(9) & (STREAK | RATE), MinRequests(9) & RATE),
+    ],
+    ids=str,
+)
+def test_what_counts_of_many_processes_can_decide(tripper: Tripper, merged: Tripper) -> None:
+    """A streak can't be added up, so each process has to look at its own."""
+    assert tripper.merged() == merged
+    assert tripper.mergeable is (tripper == merged)
 
 
 @pytest.mark.parametrize(
@@ -705,6 +730,7 @@ def test_a_tripper_of_ones_own_is_asked_after_every_call() -> None:
     assert breaker.state is State.OPEN
     assert breaker.info().last_trip == Reason("EveryTenth()", None, 9, "CountWindow(100)")
     assert EveryTenth() == EveryTenth() != FailureRate(0.5)
+    assert EveryTenth().merged() is NEVER  # in a fleet, too, by each process's own calls
     assert repr(EveryTenth() & FailureRate(0.5)) == "EveryTenth() & FailureRate(0.5)"
 
 

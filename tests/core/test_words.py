@@ -39,11 +39,14 @@ class Own(Tripper):
         return metrics.failure_count > 3
 
 
-class Falling(Retry):
-    """A retry without words."""
+class Planned(Retry):
+    """A retry without words, whose last delay (seconds) is for ever."""
+
+    def __init__(self, *delays: float) -> None:
+        self.delays = delays
 
     def delay(self, reopens: int) -> float:
-        return 60 / (reopens + 1) if reopens < 2 else 20.0
+        return self.delays[min(reopens, len(self.delays) - 1)]
 
 
 class Faulty(Retry):
@@ -66,6 +69,7 @@ def predicate(error: object) -> bool:
 
 FAILED, SLOW = FailureRate(0.075), SlowRate(0.3, 0.25)
 ANY, KEYS = All(), TypeOf(KeyError, "IndexError")
+SERIES = "1 s at first; after each failed recovery 2 s, 3 s, 4 s, 5 s"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,19 @@ ANY, KEYS = All(), TypeOf(KeyError, "IndexError")
             Backoff(1, max_duration=60),
             "1 s at first; after each failed recovery 2 s, 4 s, 8 s, 16 s, …, 60 s from then on",
         ),
-        (Falling(), "60 s at first; after each failed recovery 30 s, 20 s from then on"),
+        (Planned(60, 30, 20), "60 s at first; after each failed recovery 30 s, 20 s from then on"),
+        (Planned(1, 2, 3, 4, 5, 6), f"{SERIES}, 6 s from then on"),
+        (Planned(1, 2, 3, 4, 5, 6, 7), f"{SERIES}, …, 7 s from then on"),
+        (Planned(*range(1, 16)), f"{SERIES}, …, 15 s from then on"),
+        (Planned(*range(1, 40)), f"{SERIES}, …, 16 s and on"),
+        (Planned(0), "0 s: the very next call probes"),
+        (Planned(0, 5), "0 s at first; after each failed recovery 5 s from then on"),
+        (Planned(math.inf), "until somebody calls reset()"),
+        (
+            Planned(5, math.inf),
+            "5 s at first; after each failed recovery until reset() from then on",
+        ),
+        (Planned(-1), "60 s"),
         (Faulty(raises), "60 s"),
         (Faulty(lambda: math.nan), "60 s"),
         (permits.All(), "every call is admitted as a probe"),
