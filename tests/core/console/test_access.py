@@ -101,7 +101,7 @@ def test_an_error_of_ours_has_no_details(
 ) -> None:
     page = console()
 
-    def look() -> None:
+    def look(**_: bool) -> None:
         raise RuntimeError("1234")
 
     monkeypatch.setattr(page._site._snapshots, "look", look)

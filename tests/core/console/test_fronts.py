@@ -243,9 +243,9 @@ def test_no_event_loop_waits_for_a_store(monkeypatch: pytest.MonkeyPatch) -> Non
     threads: list[str] = []
     look = page._site._snapshots.look
 
-    def watched() -> Any:
+    def watched(**how: bool) -> Any:
         threads.append(threading.current_thread().name)
-        return look()
+        return look(**how)
 
     monkeypatch.setattr(page._site._snapshots, "look", watched)
     asyncio.run(asked(page, scope()))
