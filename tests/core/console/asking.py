@@ -19,6 +19,7 @@ made: list[Console] = []
 HOST = {"host": "shop.example"}
 HERE = {**HOST, "origin": "http://shop.example"}
 PLAIN = {"accept-encoding": "identity", **HOST}
+PACKED = {"accept-encoding": "gzip", **HOST}
 
 
 def console(source: Any = None, **options: Any) -> Console:

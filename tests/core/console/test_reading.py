@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import json
 import os
 from pathlib import Path
@@ -18,7 +19,7 @@ from fluxgate.registry import Registry
 from fluxgate.testing import ManualClock
 from fluxgate.trippers import FailureRate, MinRequests, SlowRate
 
-from .asking import PLAIN, console, detail, failing, get, header, read, rows
+from .asking import PACKED, PLAIN, console, detail, failing, get, header, read, rows
 
 
 def test_the_worst_come_first() -> None:
@@ -191,8 +192,20 @@ def test_names_are_filtered() -> None:
 )
 def test_pages_have_200_rows(asked: str, page: int, count: int) -> None:
     kept = [CircuitBreaker(f"circuit {n}") for n in range(250)]
-    found = read(console(), page=asked)
+    packed = Request("GET", "api/v1/state", query={"page": asked}, headers=PACKED)
+    found = json.loads(gzip.decompress(console().handle(packed).body))
     assert (found["page"], found["pages"], len(found["circuits"])) == (page, 2, count)
+    assert found["total"] == len(kept)
+
+
+def test_without_gzip_pages_are_half_as_long() -> None:
+    """Who takes no gzip is sent 60 KB at most, too."""
+    kept = [failing(f"api-{n}.example.com:443") for n in range(450)]
+    page = console()
+    for path in ("", "api/v1/state"):
+        assert len(get(page, path).body) <= 60_000
+    found = read(page, page="5")
+    assert (found["page"], found["pages"], len(found["circuits"])) == (5, 5, 50)
     assert found["total"] == len(kept)
 
 

@@ -63,7 +63,7 @@ def respond(
             return Response(304, tuple(headers.items()), b"")
     text = body() if callable(body) else body
     data = text.encode(errors="backslashreplace") if isinstance(text, str) else text
-    if not secret and len(data) >= SMALLEST and _takes_gzip(request):
+    if not secret and len(data) >= SMALLEST and takes_gzip(request):
         headers["content-encoding"] = "gzip"
         data = gzip.compress(data, 1, mtime=0)
     headers["content-length"] = str(len(data))
@@ -81,7 +81,8 @@ def _tags(header: str) -> set[str]:
     return {each.strip() for each in header[:1000].split(",")}
 
 
-def _takes_gzip(request: Request) -> bool:
+def takes_gzip(request: Request) -> bool:
+    """Whether a client takes gzip, as each browser does."""
     for part in request.headers.get("accept-encoding", "")[:1000].lower().split(","):
         name, _, weight = part.partition(";")
         if name.strip() == "gzip":

@@ -13,7 +13,7 @@ from fluxgate.cli._explain.explanation import in_short, settings_of
 from fluxgate.console._names import shown
 from fluxgate.console._reading import Item
 from fluxgate.console._snapshots import Look
-from fluxgate.console._view import PAGE, Action, Change, Detail, Entry, Overview, Row
+from fluxgate.console._view import Action, Change, Detail, Entry, Overview, Row
 from fluxgate.console._words import Words
 from fluxgate.metric import Totals
 from fluxgate.policy import Policy
@@ -22,7 +22,7 @@ MAX_FILTER: Final = 200
 """Characters of a filter that are looked for."""
 
 
-def overview_of(look: Look, *, service: str, text: str, page: int) -> Overview:
+def overview_of(look: Look, *, service: str, text: str, page: int, size: int) -> Overview:
     """A page of the overview.
 
     Args:
@@ -30,13 +30,14 @@ def overview_of(look: Look, *, service: str, text: str, page: int) -> Overview:
         service: the service's name.
         text: what names must contain, whatever the case.
         page: the page's number; one that isn't there is the nearest that is.
+        size: rows of a page.
     """
     reading = look.reading
     wanted = text.strip()[:MAX_FILTER].casefold()
     items = [each for each in reading.items if not wanted or wanted in each.name.casefold()]
-    pages = max(-(-len(items) // PAGE), 1)
+    pages = max(-(-len(items) // size), 1)
     page = min(max(page, 1), pages)
-    rows = tuple(current(reading.row(each), look) for each in items[(page - 1) * PAGE :][:PAGE])
+    rows = tuple(current(reading.row(each), look) for each in items[(page - 1) * size :][:size])
     presences = reading.presences
     living = None if presences is None else sum(not each.absent for each in presences)
     return Overview(

@@ -220,14 +220,12 @@ def _empty(view: Overview, say: Words) -> str:
 
 
 def _rows(view: Overview, context: Context, say: Words) -> str:
-    keys = ("state", "circuit", "since")
-    numbers = ("calls_rate", "failed", "slow", "refused_rate")
-    head = (
-        "".join(f"<th scope=col>{say(key)}" for key in keys)
-        + "".join(f"<th scope=col class=n>{say(key)}" for key in numbers)
-        + f"<th scope=col>{say('next_step')}<th scope=col class=n>{say('rounds')}"
-        + f"<th scope=col>{say('history')}"
+    # The style sheet knows which columns are numbers.
+    keys = (
+        *("state", "circuit", "since", "calls_rate", "failed", "slow", "refused_rate"),
+        *("next_step", "rounds", "history"),
     )
+    head = "".join(f"<th scope=col>{say(key)}" for key in keys)
     body = "\n".join(_row(each, context, say) for each in view.rows)
     return (
         f'<div class=scroll tabindex=0 role=region aria-label="{say("title")}">'
@@ -242,9 +240,9 @@ def _row(row: Row, context: Context, say: Words) -> str:
         f'<th scope=row><a href="{context.link(f"circuits/{row.id}")}">'
         f"{html.name(say, row.name)}</a>{_reasons(row, say)}"
         f"<td>{html.since(say, row.since, context.now)}"
-        f"<td class=n>{html.rate(row.calls_rate)}<td class=n>{html.percent(row.failed)}"
-        f"<td class=n>{html.percent(row.slow)}<td class=n>{html.rate(row.refused_rate)}"
-        f"<td>{next_step(row, context, say)}<td class=n>{row.reopens or ''}"
+        f"<td>{html.rate(row.calls_rate)}<td>{html.percent(row.failed)}"
+        f"<td>{html.percent(row.slow)}<td>{html.rate(row.refused_rate)}"
+        f"<td>{next_step(row, context, say)}<td>{row.reopens or ''}"
         f"<td>{html.strip(say, row.strip)}"
     )
 

@@ -14,13 +14,13 @@ from fluxgate.console import _html_circuit as html_circuit
 from fluxgate.console import _json as api
 from fluxgate.console._act import DEFAULT, Controls, Form, Outcome, Problem
 from fluxgate.console._audit import Audit
-from fluxgate.console._bodies import HTML, JSON, PROBLEM, respond, static, tag_of
+from fluxgate.console._bodies import HTML, JSON, PROBLEM, respond, static, tag_of, takes_gzip
 from fluxgate.console._details import detail_of, overview_of
 from fluxgate.console._exchange import Actor, Request, Response
 from fluxgate.console._reading import Item
 from fluxgate.console._snapshots import Look, Snapshots
 from fluxgate.console._tokens import new_operation
-from fluxgate.console._view import Action, Detail, Dialog, Entry, Row
+from fluxgate.console._view import PAGE, PLAIN_PAGE, Action, Detail, Dialog, Entry, Row
 from fluxgate.console._words import Words, language_of, words
 from fluxgate.fleet import StoreError
 
@@ -102,6 +102,7 @@ class Site:
             service=self._service,
             text=request.query.get("filter", ""),
             page=int(page) if page.isdecimal() and len(page) < 8 else 1,
+            size=PAGE if takes_gzip(request) else PLAIN_PAGE,
         )
         signature = view._replace(age=0.0, at=0.0, rows=_signed(view.rows, look))
         if request.path:

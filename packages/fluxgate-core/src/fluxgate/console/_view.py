@@ -16,6 +16,9 @@ MINUTES: Final = 30
 """Minutes that a strip covers."""
 PAGE: Final = 200
 """Rows of a page."""
+PLAIN_PAGE: Final = 100
+"""Rows of a page for a client that doesn't take gzip: 60 KB hold about as many, and a poll is to
+have no more."""
 
 Strip: TypeAlias = tuple[State | None, ...]
 """The worst state in each of the last `MINUTES` minutes, oldest first; None: unknown."""
