@@ -242,3 +242,40 @@ def statuses() -> dict[str, object]:
 @pytest.mark.parametrize("name", CASES)
 def test_nobody_waits_in_a_child(name: str, statuses: dict[str, object]) -> None:
     assert statuses[name] == 0
+
+
+WITHOUT_HOOKS = """
+import ctypes, os, signal, threading
+from fluxgate import CircuitBreaker, State, _circuit_cache
+from fluxgate._engine import living
+from fluxgate.registry import Registry
+
+_circuit_cache._PATIENCE = 3600.0
+entered, leave = threading.Event(), threading.Event()
+
+def make(name):
+    if name == "slow":
+        entered.set()
+        leave.wait(30)
+    return CircuitBreaker(name)
+
+registry = Registry(factory=make)
+threading.Thread(target=lambda: registry["slow"], daemon=True).start()
+assert entered.wait(30)
+child = ctypes.PyDLL(None).fork()
+if not child:
+    signal.alarm(20)
+    registry["quick"].force_open()
+    info = registry["quick"].info()
+    os._exit(living.is_forked() or info.state is not State.FORCED_OPEN)
+status = os.waitpid(child, 0)[1]
+leave.set()
+os._exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a C library's fork under another name")
+def test_a_fork_without_hooks() -> None:
+    """As uWSGI forks: there, too, nobody waits, and nobody waits for hooks that never come."""
+    command = [sys.executable, "-W", "ignore", "-c", WITHOUT_HOOKS]
+    assert subprocess.run(command, timeout=PATIENCE, check=False).returncode == 0
