@@ -639,3 +639,26 @@ def test_a_forked_child_probes_for_itself(run: Callable[[str], str]) -> None:
         )
         == "0 True\n"
     )
+
+
+def test_a_finaliser_while_it_waits() -> None:
+    """A transition in the middle of the prober's own wait: it waits for nobody, itself least."""
+    breaker = CircuitBreaker("x", retry=Never())
+    inside: list[str] = []
+
+    def pause(_frame: Any, event: str, function: Any) -> None:
+        waits = event == "c_call" and getattr(function, "__name__", "") == "acquire"
+        if waits and not inside and threading.current_thread().name == "fluxgate-prober-x":
+            inside.append("once")
+            breaker.disable()  # as a finaliser may
+            breaker.reset()
+
+    threading.setprofile(pause)
+    try:
+        Prober(breaker, int)
+        breaker.open_for(600.0)
+        until(lambda: inside)
+        until(lambda: not threads())
+    finally:
+        threading.setprofile(None)
+    assert breaker.state is CLOSED

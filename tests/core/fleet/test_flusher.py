@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from fluxgate import CircuitBreaker, State
+from fluxgate._bell import Bell, drained
 from fluxgate.fleet import Fleet, _fleet, _flusher, _rhythm
-from fluxgate.fleet._bell import Bell, drained
 from fluxgate.fleet._deltas import PILE
 from fluxgate.fleet._doorbell import Doorbell
 from fluxgate.fleet._flusher import Flusher

@@ -28,9 +28,14 @@ class Bell:
         with suppress(RuntimeError):  # it has rung already
             self._lock.release()
 
-    def wait(self, timeout: float) -> bool:
-        """Wait for the bell, at most so many seconds; whether it has rung."""
-        return self._lock.acquire(timeout=max(timeout, 0.0))
+    @property
+    def rung(self) -> bool:
+        """Whether it has rung, and nobody has waited since."""
+        return not self._lock.locked()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the bell, at most so many seconds if any are given; whether it has rung."""
+        return self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0.0))
 
 
 def drained(queue: deque[T]) -> list[T]:

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, Final, Self
 
+from fluxgate._bell import Bell
 from fluxgate._callables import Kind, describe, kind_of
 from fluxgate._engine import nested
 from fluxgate._front import Front
@@ -184,7 +185,7 @@ class Prober(_Schedule):
             self._wake(start=True)
 
     def _begin(self) -> None:
-        self._alarm = threading.Event()
+        self._alarm = Bell()  # rung on the path of any call, and in the middle of its own wait
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._hung: list[threading.Thread] = []
@@ -196,7 +197,7 @@ class Prober(_Schedule):
 
     def _wake(self, *, start: bool) -> None:
         with self._lock.here():
-            self._alarm.set()
+            self._alarm.ring()
             if not start or self._closed or self._thread is not None:
                 return
             thread = threading.Thread(
@@ -219,7 +220,7 @@ class Prober(_Schedule):
 
     def _probe_until_closed(self) -> None:
         while True:
-            self._alarm.clear()
+            self._alarm.wait(0.0)  # what it rang for is seen to now
             wait = None if self._closed else self.due()
             if wait == 0:
                 self._probe()
@@ -227,7 +228,7 @@ class Prober(_Schedule):
             with self._lock.here():
                 if self._thread is not threading.current_thread():
                     return
-                if wait is None and not self._alarm.is_set():
+                if wait is None and not self._alarm.rung:
                     self._thread = None  # whoever sets the alarm from here on starts another
                     return
             self._alarm.wait(wait)
@@ -287,7 +288,7 @@ class Prober(_Schedule):
         """
         self._closed = True
         self._subscription()
-        self._alarm.set()
+        self._alarm.ring()
         self._ended.set()
         thread = self._thread
         if thread is None or thread is threading.current_thread():

@@ -29,7 +29,6 @@ The parts, one concept a module:
     _flush     what one flush sends, and does with the answers
     _link      attached to the store or not
     _rhythm    when the flusher comes
-    _bell      wakes it from anywhere
     _doorbell  wakes it with the first call after a rest
     _fleet     `Fleet`, forks, and the end of the process
     _presence  which processes there are

@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
+from fluxgate._bell import drained
 from fluxgate._controls import Said
 from fluxgate._engine.transitions import Event
 from fluxgate._front import real_clock
 from fluxgate._locks import ProcessLock
-from fluxgate.fleet._bell import drained
 from fluxgate.fleet._by_hand import set_by_hand
 from fluxgate.fleet._flush import Due, Flush
 from fluxgate.fleet._link import Link

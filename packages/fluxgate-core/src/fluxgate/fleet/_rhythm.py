@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from fluxgate.fleet._bell import Bell
+from fluxgate._bell import Bell
 
 TICK: Final = (0.1, 0.25)
 """Seconds between two flushes, drawn anew each time so that processes don't keep step."""
