@@ -321,6 +321,21 @@ def test_a_shadow_sees_time_pass() -> None:
     assert [kind for kind, *_ in told(signals)] == ["would_open", "would_close"]
 
 
+@pytest.mark.parametrize("place", ["shadow", "metrics_only"])
+def test_time_clears_what_the_next_failure_renews(place: str) -> None:
+    settings: dict[str, Any] = {"tripper": FailureRate(0.5), "initial_state": "metrics_only"}
+    if place == "shadow":
+        settings = {"tripper": MinRequests(100) & FailureRate(0.5), "shadow": FailureRate(0.5)}
+    breaker, clock, signals = shadowed(window=TimeWindow(64.0), **settings)
+    breaker.attempt().fail()
+    breaker.attempt().fail()
+    clock.advance(128.0)
+    breaker.attempt().fail()
+    opened = [kind for kind, *_ in told(signals) if kind == "would_open"]
+    assert len(opened) == 2
+    assert str(signals[-1].reason) == "FailureRate(0.5): 1 over 1 calls"
+
+
 def test_a_new_shadow_waits_for_bad_news() -> None:
     """Also where the live tripper has reported, and is looked at with each success."""
     breaker, _, signals = shadowed(tripper=FailureRate(0.1), initial_state="metrics_only")

@@ -57,6 +57,15 @@ def test_it_is_asked_before_the_tracker() -> None:
     assert ended(NOT_FOUND) == (1, 0, 0)  # the default tracker takes every exception
 
 
+def test_the_rest_of_a_group_is_the_cause() -> None:
+    """Whatever the tracker would make of an answer: it isn't asked about one."""
+    breaker = CircuitBreaker("x", healthy=TypeOf(NotFoundError), tripper=FailureStreak(1))
+    breaker.attempt().raised(ExceptionGroup("", [NOT_FOUND, DOWN]))
+    trip = breaker.info().last_trip
+    assert trip is not None
+    assert trip.errors == (("ConnectionError", 1),)
+
+
 def test_a_refusal_is_ignored() -> None:
     inner = CircuitBreaker("inner")
     inner.force_open()

@@ -14,7 +14,7 @@ from fluxgate.permits import All
 from fluxgate.policy import Policy
 from fluxgate.registry import Registry
 from fluxgate.testing import ManualClock
-from fluxgate.trippers import FailureStreak, SlowRate
+from fluxgate.trippers import FailureRate, FailureStreak, MinRequests, SlowRate
 from fluxgate.windows import TimeWindow
 
 
@@ -107,6 +107,20 @@ def test_calls_that_outlast_a_bucket(clock: ManualClock) -> None:
         assert registry["a"]._circuit.lane is lane
         assert len(lane) == settled % 256
     assert registry["a"].info().totals.successes == 601
+
+
+def test_it_is_up_once_the_minimum_is_reached() -> None:
+    """After a failure each call takes the lock until the tripper's minimum is there."""
+    registry = known(tripper=MinRequests(4) & FailureRate(0.9))
+    registry["a"].attempt().fail()
+    up = []
+    for _ in range(5):
+        leave(enter(registry, "a"))
+        lane = registry["a"]._circuit.lane
+        assert lane is not None
+        up.append(lane.fast_below > 0)
+    assert up == [False, False, True, True, True]
+    assert registry["a"].info().totals.successes == 5
 
 
 def test_a_dropped_ticket_is_not_counted() -> None:

@@ -148,3 +148,37 @@ def test_what_is_handed_over_and_given_back() -> None:
     one.control(Event.RESET, 1.0)
     one.release(opened)
     assert opened.leases is not None, "what is over stays as it was"
+
+
+def test_a_forked_child_forgets_the_alarm() -> None:
+    """The parent's flusher isn't there; the child's sets its own."""
+    heard: list[str] = []
+    one = machine(tripper=FailureStreak(100))
+
+    def fail(times: int) -> None:
+        for _ in range(times):
+            admission = one.acquire(0.0)
+            assert admission is not None
+            one.settle(admission, Outcome.FAILURE, 0.1, 1.0)
+
+    one.alarm, one.alarm_at = lambda: heard.append("failures pile up"), 3
+    one.restart()
+    fail(5)
+    assert heard == []
+    one.alarm_at = 7
+    fail(5)
+    assert heard == ["failures pile up"]
+
+
+def test_an_opening_beneath_stands_again() -> None:
+    """Without the fleet, which knew why it was open: callers hear what has ended."""
+    one = machine()
+    follows(one, State.DISABLED, 0.0, until=10.0, beneath=Beneath(State.OPEN, 50.0))
+    one.advance(20.0)
+    assert one.phase.state is State.DISABLED, "the fleet ends it"
+    one.release(one.phase)
+    one.advance(20.0)
+    assert (one.phase.state, one.phase.retry_at) == (State.OPEN, 50.0)
+    assert str(one.phase.reason) == "disable() over"
+    assert one.acquire(49.0) is None
+    assert one.acquire(50.0) is not None
