@@ -81,7 +81,16 @@ def test_who_has_the_token() -> None:
     assert named_by(basic("", TOKEN), TOKEN) == "somebody"
     assert named_by(basic("앨리스", TOKEN), TOKEN) == "앨리스"
     for header in (
-        *("", "Basic", "Basic ", "Basic !", "Basic /w==", f"Bearer {TOKEN}", "Basic YQ=="),
+        *(
+            "",
+            "Basic",
+            "Basic ",
+            "Basic !",
+            "Basic /w==",
+            "Basic é",
+            f"Bearer {TOKEN}",
+            "Basic YQ==",
+        ),
         *(basic("alice", TOKEN[:-1]), basic("alice", ""), basic("alice", f"{TOKEN} ")),
     ):
         assert named_by(header, TOKEN) is None, header
