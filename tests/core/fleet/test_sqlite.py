@@ -246,6 +246,11 @@ def test_hostile_rows(path: Path, store: SqliteStore) -> None:
 @pytest.mark.parametrize(
     ("table", "column", "value"),
     [
+        ("circuit", "epoch", 2**62),
+        ("circuit", "epoch", "x"),
+        ("circuit", "reopens", -5),
+        ("circuit", "burst", 0.5),
+        ("circuit", "expires", "never"),
         ("circuit", "label", "9" * 5000),
         ("circuit", "until", "soon"),
         ("circuit", "until", b""),

@@ -12,10 +12,12 @@ from typing import Final
 from fluxgate.fleet.store import (
     BURST_GAP,
     MAX_COUNT,
+    MAX_EPOCH,
     MAX_GRANTS,
     MAX_THRESHOLDS,
     OTHER_SHAPE,
     REPORT_KEPT,
+    STATES,
     VERSION,
 )
 
@@ -54,6 +56,16 @@ _COUNTED: Final = (
 _EMPTY: Final = (
     "epoch = NEW.epoch AND NOT EXISTS (SELECT 1 FROM bucket WHERE bucket.circuit = circuit.id)"
 )
+_UNSOUND: Final = " OR ".join(
+    (
+        f"state NOT IN ({', '.join(map(repr, STATES))})",
+        *(
+            f"typeof({name}) <> 'integer' OR {name} NOT BETWEEN 0 AND {MAX_EPOCH}"
+            for name in ("epoch", "reopens", "burst", "expires", "coalesce(until, 0)")
+        ),
+    )
+)
+"""SQL for whether a row can't be read, as `view_of` has it; it is written anew then."""
 _TOKENS: Final = "(SELECT json_extract(value, '$[0]') FROM json_each(NEW.probes))"
 
 
@@ -103,7 +115,7 @@ END;
 
 CREATE VIEW exchange({", ".join(EXCHANGE)}) AS SELECT {", ".join("NULL" for _ in EXCHANGE)};
 CREATE TRIGGER exchanged INSTEAD OF INSERT ON exchange BEGIN
-    DELETE FROM circuit WHERE key = NEW.key AND expires <= NEW.now;
+    DELETE FROM circuit WHERE key = NEW.key AND (expires <= NEW.now OR {_UNSOUND});
     INSERT INTO circuit(key, label, expires)
         SELECT NEW.key, NEW.label, NEW.now + NEW.ttl
         WHERE NEW.epoch = 0 AND (NEW.calls > 0 OR NEW.wants > 0)
@@ -170,7 +182,7 @@ END;
 
 CREATE VIEW move({", ".join(MOVE)}) AS SELECT {", ".join("NULL" for _ in MOVE)};
 CREATE TRIGGER moved INSTEAD OF INSERT ON move BEGIN
-    DELETE FROM circuit WHERE key = NEW.key AND expires <= NEW.now;
+    DELETE FROM circuit WHERE key = NEW.key AND (expires <= NEW.now OR {_UNSOUND});
     INSERT INTO circuit(key)
         SELECT NEW.key WHERE coalesce(NEW.expected, 0) = 0 ON CONFLICT(key) DO NOTHING;
     UPDATE circuit SET
