@@ -104,7 +104,7 @@ class Pages(ThreadingHTTPServer):
             wrong = asked._replace(action=act._replace(asks_name=True), note="no")
             return dialog(wrong._replace(problems=problems), context, service="shop")
         if not path.startswith("circuits/"):
-            return message("There is no such page", ("It may have moved.",), context)
+            return message("Not found", "There is no such page.", context, service="shop")
         return detail(self.in_full(first, act), context, service="shop")
 
     def in_full(self, first: Row, act: Action) -> Detail:

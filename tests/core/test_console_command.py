@@ -153,7 +153,7 @@ def test_a_port_in_use(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> No
 def test_a_token_is_asked_for(tmp_path: Path) -> None:
     """By the browser, for pages as for scripts; whoever has it may look, and not act."""
     with command(tmp_path, token=TOKEN) as site, httpx.Client(base_url=site.app) as client:
-        for path in ("/", "/api/v1/state", "/static/console.css"):
+        for path in ("/", "/api/v1/state", "/static/nowhere"):
             refused = client.get(path)
             assert refused.status_code == 401
             assert refused.headers["www-authenticate"].startswith("Basic ")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import fluxgate.console
 from fluxgate import CircuitBreaker, ConfigError, State
 from fluxgate.console import Actor, Console, Request
 from fluxgate.console._names import id_of
+from fluxgate.console._sentences import SENTENCES
 
 from .asking import HERE, SECRET, console, get, header, made, post
 
+FOLDER = Path(fluxgate.console.__file__).parent
 LOCAL = {"host": "localhost:8000"}
 
 
@@ -51,11 +57,72 @@ def test_arguments_that_can_not_be_used(options: dict[str, Any], message: str) -
 def test_nobody_sees_anything(answer: str | None) -> None:
     breaker = CircuitBreaker("pay")
     page = console(read=lambda _: answer)
-    for path in ("", "api/v1/state", f"circuits/{id_of('pay')}", "static/console.css", "x"):
+    for path in ("", "api/v1/state", f"circuits/{id_of('pay')}", "static/x", "x"):
         response = get(page, path)
         assert response.status == 403
         assert b"pay" not in response.body
     del breaker
+
+
+def test_the_page_for_strangers_is_whole() -> None:
+    """It has its style, in their language, and says nothing of the service or of who runs it."""
+    page = console(read=lambda _: None, service="secret shop")
+    english = get(page).body.decode()
+    assert "<h1>No access</h1>" in english
+    assert "Sign in as somebody who may" in english
+    assert "signed in as" not in english
+    assert "secret shop" not in english
+    korean = get(page, lang="ko").body.decode()
+    assert "<h1>접근 권한 없음</h1>" in korean
+    for name in ("console.css", "console.js", "alarm.svg"):
+        assert f"static/{name}" in english or name == "alarm.svg"
+        assert get(page, f"static/{name}").status == 200
+    for method in ("POST", "DELETE"):
+        assert page.handle(Request(method, "static/console.css", peer="192.0.2.7")).status == 403
+    assert json.loads(get(page, "api/v1/state").body)["detail"] in english.replace("&#x27;", "'")
+
+
+def test_a_loopback_page_says_so() -> None:
+    page = Console(local_only=True)
+    made.append(page)
+    assert "ssh -L" in get(page).body.decode()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "english", "korean"),
+    [
+        ("GET", "nowhere", 404, "Not found", "찾을 수 없음"),
+        ("GET", "static/x", 404, "Begin with the list", "전체 서킷 목록"),
+        ("GET", f"circuits/{'0' * 24}", 404, "look for it among all circuits", "전체 목록"),
+        ("DELETE", "", 405, "Not in this way", "허용되지 않는 방식"),
+        ("POST", f"circuits/{'0' * 24}", 405, "open the page", "페이지를 열어"),
+    ],
+)
+def test_errors_say_what_to_do(
+    method: str, path: str, status: int, english: str, korean: str
+) -> None:
+    page = console(service="shop")
+    for language, expected in (("en", english), ("ko", korean)):
+        response = page.handle(Request(method, path, query={"lang": language}))
+        shown = response.body.decode()
+        assert response.status == status
+        assert expected in shown
+        assert "<bdi>ann</bdi>" in shown
+        assert "<bdi>shop</bdi>" in shown
+        assert "static/console.css" in shown
+        assert ("allow" in dict(response.headers)) is (status == 405)
+
+
+def test_every_status_has_a_title() -> None:
+    statuses = {
+        int(found)
+        for module in ("_act", "_site", "_console")
+        for found in re.findall(
+            r"Problem\(\s*(\d{3})", (FOLDER / f"{module}.py").read_text("utf-8")
+        )
+    }
+    assert statuses == {400, 403, 404, 405, 409, 413, 422, 429, 500, 503}
+    assert all(f"error_{each}" in SENTENCES for each in statuses)
 
 
 @pytest.mark.parametrize("answer", [True, 1, b"ann", ["ann"], "  "])

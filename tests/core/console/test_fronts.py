@@ -138,7 +138,7 @@ def test_a_long_body_is_refused(site: Any) -> None:
                 "content-type": "application/x-www-form-urlencoded",
             },
         )
-    assert response.status_code == 400
+    assert response.status_code == 413
     assert breaker.state is State.CLOSED
 
 

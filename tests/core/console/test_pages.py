@@ -90,7 +90,7 @@ def every_page(language: Language = "en", name: str = "payments") -> dict[str, s
         "empty": overview(listed(name=name), given),
         "detail": detail(in_full(name), given._replace(operation="op"), service=name),
         "dialog": dialog(asked(name), given._replace(fields=((name, name),)), service=name),
-        "message": message(name, (name,), given),
+        "message": message(name, name, given, service=name),
     }
 
 

@@ -302,6 +302,8 @@ def _effect(action: str, item: Item, reading: Reading, say: Words) -> str:
 
 def read_form(request: Request) -> Form:
     """The fields of a control, of a form or of JSON; never raises."""
+    if _is_long(request):
+        return Form(problem=Problem(413, "problem_long", outcome="invalid"))
     fields = _fields(request)
     if fields is None:
         return Form(problem=Problem(400, "problem_body", outcome="invalid"))
@@ -313,11 +315,15 @@ def read_form(request: Request) -> Form:
     return Form(**texts, seconds=seconds, problem=problem)
 
 
-def _fields(request: Request) -> dict[str, Any] | None:
+def _is_long(request: Request) -> bool:
+    """Whether a body is longer than any that is read; a front hands on as much as shows that."""
     length = request.headers.get("content-length", "0")
-    if len(request.body) > MAX_BODY or not length.isdecimal() or len(length) > 9:
-        return None
-    if int(length) > MAX_BODY:
+    said = length.isascii() and length.isdecimal()
+    return len(request.body) > MAX_BODY or (said and (len(length) > 9 or int(length) > MAX_BODY))
+
+
+def _fields(request: Request) -> dict[str, Any] | None:
+    if not request.headers.get("content-length", "0").isdecimal():
         return None
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:

@@ -130,6 +130,7 @@ class Console:
             self._audit,
             service=service or "",
             single=fleet is None and not single_process,
+            local_only=local_only,
             error_messages=error_messages,
         )
 

@@ -31,7 +31,7 @@ class Context(NamedTuple):
     Attributes:
         root: the path of the mount as a browser sees it, decoded; it begins and ends with a slash.
         language: the page's language.
-        actor: whoever looks at it.
+        actor: whoever looks at it; empty: nobody who was let in.
         now: the time, seconds since the epoch.
         asked: whether the language was asked for by `?lang=`; links then keep it.
         single: whether a banner says that this is one process of several.
@@ -87,14 +87,15 @@ def overview(view: Overview, context: Context) -> str:
     )
 
 
-def message(title: str, sentences: tuple[str, ...], context: Context) -> str:
-    """A page that says something, such as that there is no such circuit."""
+def message(title: str, sentence: str, context: Context, *, service: str = "") -> str:
+    """A page that says why there is no other, such as that there is no such circuit."""
     say = words(context.language)
-    said = "".join(f"<p>{html.text(each)}</p>" for each in sentences)
-    back = f'<p><a href="{context.link()}">{say("back")}</a></p>'
-    return document(
-        title, f"<section class=head><h1>{html.text(title)}</h1>{said}{back}</section>", context
+    back = f'<p><a href="{context.link()}">{say("back")}</a></p>' if context.actor else ""
+    body = (
+        f"<section class='head message'><h1>{html.text(title)}</h1>"
+        f"<p>{html.text(sentence)}</p>{back}</section>"
     )
+    return document(title, body, context, service=service)
 
 
 def document(
@@ -142,6 +143,8 @@ def document(
     data = "".join(f' data-{name}="{html.text(value)}"' for name, value in texts.items())
     as_of = say("as_of", at=html.moment(context.now, context.now))
     fresh = f"<p id=fresh>{as_of}</p>" if poll else ""
+    who = html.bdi(context.actor, html.NAME)
+    actor = f"<p class=actor>{say('signed_in')} {who}</p>" if context.actor else ""
     languages = "".join(
         f"<li><a lang={code} hreflang={code}{' aria-current=true' * (code == context.language)}"
         f' href="{context.link(path, **(here or {}), lang=code)}">{name}</a>'
@@ -160,7 +163,7 @@ def document(
         f'<header><p class=brand><a href="{context.link()}">{say("title")}</a>'
         f"{f' {html.bdi(service, html.NAME)}' if service else ''}</p>"
         f'{fresh}<nav aria-label="{say("language")}"><ul>{languages}</ul></nav>'
-        f"<p class=actor>{say('signed_in')} {html.bdi(context.actor, html.NAME)}</p></header>\n"
+        f"{actor}</header>\n"
         f"<main id=main tabindex=-1>\n{body}\n</main>\n"
         f"<footer><p id=zone>{say('times', zone='UTC')}</p></footer>\n"
         "<p id=said class=hidden role=status></p>\n</body>\n</html>\n"

@@ -231,8 +231,12 @@ SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
         "표시된 서킷 이름을 그대로 입력하세요.",
     ),
     "problem_body": (
-        "The request can't be read: send a form, or JSON, of at most 16 KiB.",
-        "요청을 읽을 수 없습니다. 16KiB 이하의 폼이나 JSON을 보내세요.",
+        "The request can't be read: send a form, or JSON whose values are texts and numbers.",
+        "요청을 읽을 수 없습니다. 폼이나 값이 문자열과 숫자인 JSON을 보내세요.",
+    ),
+    "problem_long": (
+        "The request is too long: send 16 KiB at most.",
+        "요청이 너무 깁니다. 16KiB 이하로 보내세요.",
     ),
     "problem_token": (
         "The form is too old, or was made for somebody or something else. Open it anew.",
@@ -257,17 +261,52 @@ SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
         "again.",
         "플릿 저장소가 확인하지 않았습니다({why}). 다시 시도하기 전에 적용되었는지 확인하세요.",
     ),
-    "no_circuit": ("There is no such circuit.", "해당 서킷이 없습니다."),
-    "no_page": ("There is no such page.", "해당 페이지가 없습니다."),
-    "no_method": ("This can't be done so.", "허용되지 않는 요청 방식입니다."),
-    "not_let_in": ("You may not see this page.", "이 페이지를 볼 권한이 없습니다."),
+    # Pages that say why there is no other: a title by status, a sentence, the remedy.
+    "error_400": ("The request can't be read", "읽을 수 없는 요청"),
+    "error_403": ("No access", "접근 권한 없음"),
+    "error_404": ("Not found", "찾을 수 없음"),
+    "error_405": ("Not in this way", "허용되지 않는 방식"),
+    "error_409": ("It may be done already", "처리 여부 확인 필요"),
+    "error_413": ("Too long", "너무 긴 요청"),
+    "error_422": ("It was not done", "실행되지 않음"),
+    "error_429": ("Too soon", "너무 잦은 요청"),
+    "error_500": ("Something went wrong", "오류 발생"),
+    "error_503": ("The circuits can't be read", "서킷을 읽을 수 없음"),
+    "no_circuit": (
+        "There is no such circuit. It may have another name now, or its process has ended: "
+        "look for it among all circuits.",
+        "해당 서킷이 없습니다. 이름이 바뀌었거나 프로세스가 종료되었을 수 있습니다. "
+        "전체 목록에서 찾아보세요.",
+    ),
+    "no_page": (
+        "There is no such page. Begin with the list of all circuits.",
+        "해당 페이지가 없습니다. 전체 서킷 목록에서 시작하세요.",
+    ),
+    "no_method": (
+        "This address can't be used so: open the page, and use what it offers.",
+        "이 주소에는 이 방식을 사용할 수 없습니다. 페이지를 열어 제공되는 기능을 사용하세요.",
+    ),
+    "not_let_in": (
+        "You may not see the circuits. Sign in as somebody who may, or ask whoever runs this "
+        "service to let you in.",
+        "서킷을 볼 권한이 없습니다. 권한이 있는 사용자로 로그인하거나 이 서비스의 운영자에게 "
+        "권한을 요청하세요.",
+    ),
+    "not_local": (
+        "This console answers its own host alone: open it there at localhost, or through an SSH "
+        "tunnel (ssh -L), and not through a proxy.",
+        "이 콘솔은 같은 호스트의 요청에만 응답합니다. 해당 호스트에서 localhost로 열거나 "
+        "SSH 터널(ssh -L)을 사용하세요. 프록시를 거치면 열리지 않습니다.",
+    ),
     "went_wrong": (
-        "Something went wrong here; the log says what.",
-        "오류가 발생했습니다. 자세한 내용은 로그를 확인하세요.",
+        "Something went wrong here. The service's log says what; load the page again.",
+        "오류가 발생했습니다. 자세한 내용은 서비스의 로그를 확인하고 페이지를 다시 불러오세요.",
     ),
     "no_data": (
-        "The fleet's store can't be read, and hasn't been since this process began: {why}",
-        "플릿 저장소를 읽을 수 없으며, 이 프로세스가 시작된 이후로 읽은 적이 없습니다: {why}",
+        "The fleet's store can't be read, and hasn't been since this process began: {why}. See "
+        "that it runs and can be reached, and load the page again.",
+        "플릿 저장소를 읽을 수 없으며, 이 프로세스가 시작된 이후로 읽은 적이 없습니다: {why}. "
+        "저장소가 실행 중이고 접근할 수 있는지 확인한 뒤 페이지를 다시 불러오세요.",
     ),
     # Why a circuit is in its state: what was measured, against the limit of the tripper.
     "calls_last": ("the last {n} call|the last {n} calls", "최근 호출 {n}건"),

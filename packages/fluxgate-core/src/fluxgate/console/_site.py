@@ -38,6 +38,7 @@ class Site:
         audit: the attempts to use them.
         service: the service's name.
         single: whether a banner says that this is one process of several.
+        local_only: whether requests by loopback alone are let in.
         error_messages: whether the last errors are shown with their messages.
         wall: gives seconds since the epoch.
     """
@@ -50,6 +51,7 @@ class Site:
         *,
         service: str,
         single: bool,
+        local_only: bool,
         error_messages: bool,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -58,6 +60,7 @@ class Site:
         self._audit = audit
         self._service = service
         self._single = single
+        self._local_only = local_only
         self._error_messages = error_messages
         self._wall = wall
 
@@ -70,25 +73,29 @@ class Site:
                 return self._act(request, actor, circuit, action)
             if found[1]:  # a control can't be used by a link, and who tries is noted
                 return self._act(request, actor, circuit, action)
+        if request.path.startswith("static/") and request.method in _READING:
+            # For strangers, too: the page that refuses them is made of them, and they are public.
+            file = static(request, request.path.removeprefix("static/"))
+            if file is not None:
+                return file
         if actor is None:
             return self.problem(request, Problem(403, "not_let_in"))
         if request.method not in _READING:
-            return self.problem(request, Problem(405, "no_method"), more={"allow": "GET, HEAD"})
+            return self.problem(request, Problem(405, "no_method"), actor)
         if request.path.startswith("static/"):
-            file = static(request, request.path.removeprefix("static/"))
-            return file or self.problem(request, Problem(404, "no_page"))
+            return self.problem(request, Problem(404, "no_page"), actor)
         try:
             # Whoever comes from a control, to see what became of it, waits for that.
             look = self._snapshots.look(renewed="operation" in request.query)
         except StoreError as error:
-            return self.problem(request, Problem(503, "no_data", values={"why": str(error)}))
+            return self.problem(request, Problem(503, "no_data", values={"why": str(error)}), actor)
         if found is None:
             if request.path in ("", "api/v1/state"):
                 return self._overview(request, actor, look)
-            return self.problem(request, Problem(404, "no_page"))
+            return self.problem(request, Problem(404, "no_page"), actor)
         item = look.reading.by_id.get(circuit)
         if item is None:
-            return self.problem(request, Problem(404, "no_circuit"))
+            return self.problem(request, Problem(404, "no_circuit"), actor)
         if action is None:
             return self._circuit(request, actor, look, item)
         return self._asked(request, actor, look, item, action)
@@ -161,10 +168,10 @@ class Site:
         say = self._words(request)
         found = self._action(look, item, actor, action, say)
         if found is None:
-            return self.problem(request, Problem(404, "no_page"))
+            return self.problem(request, Problem(404, "no_page"), actor)
         problem = self._controls.why_not(actor)
         if problem is not None:
-            return self.problem(request, problem)
+            return self.problem(request, problem, actor)
         return self._dialog(request, actor, look, item, found, Form(seconds=DEFAULT), None)
 
     def _action(
@@ -220,14 +227,14 @@ class Site:
         if done.problem is None and done.entry.outcome == "done":
             self._snapshots.renew()
         if actor is None or look is None or item is None:
-            return self.problem(request, done.problem or Problem(404, "no_circuit"))
+            return self.problem(request, done.problem or Problem(404, "no_circuit"), actor)
         if done.problem is None:
             return self._done(request, item, done)
         if request.path.startswith(_API) or done.problem.status not in (422, 429):
-            return self.problem(request, done.problem)
+            return self.problem(request, done.problem, actor)
         found = self._action(look, item, actor, action, self._words(request))
         if found is None:
-            return self.problem(request, done.problem)
+            return self.problem(request, done.problem, actor)
         return self._dialog(request, actor, look, item, found, done.form, done.problem)
 
     def _done(self, request: Request, item: Item, done: Outcome) -> Response:
@@ -257,24 +264,34 @@ class Site:
 
     # -- what all have in common
 
-    def problem(
-        self, request: Request, problem: Problem, more: dict[str, str] | None = None
-    ) -> Response:
-        """The response that says why there is no other."""
+    def problem(self, request: Request, problem: Problem, actor: Actor | None = None) -> Response:
+        """The response that says why there is no other, and what to do about it.
+
+        Args:
+            request: the request.
+            problem: why.
+            actor: who made it; None is nobody, who is shown nothing of the service.
+        """
+        if self._local_only and problem.key == "not_let_in":
+            problem = problem._replace(key="not_local")
         say = self._words(request)
-        title = HTTPStatus(problem.status).phrase
         sentence = problem.sentence(say)
-        headers = dict(more or {})
+        headers: dict[str, str] = {}
         if problem.status == 429:
             headers["retry-after"] = "1"
         if problem.status == 405:
-            headers.setdefault("allow", "POST" if request.path.startswith(_API) else "GET, HEAD")
+            control = _CIRCUIT.fullmatch(request.path)
+            posts = control is not None and control[1] and control[3]
+            headers["allow"] = "POST" if posts else "GET, HEAD"
         if request.path.startswith(_API):
+            title = HTTPStatus(problem.status).phrase
             fields = {problem.field: sentence} if problem.field else {}
             data = api.encoded(api.problem_of(problem.status, title, sentence, fields))
             return respond(request, problem.status, data, PROBLEM, more=headers)
-        context = self._context(request, Actor(""))
-        page = html.message(title, (sentence,), context)
+        context = self._context(request, actor or Actor(""))
+        title = say(f"error_{problem.status}")
+        service = "" if actor is None else self._service
+        page = html.message(title, sentence, context, service=service)
         return respond(request, problem.status, page, HTML, more=headers)
 
     def _page(self, request: Request, make: Callable[[], str], tag: str) -> Response:
