@@ -332,17 +332,18 @@ class Runner:
     def tests_for(self, mutant: Mutant, *, early: bool = False) -> list[str]:
         """The tests that come by its lines: who has killed neighbours first, then the quick.
 
-        Those of the whole module, or all, where it is run `early`, before any test.
+        Where it is run `early`, before any test, all others follow: a test whose parameters were made
+        then may look at them without running a line of the module.
         """
         first, last = mutant.lines
         by_line = self.lines[mutant.module]
-        names: set[str] = set()
-        names = names.union(*(by_line.get(line, names) for line in range(first, last + 1)))
-        if early:
-            names = names.union(*by_line.values()) or set(self.took)
+        near: set[str] = set()
+        near = near.union(*(by_line.get(line, near) for line in range(first, last + 1)))
         kills = self.kills[mutant.module]
-        there = (name for name in names if name in self.took)
-        return self.in_budget(sorted(there, key=lambda name: (-kills[name], self.took[name])))
+        there = (name for name in (self.took if early else near) if name in self.took)
+        return self.in_budget(
+            sorted(there, key=lambda name: (-kills[name], name not in near, self.took[name]))
+        )
 
     def in_budget(self, tests: Iterable[str]) -> list[str]:
         left, chosen = self.budget, []
