@@ -768,6 +768,7 @@ def test_a_retry_is_a_pure_function_of_the_reopens(
     retry: retries.Retry, delays: list[float]
 ) -> None:
     assert [retry.delay(reopens) for reopens in range(len(delays))] == delays
+    assert retry.jitter_ratio == 0.0
 
 
 def test_backoff_stays_at_its_longest_for_ever() -> None:

@@ -40,7 +40,7 @@ class Tally(Metrics, ABC):
 
     __slots__ = ("failure_count", "failure_streak", "slow_counts", "total_count")
 
-    def __init__(self, thresholds: Thresholds, streak: int = 0) -> None:
+    def __init__(self, thresholds: Thresholds, streak: int) -> None:
         self.total_count = 0
         self.failure_count = 0
         self.failure_streak = streak
@@ -111,7 +111,7 @@ class CountTally(Tally):
 
     __slots__ = ("_bad", "_chunks", "_gone_sum", "_nanoseconds", "_next", "_seen", "_size")
 
-    def __init__(self, size: int, thresholds: Thresholds, streak: int = 0) -> None:
+    def __init__(self, size: int, thresholds: Thresholds, streak: int) -> None:
         super().__init__(thresholds, streak)
         self._size = size
         self._seen = 0  # the number of the newest call
@@ -260,7 +260,7 @@ class TimeTally(Tally):
 
     __slots__ = ("_buckets", "_count", "_nanoseconds", "_newest", "_width")
 
-    def __init__(self, width: float, buckets: int, thresholds: Thresholds, streak: int = 0) -> None:
+    def __init__(self, width: float, buckets: int, thresholds: Thresholds, streak: int) -> None:
         super().__init__(thresholds, streak)
         self._width = width
         self._count = buckets
