@@ -332,8 +332,8 @@ class Runner:
     def tests_for(self, mutant: Mutant, *, early: bool = False) -> list[str]:
         """The tests that come by its lines: who has killed neighbours first, then the quick.
 
-        Where it is run `early`, before any test, all others follow: a test whose parameters were made
-        then may look at them without running a line of the module.
+        Where it is run `early`, before any test, all others follow: a test whose parameters were
+        made then may look at them without running a line of the module.
         """
         first, last = mutant.lines
         by_line = self.lines[mutant.module]
