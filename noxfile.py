@@ -344,6 +344,15 @@ def prove_mutation(session: nox.Session) -> None:
     session.run("python", "tests/mutation/run.py", *(session.posargs or ["--sample", "1200"]))
 
 
+@nox.session(name="prove-fuzz", default=False)
+def prove_fuzz(session: nox.Session) -> None:
+    """Fuzz what reads foreign input, led by coverage: a minute each; `-- --seconds 600 NAME`."""
+    if sys.platform != "linux":
+        session.skip("atheris, which makes the inputs, has wheels for Linux alone")
+    install(session, *packages(), *group("fuzz"))
+    session.run("python", "-m", "tests.fuzzing.run", *session.posargs)
+
+
 @nox.session
 def schema(session: nox.Session) -> None:
     """Hold the FastAPI example's answers against its OpenAPI document, with schemathesis."""
