@@ -29,12 +29,13 @@ from fluxgate.console._view import (
     ProcessRow,
     Row,
 )
-from fluxgate.console._words import language_of
+from fluxgate.console._words import Words, language_of, words
 from fluxgate.policy import Policy
 from fluxgate.signals import Reason
 from fluxgate.state import State
 
 FAILED = Reason("FailureRate(0.5)", 0.58, 100, "CountWindow(100)")
+PROBED = Reason("FailureRate(0.5)", 0.6, 10, "CountWindow(100)")
 ERRORS = (("httpx.ConnectTimeout", 42), ("503", 16))
 ALLOWED = (True, None, False, True)
 """Of an `Action`: it is allowed, asks for no name, takes a duration."""
@@ -94,8 +95,9 @@ class Pages(ThreadingHTTPServer):
             rows = () if wanted else tuple(self.rows)
             view = Overview(*about, counts, rows, count, 1, 2, wanted, fleet=True, at=now)
             return overview(view, context)
-        where = "in 4 processes"
-        act = Action("disable", f"lets every call pass {where}, and counts none", *ALLOWED)
+        say = words(context.language)
+        where = say("where_fleet", n=4)
+        act = Action("disable", say("effect_disable", where=where), *ALLOWED)
         asked = Dialog(first, act, "op-1", "token-1")
         if path.endswith("/disable"):
             return dialog(asked, context, service="shop")
@@ -105,23 +107,26 @@ class Pages(ThreadingHTTPServer):
             return dialog(wrong._replace(problems=problems), context, service="shop")
         if not path.startswith("circuits/"):
             return message("Not found", "There is no such page.", context, service="shop")
-        return detail(self.in_full(first, act), context, service="shop")
+        return detail(self.in_full(first, act, say), context, service="shop")
 
-    def in_full(self, first: Row, act: Action) -> Detail:
+    def in_full(self, first: Row, act: Action, say: Words) -> Detail:
         """Everything about the first circuit."""
         now, policy = time.time(), Policy()
-        refuses = "refuses about 118 calls/s in 4 processes"
+        about = {"rate": "118", "where": say("where_fleet", n=4)}
+        effects = {
+            action: say(f"effect_{action}", **about)
+            for action in ("open_for", "force_open", "metrics_only", "reset")
+        }
+        off = (False, "it is forced open already", False, True)
         actions = (
-            Action("open_for", f"{refuses} for a time, then probes", *ALLOWED),
-            Action("force_open", refuses, False, "it is forced open already", False, timed=True),
+            Action("open_for", effects["open_for"], *ALLOWED),
+            Action("force_open", effects["force_open"], *off),
             act,
-            Action("metrics_only", "lets every call pass, and reports", *ALLOWED),
-            Action("reset", "closes it, and starts afresh", True, None, False, timed=False),
+            Action("metrics_only", effects["metrics_only"], *ALLOWED),
+            Action("reset", effects["reset"], True, None, False, timed=False),
         )
         changes = (
-            Change(
-                now - 131, State.HALF_OPEN, first.state, Reason("probe failed"), "fleet", ERRORS
-            ),
+            Change(now - 131, State.HALF_OPEN, first.state, PROBED, "fleet", ERRORS),
             Change(now - 190, State.OPEN, State.HALF_OPEN, Reason("cooldown over"), "peer"),
             Change(now - 250, State.CLOSED, State.OPEN, FAILED, "fleet", ERRORS),
         )
@@ -144,7 +149,7 @@ class Pages(ThreadingHTTPServer):
         return Detail(
             row=first,
             changes=changes,
-            evidence=("While calls are refused, nothing is measured: a probe decides.",),
+            evidence=(say("evidence_open"),),
             policy=tuple((title, tuple(points)) for title, points in in_short(policy)),
             totals={"successes": 120_344, "failures": 1_201, "rejected": 9_120},
             settings=dict(settings_of(policy)),

@@ -13,6 +13,7 @@ import pytest
 from fluxgate import CallNotPermittedError, CircuitBreaker, State
 from fluxgate.console import Console
 from fluxgate.console import _claims as claims
+from fluxgate.console import _of_fleet as of_fleet
 from fluxgate.console._names import id_of
 from fluxgate.fleet import StoreError
 from fluxgate.fleet._circuits import process_of
@@ -447,6 +448,28 @@ def test_a_store_that_never_answered(fleets: Fleets) -> None:
     assert post(page, "pay", "reset", {"note": "a drill"}, trusted=True).status in (403, 503)
     fleets.space.down = False
     eventually(lambda: get(renewed(page)).status == 200)
+
+
+def test_many_circuits_may_take_longer(fleets: Fleets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came too late the first time tells how long to wait the next time."""
+    fleet = fleets.make()
+    breaker = CircuitBreaker("pay", fleet=fleet)
+    breaker.call(int)
+    fleets.flush()
+    monkeypatch.setattr(of_fleet, "TIMEOUT", 0.01)
+    monkeypatch.setattr(of_fleet, "EACH", PATIENCE)
+    look_at, late = of_fleet.look_at, threading.Event()
+
+    def slowly(store: Any) -> Any:
+        late.wait(0.2)
+        return look_at(store)
+
+    monkeypatch.setattr(of_fleet, "look_at", slowly)
+    page = console(fleet)
+    source: Any = page._site._snapshots.source
+    assert get(page).status == 503
+    eventually(lambda: source._count == 1)
+    assert rows(renewed(page))["pay"]["state"] == "closed"
 
 
 def test_a_slow_store_holds_up_one_alone(fleets: Fleets) -> None:

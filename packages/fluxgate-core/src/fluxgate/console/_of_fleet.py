@@ -27,6 +27,9 @@ from fluxgate.state import State
 
 TIMEOUT: Final = 2.0
 """Seconds that a reading waits for the store, at most."""
+EACH: Final = 1e-3
+"""Seconds more for each circuit: a host that is busy with an outage takes longer for many, and what
+came too late would come too late each time."""
 REFUSING: Final = frozenset({State.OPEN, State.FORCED_OPEN})
 
 
@@ -215,6 +218,7 @@ class FleetSource:
         self._clock = clock
         self._wall = wall
         self._since: dict[tuple[str, int], float] = {}
+        self._count = 0  # circuits in the store
         self._used = UsedControls(KEPT)
 
     def has(self, circuit: Circuit) -> bool:
@@ -227,7 +231,7 @@ class FleetSource:
             StoreError: the store can't be reached or used, or hasn't answered in time.
         """
         flusher = self.fleet._flusher
-        look, claims = flusher.ask(self._look, TIMEOUT)
+        look, claims = flusher.ask(self._look, TIMEOUT + EACH * self._count)
         own: dict[str, list[CircuitBreaker]] = {}
         for member in flusher.members():
             if (circuit := member.circuit) is not None:
@@ -250,6 +254,7 @@ class FleetSource:
     def _look(self, store: Store) -> tuple[FleetLook, list[View]]:
         """All that a store has, and the claims that hold the latest controls; in its thread."""
         look = look_at(store)
+        self._count = len(look.views)  # also of a reading that nobody waits for any more
         return look, self._used.read(store, look.reserved)
 
     def _date(self, items: Sequence[FleetItem], now: float) -> None:
