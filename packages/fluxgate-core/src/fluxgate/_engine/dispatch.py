@@ -28,6 +28,10 @@ from fluxgate.signals import Call, Listener, Signal
 Rejected: TypeAlias = Callable[[CallNotPermittedError], object]
 CallEnded: TypeAlias = Callable[[Call], object]
 
+# With types that `map` understands.
+_call: Any = call
+_pop = list[Callable[[Any], object]].pop
+
 
 class Hooks(NamedTuple):
     """A listener, and its methods for refusals and for calls, if it has them."""
@@ -89,7 +93,7 @@ class Delivery:
             try:
                 # A step of this takes a listener out and calls it, in C: an interrupt can come
                 # before or after, never in between.
-                for _ in map(call, map(list.pop, repeat(left, len(left))), repeat(self._about)):
+                for _ in map(_call, map(_pop, repeat(left, len(left))), repeat(self._about)):
                     pass
                 if not left:
                     break

@@ -96,10 +96,11 @@ def _measured(
             return say("why_streak", n=int(measured), limit=f"{limit:,}")
         case trippers.MinRequests(limit):
             return say("why_requests", n=count, limit=f"{limit:,}")
-    return None
+        case _:
+            return None
 
 
-def _limit(tripper: trippers.Tripper, say: Words) -> str | None:
+def _limit(tripper: trippers.Tripper | Binary[trippers.Tripper], say: Words) -> str | None:
     """When a tripper opens a circuit; in English as its `describe()` has it."""
     match tripper:
         case trippers.FailureRate(ratio):
@@ -122,7 +123,8 @@ def _limit(tripper: trippers.Tripper, say: Words) -> str | None:
                 return None
             key = "both" if tripper.symbol == "&" else "either"
             return say(key, left=parts[0], right=parts[1])
-    return None
+        case _:
+            return None
 
 
 def _operand(part: object, whole: Binary[trippers.Tripper], say: Words) -> str | None:
@@ -141,7 +143,8 @@ def _calls(count: int, window: str | None, say: Words, probes: bool) -> str:
             return say("calls_last", n=count)
         case windows.TimeWindow(size):
             return say("calls_within", n=count, time=say.seconds(size))
-    return say("calls_counted", n=count)
+        case _:
+            return say("calls_counted", n=count)
 
 
 def _finite(value: float | None) -> float | None:
