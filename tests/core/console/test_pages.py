@@ -69,7 +69,7 @@ def in_full(name: str) -> Detail:
         changes=(Change(NOW, State.CLOSED, State.OPEN, why, "peer", ((name, 2),)),),
         evidence=(name,),
         policy=((name, (name,)),),
-        totals={name: 1},
+        totals={"successes": 1},
         settings={name: name},
         processes=(process, process._replace(absent=True)),
         audit=(done, done._replace(action=name, outcome="denied")),

@@ -34,6 +34,7 @@ DEFAULT: Final = 900.0
 MAX_BODY: Final = 16 * 1024
 """Bytes of a request's body, at most."""
 UNTIMED: Final = "reset"
+_IN_ORDER: Final = (*(action for action in ACTIONS if action != UNTIMED), UNTIMED)
 TIMEOUT: Final = 2.0
 """Seconds that a control waits for the fleet's store, at most."""
 
@@ -157,7 +158,7 @@ class Controls:
                 asks_name=self._asks_name(action, item),
                 timed=action != UNTIMED,
             )
-            for action in ACTIONS
+            for action in _IN_ORDER
         )
 
     def _asks_name(self, action: str, item: Item) -> bool:

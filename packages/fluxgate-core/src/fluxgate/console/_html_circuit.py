@@ -285,7 +285,7 @@ def _policy(view: Detail, say: Words) -> str:
 
 def _numbers(view: Detail, say: Words) -> str:
     items = "".join(
-        f"<div><dt lang=en>{html.text(name.replace('_', ' '))}</dt><dd>{count:,}</dd></div>"
+        f"<div><dt>{say(f'total_{name}')}</dt><dd>{count:,}</dd></div>"
         for name, count in view.totals.items()
     )
     return _section(say("totals"), f"<dl class=facts>{items}</dl>" if items else "", "totals")
