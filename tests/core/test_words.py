@@ -108,6 +108,8 @@ SERIES = "1 s at first; after each failed recovery 2 s, 3 s, 4 s, 5 s"
             ~CausedBy(KeyError, OSError) & ANY,
             "not (KeyError or OSError, or caused by these) and of any type",
         ),
+        (CausedBy(OSError) | KEYS, "(OSError, or caused by one) or KeyError or IndexError"),
+        (KEYS | CausedBy(OSError), "KeyError or IndexError or (OSError, or caused by one)"),
         (ANY & ~TypeOf(OSError), "of any type and not OSError"),
         (ANY & KEYS | TypeOf(OSError), "(of any type and (KeyError or IndexError)) or OSError"),
         (KEYS | TypeOf(OSError), "KeyError or IndexError or OSError"),

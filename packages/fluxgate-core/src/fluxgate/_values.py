@@ -156,8 +156,8 @@ class Binary(Composable, Generic[Part]):
         return f"{described(self.left, word)} {word} {described(self.right, word)}"
 
 
-def described(part: Composable, inside: str) -> str:
-    """The words of `part` beside the word `inside`, in parentheses where it has another."""
+def described(part: Composable, inside: str = "") -> str:
+    """The words of `part`, in parentheses where another word than `inside` joins them."""
     words = part.describe()
     return f"({words})" if part.conjunction not in ("", inside) else words
 

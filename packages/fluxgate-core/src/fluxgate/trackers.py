@@ -135,7 +135,7 @@ class CausedBy(TypeOf):
 
     @property
     def conjunction(self) -> str:
-        return "or"
+        return ", or"  # beside another `or`, too, it must be clear what "one" is
 
     def describe(self) -> str:
         return f"{super().describe()}, or caused by {'one' if len(self.types) == 1 else 'these'}"
@@ -202,7 +202,7 @@ class _Not(Tracker):
         return f"~{operand(self.inner, inside='~')}"
 
     def describe(self) -> str:
-        return f"not {described(self.inner, 'not')}"
+        return f"not {described(self.inner)}"
 
 
 def _quoted(target: object) -> str:
