@@ -508,6 +508,8 @@ def test_a_custom_predicate_may_answer_with_anything_truthy() -> None:
         (AvgLatency(0.5), metrics(2, duration=0.75), False),
         (FailureStreak(2), metrics(streak=1), False),
         (FailureStreak(2), metrics(streak=2), True),
+        (NEVER, metrics(9, 9, 9), False),
+        (ALWAYS, metrics(), True),
         (MinRequests(2), metrics(1), False),
         (MinRequests(2), metrics(2), True),
         (MinRequests(2) & FailureRate(0.5), metrics(1, 1), False),
