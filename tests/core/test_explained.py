@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fluxgate import CallNotPermittedError, CircuitBreaker, Reason, SignalKind, State
+from fluxgate import CallNotPermittedError, CircuitBreaker, Reason, SignalKind, State, trackers
+from fluxgate._engine import outcomes
 from fluxgate._engine.circuit import inside_a_circuit
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
@@ -120,6 +121,25 @@ def test_errors_themselves_are_not_kept() -> None:
     del error
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize(("narrow", "most"), [(False, 256), (True, 0)])
+def test_few_types_of_errors_are_kept(
+    narrow: bool, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some libraries make a class for each error; only so many are remembered as failures."""
+    monkeypatch.setattr(outcomes, "_plain", set())
+    tracker = TypeOf(OSError) if narrow else trackers.All()
+    breaker = CircuitBreaker("api", tracker=tracker, initial_state="metrics_only")
+    kinds = []
+    for number in range(300):
+        kind = type(f"Error{number}", (OSError,), {})
+        breaker.attempt().raised(kind())
+        kinds.append(weakref.ref(kind))
+    del kind
+    breaker.reset()
+    gc.collect()
+    assert sum(each() is not None for each in kinds) == most
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,7 @@ from fluxgate import (
     State,
     circuits,
 )
-from fluxgate._engine import outcomes
 from fluxgate.permits import All
-from fluxgate.trackers import All as AllErrors
-from fluxgate.trackers import TypeOf
 from fluxgate.trippers import FailureRate, FailureStreak, SlowRate
 from fluxgate.windows import TimeWindow
 
@@ -339,25 +336,6 @@ def test_no_exception_is_kept_alive(door: Callable[[CircuitBreaker], None], stat
         assert gone() is None
     finally:
         gc.enable()
-
-
-@pytest.mark.parametrize(("narrow", "most"), [(False, 256), (True, 0)])
-def test_few_types_of_errors_are_kept(
-    narrow: bool, most: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some libraries make a class for each error; only so many are remembered as failures."""
-    monkeypatch.setattr(outcomes, "_plain", set())
-    tracker = TypeOf(OSError) if narrow else AllErrors()
-    breaker = CircuitBreaker("api", tracker=tracker, initial_state="metrics_only")
-    kinds = []
-    for number in range(300):
-        kind = type(f"Error{number}", (OSError,), {})
-        breaker.attempt().raised(kind())
-        kinds.append(weakref.ref(kind))
-    del kind
-    breaker.reset()
-    gc.collect()
-    assert sum(each() is not None for each in kinds) == most
 
 
 def test_a_result_is_not_kept_alive() -> None:

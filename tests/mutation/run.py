@@ -8,7 +8,8 @@ changed lines, the likeliest killer first. A mutant of what runs at import (a de
 of a class) gets an interpreter of its own, and so does a survivor whose lines run at import or
 while tests are collected, too: what was made there would be the sound code's work.
 
-First of all the tests meet the sources as they are: one that fails then would find every mutant.
+Whatever finds a mutant for the first time meets the sources as they are, too, in the same company:
+a test that fails then would find every mutant.
 
 `equivalent.toml` lists the mutants that nobody can kill, with the reason.
 """
@@ -70,7 +71,7 @@ FILES = [
             *("explained", "integration", "cancelled_after", "refusal_elsewhere"),
             *("iteration_end", "unmade", "config", "registry", "testing", "fork", "model"),
             *("config_text", "diagram", "explain_claims", "frozen_time", "interrupted_engine"),
-            *("interrupted_registry", "leaks", "linearizability", "log", "long_numbers"),
+            *("interrupted_registry", "leases", "linearizability", "log", "long_numbers"),
             *("naming", "probing", "problem", "record", "threads", "words"),
         ]
     ),
@@ -188,6 +189,9 @@ class Runner:
         self.results: dict[str, str] = {}
         self.kills: dict[str, Counter[str]] = defaultdict(Counter)
         self.early: set[tuple[str, int]] = set()
+        self.killer = ""
+        self.fresh_is_sound = False
+        self.sound: set[str] = set()  # who has killed, and found nothing without a fault
 
     def pytest_sessionstart(self) -> None:
         calm_hypothesis()
@@ -215,7 +219,6 @@ class Runner:
             say(f"  left out, {self.took.pop(name):.1f} s: {name}")
         say(f"{len(self.took)} tests measured in {time.time() - began:.0f} s")
         self.functions = {name: functions_of(name) for name in MODULES}
-        self.leave_out_unsound()
         for number, mutant in enumerate(self.mutants, 1):
             if time.monotonic() > self.until:
                 self.mutants = self.mutants[: number - 1]
@@ -240,23 +243,6 @@ class Runner:
             if not self.results.get(mutant.name, "killed").startswith("killed")
         }
         file.write_text(json.dumps({"results": self.results, "survivors": survivors}, indent=1))
-
-    def leave_out_unsound(self) -> None:
-        """Leave out the tests that fail without any fault, as they are run here."""
-        module = MODULES[0]
-        source = (SOURCES / module).read_text()
-        sound = Mutant(module, 0, (1, 1), "", source, True)
-        while self.took:
-            result = self.run(sound, sorted(self.took, key=self.took.__getitem__))
-            if result.startswith("lives"):
-                break
-            name = result.partition(" in " if "by time" in result else " by ")[2]
-            say(f"  left out, it fails without a fault: {name}")
-            del self.took[name]
-        self.kills.clear()
-        result = self.run_fresh(sound, self.in_budget(self.took))
-        if not result.startswith("lives"):
-            raise pytest.UsageError("in a process of their own tests fail without a fault")
 
     def measure(self) -> tuple[dict[str, float], dict[str, dict[int, set[str]]]]:
         """Which test takes how long, and which tests come by a line; those that fail are left out.
@@ -323,11 +309,26 @@ class Runner:
             (mutant.module, line) in self.early for line in range(first, last + 1)
         )
         if fits(mutant, self.functions[mutant.module]):
-            tests = self.tests_for(mutant)
-            result = self.run(mutant, tests) if tests else "no test comes by"
+            result = self.of_sound_tests(mutant, self.tests_for(mutant))
             if result.startswith("killed") or not early:
                 return result
         return self.run_fresh(mutant, self.tests_for(mutant, early=early))
+
+    def of_sound_tests(self, mutant: Mutant, tests: list[str]) -> str:
+        """How it ends; a test that finds it must not find anything in the sources as they are."""
+        while tests:
+            result = self.run(mutant, tests)
+            killer = self.killer
+            if not result.startswith("killed") or killer in self.sound:
+                return result
+            unchanged = mutant._replace(source=(SOURCES / mutant.module).read_text())
+            if self.run(unchanged, tests[: tests.index(killer) + 1]).startswith("lives"):
+                self.sound.add(killer)
+                return result
+            say(f"  left out, it fails without a fault: {killer}")
+            del self.took[killer]
+            tests.remove(killer)
+        return "no test comes by"
 
     def tests_for(self, mutant: Mutant, *, early: bool = False) -> list[str]:
         """The tests that come by its lines: who has killed neighbours first, then the quick.
@@ -394,18 +395,25 @@ class Runner:
         while True:
             limit = PATIENCE + 20 * (self.took[tests[at]] if at >= 0 else 1.0)
             ready, _, _ = select.select([read], [], [], limit)
+            self.killer = tests[max(at, 0)]
             if not ready:
-                return f"killed by time in {tests[at]}"
+                return f"killed by time in {self.killer}"
             for byte in os.read(read, 4096) or b"F":
                 if byte == ord("."):
                     at += 1
+                    self.killer = tests[at]
                 elif byte == ord("E"):
                     return f"lives after {len(tests)} tests"
                 else:
-                    self.kills[mutant.module][tests[max(at, 0)]] += 1
-                    return f"killed by {tests[max(at, 0)]}"
+                    self.kills[mutant.module][self.killer] += 1
+                    return f"killed by {self.killer}"
 
     def run_fresh(self, mutant: Mutant, tests: list[str]) -> str:
+        if not self.fresh_is_sound:
+            self.fresh_is_sound = True
+            unchanged = mutant._replace(source=(SOURCES / mutant.module).read_text())
+            if not self.run_fresh(unchanged, tests).startswith("lives"):
+                raise pytest.UsageError("in a process of their own tests fail without a fault")
         files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump([mutant.module, mutant.source, tests], file)
