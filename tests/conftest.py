@@ -18,10 +18,17 @@ from fluxgate._engine import everywhere, living
 
 
 def pytest_configure() -> None:
-    """Let an interrupt arrive, in the processes that tests start too.
+    """Let an interrupt arrive, in the processes that tests start too; examples take their time.
 
     A shell starts what it runs in the background with SIGINT ignored, and children inherit that.
+    Hypothesis fails an example that takes 0.2 s, as any may where others use the machine.
     """
+    with suppress(ModuleNotFoundError):  # the tests of the peers' pages go without it
+        hypothesis = importlib.import_module("hypothesis")
+        slow = hypothesis.HealthCheck.too_slow
+        calm = hypothesis.settings(deadline=None, suppress_health_check=[slow])
+        hypothesis.settings.register_profile("calm", calm)
+        hypothesis.settings.load_profile("calm")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -42,7 +49,7 @@ def pytest_collection_finish() -> None:
     That was half a second at a time, in tests that collect what they drop. Hypothesis looks for
     referrers while it is imported, and wouldn't find those that are frozen.
     """
-    with suppress(ModuleNotFoundError):  # the tests of the peers' pages go without it
+    with suppress(ModuleNotFoundError):
         importlib.import_module("hypothesis")
     gc.collect()
     gc.freeze()
