@@ -353,6 +353,38 @@ def prove_fuzz(session: nox.Session) -> None:
     session.run("python", "-m", "tests.fuzzing.run", *session.posargs)
 
 
+FREE_THREADED_TESTS = [  # where threads meet; the fleet by memory and SQLite
+    *(f"tests/core/test_{name}.py" for name in ("threads", "registry", "lane", "async", "fork")),
+    *(f"tests/core/test_{name}.py" for name in ("linearizability", "reentrancy")),
+    *(
+        f"tests/core/listeners/test_{name}.py"
+        for name in ("listener_order", "background", "background_processes", "aggregate")
+    ),
+    *(
+        f"tests/core/fleet/test_{name}.py"
+        for name in ("store_contract", "sqlite", "fleet", "flusher", "sharing", "timed_controls")
+    ),
+    *("-k", "not redis"),
+]
+FREE_THREADED = [name for name in ("python3.13t", "python3.14t") if shutil.which(name)]
+
+
+@nox.session(name="prove-free-threaded", default=False, python=FREE_THREADED or False)
+def prove_free_threaded(session: nox.Session) -> None:
+    """Run what threads share without the GIL, on each free-threaded Python found here."""
+    if not FREE_THREADED:
+        session.skip(
+            "neither python3.13t nor python3.14t is on the PATH: "
+            "`python3 tests/free_threaded/build.py FOLDER` builds one, then PATH=FOLDER/bin:$PATH"
+        )
+    core = "packages/fluxgate-core[cli,otel,prometheus,redis,slack]"  # not numpy, nor polars
+    others = ("-e", "packages/fluxgate-httpx", "-e", "packages/fluxgate-fastapi")
+    install(session, "-e", core, *others, "-e", "packages/fluxgate-django", *group("free-threaded"))
+    without = {"PYTHON_GIL": "0"}  # an extension that isn't made for it would bring the GIL back
+    session.run("python", "-c", "import sys; sys.exit(sys._is_gil_enabled())", env=without)
+    session.run("python", "-m", "pytest", *(session.posargs or FREE_THREADED_TESTS), env=without)
+
+
 @nox.session
 def schema(session: nox.Session) -> None:
     """Hold the FastAPI example's answers against its OpenAPI document, with schemathesis."""
