@@ -238,6 +238,8 @@ def test_a_time_window_forgets_bucket_by_bucket_on_read() -> None:
 
 def test_a_time_window_says_how_long_its_bucket_lasts() -> None:
     """The lane must not outlive the bucket that its journal is counted in."""
+    assert TimeWindow(60.0).tally(()).until(0.0) == 1.0
+    assert TimeWindow(1e-6, 1).tally(()).until(0.0) == 1e-6  # no bucket can be shorter
     tally = TimeWindow(8.0, 4).tally(())
     assert [tally.until(now) for now in (0.0, 1.875, 2.0, 7.0)] == [2.0, 2.0, 4.0, 8.0]
     assert CountWindow(8).tally(()).until(5.0) == math.inf
@@ -352,4 +354,5 @@ def test_a_slow_rate_that_nobody_declared_is_refused_with_the_remedy() -> None:
 def test_a_streak_is_handed_on_to_the_next_tally() -> None:
     """It is a property of the dependency, not of the window."""
     assert CountWindow(1).tally((), 7).failure_streak == 7
+    assert CountWindow(1).tally(()).failure_streak == TimeWindow(1.0).tally(()).failure_streak == 0
     assert TimeWindow(1.0).tally((), 7).snapshot().failure_streak == 7
