@@ -62,7 +62,7 @@ def test_without_one() -> None:
         ({"url": "memory://x", "witnesses": 0}, ".witnesses: must be from 1"),
         ({"url": "memory://x", "advisory": 1}, ".advisory: must be True or False"),
         ("nowhere://x", ": the URL 'nowhere://x' has the unknown scheme 'nowhere'"),
-        ("redis://:hunter2@h:x", ": the URL 'redis://:***@h:x' has a bad port"),
+        ("redis://:hunter2@h:x", ": the URL 'redis://:***@h:***' has a bad port"),
     ],
 )
 def test_what_is_wrong(table: Any, said: str) -> None:

@@ -31,7 +31,7 @@ _SCHEMES: Final = (
     *("redis+cluster", "rediss+cluster", "memory"),
 )
 _SPLIT: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)", re.DOTALL)
-
+_HOST: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:]*)(:(?P<port>.*))?", re.DOTALL)
 
 _LONGEST: Final = 500
 """Characters of a URL that a message, a log or a metric shows."""
@@ -62,7 +62,19 @@ def redacted(url: object) -> str:
     if parts.password is not None:
         user = f"{parts.user or ''}:***@"
     query = "?***" if parts.query else ""
-    return printable(f"{parts.scheme}://{user}{parts.hosts}{parts.path}{query}", _LONGEST)
+    hosts = parts.hosts
+    if parts.scheme not in ("sqlite", "memory", "unix"):
+        hosts = ",".join(_redacted_host(each) for each in hosts.split(","))
+    return printable(f"{parts.scheme}://{user}{hosts}{parts.path}{query}", _LONGEST)
+
+
+def _redacted_host(text: str) -> str:
+    """A host without what is no port: a password, where the "@" behind it was forgotten."""
+    found = _HOST.fullmatch(text)
+    if found is None:
+        return "***"
+    port = found["port"]
+    return text if port is None or port.isdecimal() else f"{found['host']}:***"
 
 
 def open_store(url: object, *, existing: bool = False) -> Store:
@@ -280,12 +292,12 @@ def _hosts(parts: _Parts, shown: str) -> list[tuple[str, int]]:
     usual = 26379 if parts.scheme.endswith("+sentinel") else 6379
     hosts: list[tuple[str, int]] = []
     for each in parts.hosts.split(","):
-        found = re.fullmatch(r"(?P<host>\[[^\]]*\]|[^:]*)(:(?P<port>.*))?", each)
+        found = _HOST.fullmatch(each)
         port = found and found["port"]
         if found is None or not (port is None or _is_port(port)):
             raise ConfigError(
-                f"fleet: the URL {shown!r} has a bad port in {printable(each)!r}: a port is a "
-                "number from 1 to 65535"
+                f"fleet: the URL {shown!r} has a bad port in {printable(_redacted_host(each))!r}: "
+                "a port is a number from 1 to 65535, and a password has an @ behind it"
             )
         hosts.append((found["host"].strip("[]") or "localhost", int(port) if port else usual))
     return hosts
