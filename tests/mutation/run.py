@@ -32,7 +32,7 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -190,8 +190,8 @@ class Runner:
         self.kills: dict[str, Counter[str]] = defaultdict(Counter)
         self.early: set[tuple[str, int]] = set()
         self.killer = ""
-        self.fresh_is_sound = False
-        self.sound: set[str] = set()  # who has killed, and found nothing without a fault
+        # Who has killed, and how it was run then, and found nothing without a fault.
+        self.sound: set[tuple[str, str]] = set()
 
     def pytest_sessionstart(self) -> None:
         calm_hypothesis()
@@ -309,25 +309,31 @@ class Runner:
             (mutant.module, line) in self.early for line in range(first, last + 1)
         )
         if fits(mutant, self.functions[mutant.module]):
-            result = self.of_sound_tests(mutant, self.tests_for(mutant))
+            result = self.of_sound_tests(mutant, self.tests_for(mutant), self.run)
             if result.startswith("killed") or not early:
                 return result
-        return self.run_fresh(mutant, self.tests_for(mutant, early=early))
+        return self.of_sound_tests(mutant, self.tests_for(mutant, early=early), self.run_fresh)
 
-    def of_sound_tests(self, mutant: Mutant, tests: list[str]) -> str:
+    def of_sound_tests(
+        self, mutant: Mutant, tests: list[str], run: Callable[[Mutant, list[str]], str]
+    ) -> str:
         """How it ends; a test that finds it must not find anything in the sources as they are."""
         while tests:
-            result = self.run(mutant, tests)
+            result = run(mutant, tests)
             killer = self.killer
-            if not result.startswith("killed") or killer in self.sound:
+            if not result.startswith("killed") or (run.__name__, killer) in self.sound:
                 return result
             unchanged = mutant._replace(source=(SOURCES / mutant.module).read_text())
-            if self.run(unchanged, tests[: tests.index(killer) + 1]).startswith("lives"):
-                self.sound.add(killer)
+            before = tests[: tests.index(killer) + 1] if killer else tests
+            if run(unchanged, before).startswith("lives"):
+                self.sound.add((run.__name__, killer))
                 return result
-            say(f"  left out, it fails without a fault: {killer}")
-            del self.took[killer]
-            tests.remove(killer)
+            unsound = self.killer
+            if not unsound:
+                raise pytest.UsageError("without a fault, the sources can't be imported")
+            say(f"  left out, it fails without a fault: {unsound}")
+            self.took.pop(unsound, None)
+            tests.remove(unsound)
         return "no test comes by"
 
     def tests_for(self, mutant: Mutant, *, early: bool = False) -> list[str]:
@@ -409,30 +415,37 @@ class Runner:
                     return f"killed by {self.killer}"
 
     def run_fresh(self, mutant: Mutant, tests: list[str]) -> str:
-        if not self.fresh_is_sound:
-            self.fresh_is_sound = True
-            unchanged = mutant._replace(source=(SOURCES / mutant.module).read_text())
-            if not self.run_fresh(unchanged, tests).startswith("lives"):
-                raise pytest.UsageError("in a process of their own tests fail without a fault")
+        """The same as `run`, in another interpreter; without a killer where it can't import."""
         files = list(dict.fromkeys(name.partition("::")[0] for name in tests))
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        with tempfile.NamedTemporaryFile("w+", suffix=".json") as file:
             json.dump([mutant.module, mutant.source, tests], file)
             file.flush()
             command = [sys.executable, __file__, "--plant", file.name, *files]
             limit = 4 * PATIENCE + 5 * sum(self.took[name] for name in tests)
+            nothing = subprocess.DEVNULL
             try:
-                done = subprocess.run(
-                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=limit
-                )
+                done = subprocess.run(command, stdout=nothing, stderr=nothing, timeout=limit)
             except subprocess.TimeoutExpired:
-                return "killed by time"
-        return f"lives after {len(tests)} tests" if done.returncode == 0 else "killed"
+                done = None
+            _, *begun = Path(file.name).read_text().splitlines()
+            self.killer = begun[-1] if begun else ""
+        if done is None:
+            return f"killed by time in {self.killer}"
+        if done.returncode == 0:
+            return f"lives after {len(tests)} tests"
+        return f"killed by {self.killer or 'the import'}"
 
 
 class Fresh:
-    """The tests for a mutant in a process of its own."""
+    """The tests for a mutant in a process of its own.
 
-    def __init__(self, wanted: list[str]) -> None:
+    Args:
+        file: says which mutant and tests, in a line; those that begin are added to it, one a line.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.module, self.source, wanted = json.loads(file.read_text())
         self.wanted = {name: place for place, name in enumerate(wanted)}
 
     def pytest_sessionstart(self) -> None:
@@ -441,6 +454,10 @@ class Fresh:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if item.nodeid in self.wanted]
         items.sort(key=lambda item: self.wanted[item.nodeid])
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        with self.file.open("a") as file:
+            file.write(f"\n{nodeid}")
 
 
 def say(text: str) -> None:
@@ -506,9 +523,9 @@ def report(mutants: list[Mutant], results: dict[str, str]) -> bool:
 def main() -> int:
     options = arguments()
     if options.plant:
-        module, source, wanted = json.loads(Path(options.plant).read_text())
-        import_mutated(module, source)
-        return int(pytest.main([*plugin_options([]), *options.files], plugins=[Fresh(wanted)]))
+        fresh = Fresh(Path(options.plant))
+        import_mutated(fresh.module, fresh.source)
+        return int(pytest.main([*plugin_options([]), *options.files], plugins=[fresh]))
     mutants = chosen(options)
     runner = Runner(mutants, options)
     files = options.files or FILES
