@@ -71,6 +71,42 @@ def test_a_retry_that_never_ends(clock: ManualClock) -> None:
     assert not breaker.available
 
 
+class NoProbes(Permit):
+    """Admits nobody, however long it waits."""
+
+    def ratio(self, elapsed: float) -> float:
+        return 0.0
+
+
+def test_a_state_for_good_beneath(clock: ManualClock) -> None:
+    """What follows admits every call, though no probe would be admitted."""
+    breaker = CircuitBreaker("api", permit=NoProbes(), clock=clock)
+    breaker.disable()
+    breaker.force_open(seconds=10.0)
+    clock.advance(9.0)
+    assert not breaker.available
+    clock.advance(1.0)
+    assert breaker.available
+    assert breaker.call(int) == 0
+
+
+def test_slots_that_an_interrupt_left(clock: ManualClock) -> None:
+    """Their admissions are gone, unsettled: the slots are free before anybody takes them back."""
+    breaker = CircuitBreaker("api", permit=All(), max_half_open_calls=2, clock=clock)
+    breaker.open_for(1.0)
+    clock.advance(1.0)
+    probes = [breaker.attempt(), breaker.attempt()]
+    assert not breaker.available
+    dropped = breaker._circuit._machine.phase.dropped
+    for probe in probes:
+        dropped.append(probe._admission.probe or 0)
+        assert breaker.available
+    assert breaker.info().totals.ignored == 2
+    for probe in probes:
+        probe.ignore()  # late, and counted already
+    assert breaker.info().totals.ignored == 2
+
+
 def test_slots(clock: ManualClock) -> None:
     """Free, taken, given back, overdue."""
     breaker = CircuitBreaker(

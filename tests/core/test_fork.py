@@ -30,6 +30,7 @@ from fluxgate import (
     circuits,
 )
 from fluxgate._engine import living
+from fluxgate._engine.machine import Machine
 from fluxgate.fleet._doorbell import Doorbell, hang
 from fluxgate.permits import All, Permit
 from fluxgate.retries import Backoff
@@ -464,6 +465,31 @@ def test_the_child_tells_its_own_signals_only() -> None:
         finally:
             leave.set()
     assert heard == [(parent, State.FORCED_OPEN), (parent, State.DISABLED)]
+
+
+@needs_fork
+def test_what_the_parent_is_about_to_tell() -> None:
+    """A move whose thread has not come out of the lock yet: that thread is not in the child."""
+    heard: list[State] = []
+    moved, leave = threading.Event(), threading.Event()
+    breaker = CircuitBreaker("moving", listeners=[lambda signal: heard.append(signal.new_state)])
+
+    def moves(machine: Machine, now: float) -> None:
+        machine.open_for(60.0, now)
+        moved.set()
+        assert leave.wait(PATIENCE)
+
+    def child() -> list[State]:
+        breaker.reset()
+        return heard
+
+    with meanwhile(lambda: breaker._circuit.step(moves)):
+        assert moved.wait(PATIENCE)
+        try:
+            assert in_child(child) == [State.CLOSED]
+        finally:
+            leave.set()
+    assert heard == [State.OPEN]
 
 
 @needs_fork

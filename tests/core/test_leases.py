@@ -101,20 +101,23 @@ def test_the_permit_decides_who_asks() -> None:
 def test_a_lease_is_a_slot_until_its_deadline() -> None:
     one = machine()
     follows(one, State.HALF_OPEN, 0.0)
-    granted(one, Lease(7, 30.0, 20.0), Lease(8, 30.0, 20.0))
+    granted(one, *(Lease(token, 30.0, 20.0) for token in (7, 8, 9)))
     assert one.may_admit(5.0)
     first, second = one.acquire(5.0), one.acquire(6.0)
     assert isinstance(first, Admission)
     assert isinstance(second, Admission)
     assert (first.probe, second.probe) == (7, 8)
     one.settle(first, Outcome.SUCCESS, 1.0, 7.0)
+    third = one.acquire(8.0)
+    assert isinstance(third, Admission)
+    one.settle(third, Outcome.IGNORED, 1.0, 9.0)
     assert one.phase.state is State.HALF_OPEN, "the fleet decides"
     assert one.acquire(30.0) is None  # looks for slots, and finds one that is overdue
-    assert (len(one.phase.probes), one.totals.ignored) == (0, 1)
+    assert (len(one.phase.probes), one.totals.ignored) == (0, 2)
     one.settle(second, Outcome.SUCCESS, 25.0, 31.0)
     leases = one.phase.leases
     assert leases is not None
-    assert [(ended.token, ended.failed) for ended in leases.ended] == [(7, False)]
+    assert [(ended.token, ended.failed) for ended in leases.ended] == [(7, False), (9, None)]
 
 
 @pytest.mark.parametrize("control", [Event.FORCE_OPEN, Event.DISABLE, Event.METRICS_ONLY])

@@ -32,6 +32,7 @@ from fluxgate import (
     State,
 )
 from fluxgate._engine.circuit import Circuit, inside_a_circuit
+from fluxgate._engine.machine import Machine
 from fluxgate.permits import All
 from fluxgate.testing import RecordedSignals
 from fluxgate.trippers import FailureRate, FailureStreak, SlowRate, Tripper
@@ -283,6 +284,22 @@ def test_a_restore_from_inside() -> None:
     assert answers == [True]
     assert breaker.state is State.OPEN
     assert [signal.new_state for signal in signals] == [State.OPEN]
+
+
+def test_numbers_after_an_interrupt() -> None:
+    """A step that was broken off between a record and its count: the counts are derived anew."""
+    breaker = CircuitBreaker("busy", tripper=NEVER_FIRES)
+    for _ in range(3):
+        fail_through(breaker)
+
+    def interrupted(machine: Machine, _: float) -> None:
+        machine.phase.tally.failure_count = 99
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        breaker._circuit.step(interrupted)
+    metrics = breaker._circuit._machine.phase.tally.snapshot()
+    assert (metrics.failure_count, metrics.total_count) == (3, 3)
 
 
 def test_what_moves_nothing_waits_for_nobody() -> None:

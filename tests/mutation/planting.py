@@ -57,6 +57,25 @@ class Mutant(NamedTuple):
         return f"{self.module}:{self.lines[0]}#{self.number}"
 
     @property
+    def reach(self) -> tuple[int, int]:
+        """The lines of the statement around it, of a block its head: a line has no code of its own.
+
+        A constant in the middle of a call has none, for example.
+        """
+        found = self.lines
+        nodes: list[ast.AST] = [ast.parse((SOURCES / self.module).read_text())]
+        while nodes:
+            node = nodes.pop(0)
+            first, last = getattr(node, "lineno", 0), getattr(node, "end_lineno", math.inf)
+            if first <= self.lines[0] <= last:
+                if isinstance(node, ast.stmt):
+                    inner = getattr(node, "body", None)
+                    head = inner[0].lineno - 1 if inner else last
+                    found = (first, max(first, head)) if self.lines[0] <= head else found
+                nodes = list(ast.iter_child_nodes(node))
+        return min(found[0], self.lines[0]), max(found[1], self.lines[1])
+
+    @property
     def where(self) -> str:
         """The function or class around it; the module, an empty text."""
         names: list[str] = []

@@ -342,7 +342,7 @@ class Runner:
         Where it is run `early`, before any test, all others follow: a test whose parameters were
         made then may look at them without running a line of the module.
         """
-        first, last = mutant.lines
+        first, last = mutant.reach
         by_line = self.lines[mutant.module]
         near: set[str] = set()
         near = near.union(*(by_line.get(line, near) for line in range(first, last + 1)))

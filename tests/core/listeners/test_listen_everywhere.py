@@ -168,7 +168,7 @@ def test_two_methods_are_two_listeners() -> None:
     assert two.heard == ["one: disabled", "other: disabled"]
 
 
-def test_attributes_that_are_no_methods() -> None:
+def test_attributes_that_are_no_methods(caplog: pytest.LogCaptureFixture) -> None:
     """A listener may have a `rejected` or `call_ended` that means something else."""
 
     class Counts(Named):
@@ -181,6 +181,7 @@ def test_attributes_that_are_no_methods() -> None:
     breaker.force_open()
     refused(breaker)
     assert counts.log == ["counts: api forced_open"]
+    assert not caplog.records, "nobody has tried to call them"
 
 
 def test_two_lists_are_two_listeners() -> None:
