@@ -464,9 +464,9 @@ def types(session: nox.Session) -> None:
     session.run("pyright", "--pythonpath", str(python_of(Path(session.virtualenv.location))))
 
 
-@nox.session
+@nox.session(python="3.13" if shutil.which("python3.13") else None)
 def coverage(session: nox.Session) -> None:
-    """Run the tests and report the lines and branches they miss."""
+    """Run the tests and report the lines and branches they miss, with 3.13 where there is one."""
     install(session, *packages(), *group("coverage"))
     options = ["--cov", "--cov-report=term-missing:skip-covered"]
     session.run("python", "-m", "pytest", *options, *pytest_options(session.posargs))

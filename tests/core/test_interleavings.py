@@ -40,9 +40,10 @@ from .places import SOURCES, Places
 from .proving import LONG
 
 gil = getattr(sys, "_is_gil_enabled", lambda: True)
-pytestmark = pytest.mark.skipif(
-    not gil(), reason="the orders are those of a GIL, under which a step in C has nothing between"
-)
+pytestmark = [
+    pytest.mark.skipif(not gil(), reason="the orders are those of a GIL"),
+    pytest.mark.slow,
+]
 
 CLOSED, OPEN, HALF_OPEN = State.CLOSED, State.OPEN, State.HALF_OPEN
 FORCED_OPEN, DISABLED = State.FORCED_OPEN, State.DISABLED

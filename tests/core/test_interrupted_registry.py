@@ -18,6 +18,8 @@ from fluxgate.registry import Registry
 
 from .interrupting import interrupted, report
 
+pytestmark = pytest.mark.slow
+
 HIT = ("_circuit_cache.py", "registry.py")
 
 

@@ -26,6 +26,8 @@ from fluxgate.trippers import FailureStreak
 from .conftest import finish
 from .interrupting import Interrupt, interrupted, report
 
+pytestmark = pytest.mark.slow
+
 HIT = ("breaker.py", "_front.py", "_callables.py", "attempt.py")
 
 

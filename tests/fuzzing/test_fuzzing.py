@@ -18,6 +18,8 @@ from .every import FAULTY, TARGETS
 from .growing import growth, lines
 from .targets import Target, end
 
+pytestmark = pytest.mark.slow
+
 SLOW = {
     *("environment", "foreign_fleet", "recorded_bytes", "redis_contents", "saved_state"),
     *("sqlite_rows", "stored_text"),

@@ -11,6 +11,8 @@ import pytest
 
 from .planting import listed_in
 
+pytestmark = pytest.mark.slow
+
 RUN = Path(__file__).with_name("run.py")
 
 
