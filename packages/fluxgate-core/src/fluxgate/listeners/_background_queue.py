@@ -24,11 +24,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from fluxgate import _log
 from fluxgate._callables import is_awaitable
 from fluxgate._engine import living
+from fluxgate._locks import ProcessLock
 
 if TYPE_CHECKING:
     from asyncio import Runner
@@ -332,9 +333,14 @@ def _every() -> list[BackgroundQueue]:
     return [each for ref in _queues.valuerefs() if (each := ref()) is not None]
 
 
+# CPython 3.13t crashes where two threads change the callbacks of the process's end at once.
+_registering: Final = ProcessLock()
+
+
 def _drain_at_exit() -> None:
-    atexit.unregister(_drain)  # once, and not at import
-    atexit.register(_drain)
+    with _registering.here():
+        atexit.unregister(_drain)  # once, and not at import
+        atexit.register(_drain)
 
 
 def _drain() -> None:
