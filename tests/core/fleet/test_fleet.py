@@ -483,7 +483,8 @@ def test_a_store_that_is_down(fleets: Fleets, caplog: pytest.LogCaptureFixture) 
     assert one.state is State.OPEN  # alone
     assert one.info().fleet is not None
     fleets.space.down = False
-    eventually(lambda: fleet.status().attached)
+    eventually(lambda: "the store is back" in caplog.text)  # said a moment after it is attached
+    assert fleet.status().attached
     said = [record.getMessage() for record in caplog.records if record.name == "fluxgate"]
     assert len(said) == 2
     assert "every process goes on by itself" in said[0]
