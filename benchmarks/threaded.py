@@ -1,5 +1,6 @@
-"""Many threads that call one function."""
+"""Threads that call one function, or each its own."""
 
+from collections.abc import Sequence
 from itertools import repeat
 from threading import Barrier, Thread
 from time import perf_counter
@@ -9,14 +10,23 @@ from timing import Turn, own_code
 
 
 def threaded(fn: Fn, threads: int) -> Turn:
-    """Share the calls among threads; the time is from the first start to the last end."""
+    """Share the calls of one function among threads."""
+    return side_by_side([fn] * threads)
+
+
+def side_by_side(functions: Sequence[Fn]) -> Turn:
+    """Share the calls among threads, one for each function.
+
+    The time is from the first start to the last end.
+    """
+    threads = len(functions)
 
     def turn(calls: int) -> float:
         share = max(1, calls // threads)
         gate = Barrier(threads)
         times: list[tuple[float, float]] = []
 
-        def work() -> None:
+        def work(fn: Fn) -> None:
             todo = repeat(None, share)
             gate.wait()
             start = perf_counter()
@@ -24,7 +34,7 @@ def threaded(fn: Fn, threads: int) -> Turn:
                 fn()
             times.append((start, perf_counter()))
 
-        workers = [Thread(target=work) for _ in range(threads)]
+        workers = [Thread(target=work, args=(fn,)) for fn in functions]
         for worker in workers:
             worker.start()
         for worker in workers:
