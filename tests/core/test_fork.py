@@ -613,3 +613,10 @@ def test_children_are_waited_for() -> None:
     with pytest.raises(pytest.fail.Exception, match="ZeroDivisionError"):
         in_child(lambda: 1 // 0)
     assert time.monotonic() - started < PATIENCE
+
+
+@needs_fork
+def test_what_the_hooks_leave() -> None:
+    """The collector is on again in the child, and nobody is taken for a process that forks."""
+    assert in_child(lambda: (gc.isenabled(), living.is_forked())) == (True, False)
+    assert living._forking == []

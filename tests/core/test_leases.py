@@ -13,7 +13,7 @@ import pytest
 
 from fluxgate import Origin, Reason, State
 from fluxgate._controls import Said
-from fluxgate._engine.leases import Lease
+from fluxgate._engine.leases import Ended, Lease, Leases
 from fluxgate._engine.machine import Machine
 from fluxgate._engine.phase import Admission, Beneath
 from fluxgate._engine.transitions import Event
@@ -185,3 +185,16 @@ def test_an_opening_beneath_stands_again() -> None:
     assert str(one.phase.reason) == "disable() over"
     assert one.acquire(49.0) is None
     assert one.acquire(50.0) is not None
+
+
+def test_what_is_reported_of_a_probe() -> None:
+    """With the thresholds that it reached; of one that proved nothing only that it is over."""
+    leases = Leases()
+    leases.end(7, Outcome.FAILURE, 2.5, (1.0, 2.0))
+    leases.end(8, Outcome.SUCCESS, 1.5, (1.0,))
+    leases.end(9, Outcome.CANCELLED, 9.0, (1.0, 2.0))
+    assert leases.ended == [
+        Ended(7, failed=True, elapsed=2.5, reached=(1.0, 2.0)),
+        Ended(8, failed=False, elapsed=1.5, reached=(1.0,)),
+        Ended(9),
+    ]
