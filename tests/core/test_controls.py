@@ -113,6 +113,15 @@ def test_reset_says_who() -> None:
     assert [signal.origin for signal in bench.signals] == [Origin.LOCAL] * 2
 
 
+def test_again_without_a_word() -> None:
+    """Who set it first, and why, stays known; no transition is reported."""
+    bench = Bench()
+    bench.breaker.force_open(note="maintenance", by="alice")
+    bench.breaker.force_open()
+    assert str(bench.breaker.info().reason) == "force_open(), by alice: maintenance"
+    assert len(bench.signals) == 1
+
+
 def test_a_refusal_says_who() -> None:
     bench = Bench()
     bench.breaker.force_open(note="maintenance", by="alice", seconds=900)

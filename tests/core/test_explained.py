@@ -17,7 +17,7 @@ from fluxgate._engine import outcomes
 from fluxgate._engine.circuit import inside_a_circuit
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
-from fluxgate.testing import ManualClock, RecordedCalls, RecordedSignals
+from fluxgate.testing import ManualClock, RecordedCalls, RecordedSignals, tripped
 from fluxgate.trackers import TypeOf
 from fluxgate.trippers import (
     AvgLatency,
@@ -486,6 +486,22 @@ def test_a_shadow_changes_nothing(
         moves = [signal for signal in signals if signal.kind is SignalKind.TRANSITION]
         told_by.append([(move.old_state, move.new_state, move.reason) for move in moves])
     assert told_by[0] == told_by[1]
+
+
+def test_a_shadow_of_probes_says_it_once() -> None:
+    """However many more probes the live tripper needs."""
+    breaker, clock, signals = shadowed(
+        tripper=MinRequests(4) & FailureRate(0.5),
+        shadow=MinRequests(2) & FailureRate(0.9),
+        retry=Cooldown(8.0),
+        max_half_open_calls=4,
+    )
+    tripped(breaker)
+    clock.advance(8.0)
+    signals.clear()
+    for _ in range(3):
+        breaker.attempt().succeed()
+    assert [signal.kind for signal in signals] == ["transition", "would_close"]
 
 
 def test_a_shadow_that_is_exchanged_or_taken_away_takes_its_word_back() -> None:
