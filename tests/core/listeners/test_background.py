@@ -598,6 +598,27 @@ def test_interrupted_at_any_bytecode(background: Callable[..., Background]) -> N
         place += 1
     assert place > 100  # there were that many bytecodes to be interrupted at
     report("listeners' queue", place)
+    inner = background(record := Record())
+    outer = background(inner)  # no lock of the whole process is left held: other threads go on
+    outer(signal(3))
+    assert outer.close(PATIENCE)
+    assert inner.flush(PATIENCE)
+    assert record.heard == [3]
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="somebody else traces")
+def test_the_end_of_the_process_is_watched_once_whatever_interrupts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    going_on, place = True, 0
+    while going_on:
+        registered: list[object] = []
+        monkeypatch.setattr(_background_queue, "_unregistered", [registered.append])
+        going_on = interrupted(_background_queue._drain_at_exit, place, "_background_queue.py")
+        _background_queue._drain_at_exit()
+        assert registered == [_background_queue._drain], place
+        place += 1
+    assert place > 20
 
 
 @pytest.mark.parametrize("begun", [False, True])

@@ -107,7 +107,7 @@ def in_threads(work: Callable[[int], None]) -> None:
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(THREADS)]
+    threads = [threading.Thread(target=run, args=(n,), daemon=True) for n in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:

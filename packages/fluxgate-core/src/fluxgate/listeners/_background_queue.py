@@ -23,13 +23,14 @@ import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
+from itertools import repeat
+from operator import call
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from fluxgate import _log
 from fluxgate._callables import is_awaitable
 from fluxgate._engine import living
-from fluxgate._locks import ProcessLock
 
 if TYPE_CHECKING:
     from asyncio import Runner
@@ -333,14 +334,19 @@ def _every() -> list[BackgroundQueue]:
     return [each for ref in _queues.valuerefs() if (each := ref()) is not None]
 
 
-# CPython 3.13t crashes where two threads change the callbacks of the process's end at once.
-_registering: Final = ProcessLock()
+# Taken out and called in one step, in C: once, by one thread (CPython 3.13t crashes where two
+# change the callbacks of the process's end at once), and an interrupt can't come in between.
+_unregistered: Final = [atexit.register]
+_pop: Any = list.pop
+_call: Any = call  # with types that `map` understands
 
 
 def _drain_at_exit() -> None:
-    with _registering.here():
-        atexit.unregister(_drain)  # once, and not at import
-        atexit.register(_drain)
+    """Have the workers end before the process does: not at import, and without a lock."""
+    with suppress(IndexError):  # another thread was quicker
+        taken = map(_pop, repeat(_unregistered, len(_unregistered)))
+        for _ in map(_call, taken, repeat(_drain)):
+            pass
 
 
 def _drain() -> None:
