@@ -424,7 +424,7 @@ class Members(RuleBasedStateMachine):
             epoch = process.member.epoch
             assert epoch >= process.epoch
             if epoch != process.epoch:
-                assert self.world.rounds.states[epoch] is process.member._head.state
+                assert self.world.rounds.states[epoch] is process.member._replica.head.state
             process.epoch = epoch
 
     @invariant()
@@ -432,7 +432,7 @@ class Members(RuleBasedStateMachine):
         """In one round there are never more probes than slots, in all processes together."""
         live: Counter[int] = Counter()
         for process in (*self.processes, *self.gone):
-            if process.circuit.phase is process.member._phase:
+            if process.circuit.phase is process.member._replica._phase:
                 live[process.member.epoch] += process.live_leases
         for epoch, count in live.items():
             assert count <= SLOTS or epoch in self.world.rolled_back, live
@@ -453,7 +453,7 @@ class Members(RuleBasedStateMachine):
     @rule()
     def agree(self) -> None:
         """Messages flow again: within the bound all are where the store is."""
-        highest = max(self.processes, key=lambda each: each.member.epoch).member._head
+        highest = max(self.processes, key=lambda each: each.member.epoch).member._replica.head
         for _ in range(round(BOUND / 0.25)):
             for process in self.processes:
                 process.breaker.info()  # a look ends what is over

@@ -21,7 +21,8 @@ from .test_fleet_model import Process, World
 
 HIT = (
     *("_bell.py", "_controls.py", "_decisions.py", "_deltas.py", "_fleet.py", "_flusher.py"),
-    *("_following.py", "_head.py", "_member.py", "_probes.py", "_reports.py", "_reverts.py"),
+    *("_following.py", "_head.py", "_member.py", "_probes.py", "_replica.py", "_reports.py"),
+    "_reverts.py",
 )
 
 

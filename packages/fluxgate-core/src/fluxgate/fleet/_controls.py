@@ -50,6 +50,15 @@ class Control(NamedTuple):
             move = move._replace(remaining=milliseconds(max(self.until - now, 0.0)))
         return move._replace(known=max(move.known, head.epoch))
 
+    def stands(self, circuit: Circuit, *, advisory: bool) -> bool:
+        """Whether its phase is the circuit's still, and may be the fleet's as it is."""
+        phase = circuit._machine.phase
+        if phase is not self.phase:
+            return False
+        if self.until == math.inf or phase.leases is not None:
+            return True
+        return self.move.state is State.OPEN and advisory
+
 
 class Controls:
     """The controls of one circuit that the store doesn't have yet, of which the last one counts.
@@ -59,6 +68,7 @@ class Controls:
 
     def __init__(self) -> None:
         self._waiting: list[Control] = []
+        self._sent: Control | None = None  # which is on its way
 
     def add(
         self, circuit: Circuit, epoch: int, state: State, reason: Reason, until: float = math.inf
@@ -81,6 +91,31 @@ class Controls:
         del self._waiting[: count - 1]
         return self._waiting[0] if count else None
 
+    def send(self, head: Head, now: float) -> Move | None:
+        """The move to make for the latest one, as of now."""
+        control = self.latest()
+        if control is None:
+            return None
+        move = control.now(head, now)
+        if move is None:
+            self.done(control)
+        else:
+            self._sent = control
+        return move
+
+    def arrived(self, move: Move) -> Control | None:
+        """The control that a move which was answered has carried out; None, if it was none."""
+        if move.expected is not None or (control := self._sent) is None:
+            return None
+        self._sent = None
+        self.done(control)
+        return control
+
+    def waiting(self) -> Control | None:
+        """The one that waits here while one from elsewhere is about to arrive in the store."""
+        self._sent = None
+        return self.latest()
+
     def done(self, control: Control) -> None:
         """Forget one that was carried out, or is pointless; not one that has come meanwhile."""
         if self._waiting and self._waiting[0] is control:
@@ -88,6 +123,7 @@ class Controls:
 
     def clear(self) -> None:
         """Forget all of them."""
+        self._sent = None
         self._waiting.clear()
 
     def __bool__(self) -> bool:

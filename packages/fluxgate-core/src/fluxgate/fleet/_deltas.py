@@ -43,6 +43,7 @@ class Deltas:
     Attributes:
         sent: the delta of the last request.
         unsent: counts that were taken from the circuit, and certainly not counted in the store.
+        dropped: calls that were evidence, and are not counted in the store.
 
     Args:
         machine: the circuit's; what it has counted so far is not handed in.
@@ -51,6 +52,7 @@ class Deltas:
     def __init__(self, machine: Machine) -> None:
         self.sent = Counts()
         self.unsent = Counts()
+        self.dropped = 0
         self._seen = read(machine)
         machine.alarm_at = self._seen.failures + PILE
 
@@ -82,26 +84,22 @@ class Deltas:
         """Keep the last delta for the next request: nobody has counted it."""
         self.unsent, self.sent = self.sent, Counts()
 
-    def give_up(self) -> int:
-        """Drop the last delta, which may have been counted; how many calls that were."""
+    def give_up(self) -> None:
+        """Drop the last delta, which may have been counted, or is of an epoch that is over."""
         sent, self.sent = self.sent, Counts()
-        return sent.calls
+        self.dropped += sent.calls
 
-    def pass_over(self, machine: Machine, *, counting: bool, until: Seen | None = None) -> int:
+    def pass_over(self, machine: Machine, *, counting: bool, until: Seen | None = None) -> None:
         """Leave behind what was counted in an older epoch; under the circuit's lock.
 
         Args:
             machine: the circuit's.
             counting: whether calls were evidence in the fleet's state.
             until: the counts when the newer epoch began; None, it begins now.
-
-        Returns:
-            How many calls that were, if they were evidence.
         """
         unsent, self.unsent = self.unsent, Counts()
         old, new = self._seen, read(machine) if until is None else until
         if new.settled > old.settled:
             self._seen = new
-        if not counting:
-            return 0
-        return max(new.settled - old.settled, 0) + unsent.calls
+        if counting:
+            self.dropped += max(new.settled - old.settled, 0) + unsent.calls

@@ -4,9 +4,10 @@ It hands in what the circuit has counted, and does what the answers ask for: fol
 bring ours back after a loss, take leases, move the fleet. It talks to no store itself: it makes
 requests and moves, and reads answers. Its parts have modules of their own:
 
-    _head       what this process knows of the fleet
+    _replica    the fleet's state as this process has it: which epoch holds, whose the circuit is
+    _head       what such a state is made of
+    _following  how the circuit takes it
     _controls   states set by hand that the store doesn't have yet
-    _following  how the circuit takes the state of the fleet
     _deltas     calls that are not handed in yet
     _probes     leases, and the outcomes of probes
     _reports    what this process says of itself
@@ -26,15 +27,15 @@ from typing import Final
 from fluxgate._controls import NOTHING_SAID, Said
 from fluxgate._engine.circuit import Circuit
 from fluxgate._engine.machine import Machine
-from fluxgate._engine.phase import BY_HAND, Phase
+from fluxgate._engine.phase import BY_HAND
 from fluxgate._engine.transitions import CONTROLS, Event
 from fluxgate.fleet._controls import Control, Controls
-from fluxgate.fleet._decisions import Decision, carried_out, decide, moved_on
-from fluxgate.fleet._deltas import Deltas, Seen
+from fluxgate.fleet._decisions import Decision, carried_out, decide
+from fluxgate.fleet._deltas import Deltas
 from fluxgate.fleet._doorbell import hang
-from fluxgate.fleet._following import Step, advise, follow, release, stay, stay_as_set
 from fluxgate.fleet._head import Head, ttl_of
 from fluxgate.fleet._probes import Probes, policy_of
+from fluxgate.fleet._replica import Replica
 from fluxgate.fleet._reports import opened_alone, openings, write_report
 from fluxgate.fleet._reverts import is_over
 from fluxgate.fleet._verdict import of_openings
@@ -83,7 +84,6 @@ class Member:
         self._ref = weakref.ref(circuit)
         self.name = circuit.name
         self.key = key_of(circuit.name)
-        self.dropped = 0
         self._witnesses = witnesses
         self._advisory = advisory
         self._wake = wake
@@ -95,17 +95,12 @@ class Member:
         self.left = False
 
     def _began_at(self, circuit: Circuit) -> None:
-        self.joined = False  # whether the store was ever asked
         self.stale = True  # whether it must be read before anything is handed in
-        self._head = Head()
         self._view: View | None = None
-        self._phase: Phase | None = None  # which this process has begun for the fleet
-        self._deltas = Deltas(circuit._machine)
-        self._probes = Probes()
-        self._let_go = False  # whether it was released while the fleet owned it
-        self._controls = Controls()
-        self._control: Control | None = None  # which is on its way
-        self._moving: tuple[str, State] | None = None  # a move with no answer: author and state
+        self._deltas, self._controls, self._probes = Deltas(circuit._machine), Controls(), Probes()
+        self._replica = Replica(
+            self._deltas, self._controls, advisory=self._advisory, clock=self._clock
+        )
         self._recheck_at = math.inf
         self._touched_at = 0.0
         self._reported = ""
@@ -128,6 +123,15 @@ class Member:
     def epoch(self) -> int:
         """The epoch that this process knows."""
         return self._head.epoch
+
+    @property
+    def dropped(self) -> int:
+        """Calls that were counted here and not in the store."""
+        return self._deltas.dropped
+
+    @property
+    def _head(self) -> Head:
+        return self._replica.head
 
     def leases(self) -> int:
         """The leases that this process holds, with a call in them or waiting for one."""
@@ -271,7 +275,8 @@ class Member:
         """Learn from a view that was only read; the move to make, if any."""
         self.stale = False
         self._note(view)
-        return self._compare(view)
+        circuit = self.circuit
+        return None if circuit is None else self._carry_on(self._replica.compare(circuit, view))
 
     def answered(self, view: View) -> Move | None:
         """Learn from the answer to the last request; the move to make, if any."""
@@ -284,11 +289,11 @@ class Member:
         if lost and view.epoch < self.epoch:
             self._deltas.put_back()  # nobody has counted it: once more, when ours is back
         elif lost:
-            self.dropped += sent
+            self._deltas.give_up()
         if view.epoch != self.epoch:
             if self._probes.wants:
                 circuit.step(lambda machine, _: self._probes.want_again(machine))
-            return self._compare(view)
+            return self._carry_on(self._replica.compare(circuit, view))
         if view.tokens:
             circuit.step(lambda _, now: self._probes.grant(view.tokens, now))
         return self._decide(circuit, view)
@@ -316,49 +321,35 @@ class Member:
     def unanswered(self, *, counted: bool) -> None:
         """The last request has failed; `counted` if its delta may have been counted."""
         if counted:
-            self.dropped += self._deltas.give_up()
+            self._deltas.give_up()
         else:
             self._deltas.put_back()
             self._probes.put_back()
 
     def moving(self, move: Move, author: str) -> None:
         """A move is about to be made: should its answer get lost, it may be made all the same."""
-        self._moving = author, move.state
+        self._replica.moving(move, author)
 
-    def moved(self, move: Move, view: View) -> Move | None:
-        """Learn how a move went; the next one to make, if any."""
+    def moved(self, move: Move, view: View) -> None:
+        """Learn how a move went."""
         circuit = self.circuit
-        self._recheck_at, self._moving = math.inf, None
-        control = None
-        if move.expected is None and (control := self._control) is not None:
-            self._control = None
-            self._controls.done(control)
+        self._recheck_at = math.inf
+        self._replica.moved()
+        control = self._controls.arrived(move)
         if circuit is None:
-            return None
+            return
         self._note(view)
         if move.reassert and view.epoch == self.epoch:
-            return None  # ours again
-        if view.won and control is not None and self._is_here(circuit, control):
-            # Done by hand, and here already; what was counted before is of the older epoch.
-            self._phase = control.phase
-            self._adopt(circuit, view, stay, until=control.seen)
+            return  # ours again
+        if view.won and control is not None and control.stands(circuit, advisory=self._advisory):
+            self._replica.confirm(circuit, view, control)
         elif view.epoch > self.epoch or view.won:
             won = view.won and not move.reassert
-            self._follow(circuit, view, Origin.FLEET if won else Origin.PEER)
-        return None
-
-    def _is_here(self, circuit: Circuit, control: Control) -> bool:
-        phase = circuit._machine.phase
-        if phase is not control.phase:
-            return False
-        if control.until == math.inf or phase.leases is not None:
-            return True
-        return control.move.state is OPEN and self._advisory
+            self._replica.follow(circuit, view, Origin.FLEET if won else Origin.PEER)
 
     def waiting(self) -> Control | None:
         """The control that waits here while one from elsewhere is about to arrive in the store."""
-        self._control = None
-        return self._controls.latest()
+        return self._controls.waiting()
 
     def overtaken(self, control: Control | None) -> None:
         """One from elsewhere has arrived, so this one is older, and forgotten."""
@@ -367,108 +358,19 @@ class Member:
 
     def wanted(self) -> Move | None:
         """The move that was asked for by hand, as of now."""
-        control = self._controls.latest()
-        if control is None:
-            return None
-        move = control.now(self._head, self._clock())
-        if move is None:
-            self._controls.done(control)
-        else:
-            self._control = control
-        return move
+        return self._controls.send(self._head, self._clock())
 
     def _note(self, view: View) -> None:
         self._view = view
         self.attached, self._lost = True, False
 
-    def _adopt(
-        self,
-        circuit: Circuit,
-        view: View,
-        step: Step,
-        until: Seen | None = None,
-    ) -> None:
-        """Take over a view's head, leave older counts behind, and take a step, all in one.
-
-        In one, so that nobody who reads the circuit sees the new epoch with the old state.
-        """
-
-        def adopt(machine: Machine, now: float) -> Phase | None:
-            counting = self._head.counting
-            self.dropped += self._deltas.pass_over(machine, counting=counting, until=until)
-            self._head, self._let_go = Head.of(view, self._clock()), False
-            return step(machine, now)
-
-        phase = circuit.step(adopt)
-        if phase is not None:
-            self._phase = phase
-
-    def _compare(self, view: View) -> Move | None:
-        """Follow a newer epoch; bring ours back if it is the newer one."""
-        circuit = self.circuit
-        if circuit is None:
-            return None
-        if view.epoch > self.epoch:
-            if not self.joined and view.state is CLOSED:
-                # Nothing to follow: it began closed, and what it has counted counts.
-                self._head, self._let_go = Head.of(view, self._clock()), False
-            elif self._controls.override:
-                self._adopt(circuit, view, stay)  # the control sets the state soon
-            else:
-                ours = self._moving == (view.author, view.state)  # its answer was lost
-                self._follow(circuit, view, Origin.FLEET if ours else Origin.PEER)
-            self._moving = None
-        elif view.epoch < self.epoch:
-            self.joined = True
-            return self._head.reassertion(self.name, view, circuit.policy, self._clock())
-        elif self._let_go:
-            self.joined = True
-            return self._return(circuit, view)
-        self.joined = True
-        return None
-
-    def _return(self, circuit: Circuit, view: View) -> Move | None:
-        """The store is back, and nothing has happened there meanwhile."""
-        self._let_go = False
-        phase = circuit._machine.phase
-        head = self._head
-        shared = head.state in (OPEN, HALF_OPEN)
-        if head.state in BY_HAND and head.until < math.inf and phase is self._phase:
-            shared = True
-        # Nor here, or it has opened again by itself meanwhile: it is the fleet's again.
-        if self._advisory or (shared and (phase is self._phase or phase.state is OPEN)):
-            self._follow(circuit, view, Origin.PEER)
-        elif not shared:
-            return None
-        elif not view.remaining:
-            if phase.state is CLOSED and phase.event is Event.RECOVERED:  # not by hand
-                return self._moved_on(circuit, CLOSED, Reason("probes succeeded"))
-            self._let_go = phase.state is HALF_OPEN  # look again when it has decided
-        return None
-
-    def _follow(self, circuit: Circuit, view: View, origin: Origin) -> None:
-        """Be in the state of a view, as far as this circuit follows the fleet."""
-        mine = circuit._machine.phase is self._phase
-        if view.state in BY_HAND:
-            step = follow(view, origin)
-        elif circuit.state in BY_HAND and not mine:
-            # What was set by hand here stays until a hand changes it, or until its time is over.
-            step = stay if self._advisory else stay_as_set(view)
-        elif self._advisory:
-            step = advise(view, origin, mine=mine)
-        else:
-            step = follow(view, origin)
-        self._adopt(circuit, view, step)
-
     # -- decisions
 
     def _decide(self, circuit: Circuit, view: View) -> Move | None:
         """The move to make when the store is in the same epoch as this process, or None."""
-        if self._let_go:
-            return self._return(circuit, view)
-        if self._came_back(circuit):
-            self._follow(circuit, view, Origin.PEER)
-            return None
+        back = self._replica.rejoin(circuit, view)
+        if back is not None:
+            return self._carry_on(back)
         if shape_of(policy_of(circuit)) is None and not is_over(view):
             return None
         if circuit.state in BY_HAND and view.state not in BY_HAND:
@@ -486,25 +388,12 @@ class Member:
             circuit.step(lambda machine, _: self._probes.want_again(machine))
         return self._carry_on(decision)
 
-    def _came_back(self, circuit: Circuit) -> bool:
-        """Whether the time is over that a hand had given here alone, while the fleet isn't closed.
-
-        What follows it is the fleet's again, or this process would probe beside the leases.
-        """
-        phase, state = circuit._machine.phase, self._head.state
-        alone = phase.leases is None and phase is not self._phase
-        shared = state in BY_HAND if self._advisory else state is not CLOSED
-        return alone and shared and phase.event is None
-
     def _carry_on(self, decision: Decision) -> Move | None:
         """Look again when there is something to wait for; a move waits until it is made."""
         if decision.wait or decision.move is not None:
             self._recheck_at = self._clock() + decision.wait
             self.quiet = False
         return decision.move
-
-    def _moved_on(self, circuit: Circuit, state: State, reason: Reason) -> Move | None:
-        return self._carry_on(Decision(moved_on(circuit, self._head, state, reason)))
 
     # -- the store goes, and the process forks
 
@@ -513,13 +402,12 @@ class Member:
         self.attached, self._lost = False, True
         self.mark()
         circuit = self.circuit
-        if circuit is not None and (self.owns() or circuit._machine.advised is not None):
-            self._let_go = True
-            circuit.step(release)
+        if circuit is not None:
+            self._replica.release(circuit)
 
     def leave(self) -> None:
         """The fleet is closed: the circuit owns itself, and may join another."""
-        self.left, self._control = True, None
+        self.left = True
         self._controls.clear()
         self.detach()
 
@@ -527,5 +415,4 @@ class Member:
         """Begin anew in a forked child: what was counted is the parent's to hand in."""
         circuit = self.circuit
         if circuit is not None:
-            self.dropped = 0
             self._began_at(circuit)
