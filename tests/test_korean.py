@@ -115,6 +115,20 @@ def test_code_links_and_figures_stay(path: Path) -> None:
 
 
 @by_catalog
+def test_one_word_for_one_thing(path: Path) -> None:
+    """Words that stood beside those of the glossary in CONTRIBUTING, or were word by word."""
+    gone = re.compile("손으로|사람의 손|상태 검사|(?<!연)계기|장식[한하]|다시 오면|여닫힘|결코")
+    assert [korean for _, korean in entries(path) if gone.search(korean)] == []
+
+
+@by_catalog
+def test_politeness_is_one(path: Path) -> None:
+    """Sentences end in -니다 or -까, and instructions in -세요."""
+    casual = re.compile(r"(?<![니])다\.(?=\s|$)|(?<!세)요\.(?=\s|$)|죠\.")
+    assert [korean for _, korean in entries(path) if casual.search(korean)] == []
+
+
+@by_catalog
 def test_bold_closes_before_korean(path: Path) -> None:
     """CommonMark doesn't close bold after `code` or a full stop before a letter: it shows stars."""
     for _, korean in entries(path):

@@ -104,14 +104,3 @@ def test_what_the_reference_lacks(tmp_path: Path) -> None:
     (tmp_path / "objects.inv").write_bytes(b"# Sphinx\n# Project\n# Version\n# zlib\n" + packed)
     exported = {"fluxgate": ["Signal", "State"], "fluxgate.state": ["State"]}
     assert checks.undocumented(tmp_path, exported) == ["fluxgate.Signal"]
-
-
-def test_a_page_says_for_whom_it_is() -> None:
-    begun = {
-        page.relative_to(DOCS).as_posix(): text.split("\n\n")[1].strip()
-        for page in DOCS.rglob("*.md")
-        if not (text := page.read_text(encoding="utf-8")).startswith("<!-- the file")
-        and page.name != "examples.ko.md"  # stays as it came
-    }
-    assert len(begun) > 40
-    assert [page for page, first in begun.items() if not first.startswith("For ")] == []
