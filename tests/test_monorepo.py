@@ -102,6 +102,20 @@ def test_one_command_sets_every_version(tmp_path: Path) -> None:
     assert script.current() == VERSION
 
 
+def test_the_changelog_reads_as_notes() -> None:
+    """Added, Changed, Fixed, in that order; each line once; no link that PyPI can't follow."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.split(r"^## ", text, flags=re.MULTILINE)[1:]
+    assert versions[0].startswith("[Unreleased]\n")
+    for version in versions:
+        kinds = re.findall(r"^### (.+)$", version, re.MULTILINE)
+        known = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+        assert kinds == [kind for kind in known if kind in kinds]
+        entries = re.findall(r"^- (.+)$", version, re.MULTILINE)
+        assert len(entries) == len(set(entries))
+    assert re.findall(r"\]\((?!https://|#)[^)]*\)", text) == []
+
+
 def load_script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("set_version", ROOT / "packages" / "version.py")
     assert spec is not None

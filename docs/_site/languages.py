@@ -17,7 +17,7 @@ TRANSLATED = (
     *("reference/index", "why/index"),  # the titles in the navigation
 )
 # They show files of the repository, which are English.
-FILES = ("how-to/examples", "how-to/httpx")
+FILES = ("how-to/examples",)
 # Pages of those sections that are new, and not translated yet; the list is to be empty.
 AWAITED = ()
 KOREAN = "examples.ko"  # was written in Korean

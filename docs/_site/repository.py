@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = {
     "CHANGELOG.md": "docs/why/changelog.md",
     "CONTRIBUTING.md": "docs/why/contributing.md",
+    "SECURITY.md": "docs/why/security.md",
     "benchmarks": "docs/why/benchmarks.md",
     "benchmarks/README.md": "docs/why/benchmarks.md",
     "examples": "docs/how-to/examples.md",
