@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,6 +52,13 @@ REPLY: Final = [
 ]
 
 
+REPORTED: Final = ["1764312005000", "h:1:a", "1764312004000 open 1/2/3 FailureRate(0.5)"]
+
+
+def _as_text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
+
+
 class Client:
     """In place of a client of redis-py: replies as they are given."""
 
@@ -78,9 +86,11 @@ class Client:
 
     def _reply(self) -> Any:
         kind = self._data.byte() % 8
-        if kind == 0:
-            return [self._data.pick((5, b"5", b"x")), self._data.changed([b"h:1:a", b"5 open"])]
-        if kind == 1:
+        if kind < 4:  # of two circuits, as what only reads is answered
+            said = REPORTED if kind == 0 else REPLY
+            rows = self._data.changed([said, said], ANSWERS)
+            return json.dumps(rows, default=_as_text).encode()
+        if kind == 4:
             return self._data.value(ANSWERS)
         return self._data.changed(REPLY, ANSWERS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import select
@@ -62,17 +63,21 @@ def calls(store: Store) -> int:
     return added((bucket.counts for bucket in store.read(["x"])[0].buckets), 0).calls
 
 
+def pushed(store: Store) -> list[Hint]:
+    """The next pushes: a wait may also end with the server's word that it has subscribed."""
+    deadline = time.monotonic() + PATIENCE
+    while not (hints := store.wait(PATIENCE)):
+        assert time.monotonic() < deadline
+    return hints
+
+
 def works(store: Store) -> None:
     """Everything that it can do, once."""
     assert store.wait(PATIENCE) == [Hint("")]
     assert count(store, 3).applied
     view = store.move(Move("x", 0, 0, State.HALF_OPEN))
     assert view.won
-    deadline, hints = time.monotonic() + PATIENCE, list[Hint]()
-    while not hints:
-        hints = store.wait(PATIENCE)
-        assert time.monotonic() < deadline
-    assert hints == [Hint("x", view.epoch, store.process)]
+    assert pushed(store) == [Hint("x", view.epoch, store.process)]
     (leased,) = store.exchange([Exchange("x", view.epoch, SHAPE, wants=1, slots=1, lease=9_000)])
     assert isinstance(leased, View)
     assert len(leased.tokens) == 1
@@ -192,6 +197,23 @@ def test_a_cluster_works() -> None:
             while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
                 assert time.monotonic() < deadline
         works(open_store(f"redis+cluster://127.0.0.1:{server.port}"))
+
+
+def test_a_proxy_before_a_cluster() -> None:
+    """It takes any circuit's script, and none of two circuits in different slots."""
+    with Redis(None, "--cluster-enabled", "yes") as server:
+        with redis.Redis(port=server.port) as client:
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+            deadline = time.monotonic() + PATIENCE
+            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                assert time.monotonic() < deadline
+        store = open_store(server.url)
+        names = [f"circuit {n}" for n in range(30)]
+        store.exchange([Exchange(name, 0, SHAPE, Counts(1), report="open 1/2") for name in names])
+        for _ in range(2):
+            assert [view.name for view in store.read(names) if view.known] == names
+            assert [len(reports) for reports in store.reports(names)] == [1] * len(names)
+        store.close()
 
 
 def test_a_client_with_settings_of_its_own(server: Redis) -> None:
@@ -337,12 +359,7 @@ def test_hostile_messages(client: Any, store: Store, data: bytes) -> None:
     assert store.wait(PATIENCE) == [Hint("")]
     client.publish(CHANNEL, data)
     client.publish(CHANNEL, b"1 x 5 me")
-    hints: list[Hint] = []
-    deadline = time.monotonic() + PATIENCE
-    while not hints:
-        hints = store.wait(PATIENCE)
-        assert time.monotonic() < deadline
-    assert hints == [Hint("x", 5, "me")]
+    assert pushed(store) == [Hint("x", 5, "me")]
 
 
 class Replies:
@@ -377,25 +394,23 @@ SOUND = [1, 5, b"O", 900, 0, b"", b"", b"", 7, b"1", 0, b"", 0, 0, 0, b"", 0, 0,
 )
 def test_replies_of_any_kind(place: int, value: Any) -> None:
     reply = [*SOUND[:place], value, *SOUND[place + 1 :]]
-    (view,) = RedisStore(lambda: Replies(reply)).read(["x"])
-    assert view.name == "x"
-    assert view.known == (place == 9)  # without its width, a window has the usual one
+    written = json.dumps([reply], default=bytes.decode).encode()
+    (view,) = RedisStore(lambda: Replies(reply)).exchange([Exchange("x", 5, SHAPE)])
+    (read,) = RedisStore(lambda: Replies(written)).read(["x"])
+    for each in (view, read):
+        assert isinstance(each, View)
+        assert each.name == "x"
+        assert each.known == (place == 9)  # without its width, a window has the usual one
 
 
 def test_replies_of_any_shape() -> None:
-    for reply in (
-        None,
-        5,
-        {},
-        [],
-        [5, None],
-        [None, []],
-        [b"x", [b"a"]],
-        [10**400, [b"a", b"1 x"]],
-    ):
-        store = RedisStore(lambda reply=reply: Replies(reply))
-        assert store.read(["x"]) == [View("x")]
-        assert sum(map(len, store.reports(["x"]))) <= 1
+    replies: list[Any] = [None, 5, {}, [], [5, None], [None, []], [b"x", [b"a"]]]
+    for reply in (*replies, [10**400, [b"a", b"1 x"]]):
+        written = json.dumps([reply], default=repr).encode()
+        for each in (reply, written, b"[" * 9_999, b"[[1]]", b'{"x": 1}', b"\xff", b"[1, 2, 3]"):
+            store = RedisStore(lambda each=each: Replies(each))
+            assert store.read(["x"]) == [View("x")]
+            assert sum(map(len, store.reports(["x"]))) <= 1
 
 
 def test_memory_is_bounded(client: Any, store: Store) -> None:
@@ -469,7 +484,7 @@ def test_a_child_has_connections_of_its_own(store: Store) -> None:
     count(store)
     assert calls(store) == 3
     view = store.move(Move("x", 0, 0, State.OPEN, 1_000))
-    assert Hint("x", view.epoch, store.process) in store.wait(PATIENCE)
+    assert Hint("x", view.epoch, store.process) in pushed(store)
 
 
 def test_an_old_server_is_reported_once(

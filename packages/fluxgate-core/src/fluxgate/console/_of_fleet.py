@@ -58,7 +58,7 @@ class FleetItem(Item):
         self.view = view
         self.since: float | None = None  # until the source knows better
         self._living = living
-        self.own: list[FleetProcess] = []
+        self.own: Sequence[FleetProcess] = ()
         state = view.state
         if reports:  # of few circuits
             heard = (report for report in reports if not _is_dead(report.process, present))

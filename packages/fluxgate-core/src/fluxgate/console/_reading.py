@@ -60,7 +60,7 @@ class Item(ABC):
         self.state = state
         self.trouble = trouble
         # Weakly: a reading that kept its circuits would find them again in the next one, for ever.
-        self._circuits = [weakref.ref(breaker._circuit) for breaker in breakers]
+        self._circuits = tuple(weakref.ref(breaker._circuit) for breaker in breakers)
         self._row: Row | None = None
 
     @property

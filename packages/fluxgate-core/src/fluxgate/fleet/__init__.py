@@ -15,6 +15,8 @@ The parts, one concept a module:
     _sqlite_rows  its rows, as views and back
     _mounts    network file systems, where locks can't be relied on
     _redis     a store in Redis or Valkey: any number of hosts
+    _redis_scripts  what it runs there
+    _redis_rows  its answers, as views and reports
     _member    one circuit's part in it: what it hands in, follows, and moves
     _head      what a process knows of a circuit in the fleet: epoch, state, deadline
     _controls  states set by hand, on their way to the store

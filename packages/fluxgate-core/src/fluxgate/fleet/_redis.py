@@ -7,39 +7,33 @@ not counted twice. Time-outs are long, since nobody waits for an answer.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from hashlib import sha1
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 from fluxgate._locks import ProcessLock
 from fluxgate.fleet import _redis_scripts as scripts
 from fluxgate.fleet._datagrams import read_hint
 from fluxgate.fleet._process import new_name
-from fluxgate.fleet._window import read_buckets, read_counts, width_of, write_counts
+from fluxgate.fleet._redis_rows import as_bytes, as_text, reports_of, row_of, rows_of, view_of
+from fluxgate.fleet._window import write_counts
 from fluxgate.fleet.store import (
     LETTERS,
-    MAX_COUNT,
-    MAX_EPOCH,
-    MAX_GRANTS,
     MAX_REASON,
     MAX_REPORT,
     REPORT_TTL,
-    STATES,
     VERSION,
-    Bucket,
-    Counts,
     Exchange,
     Hint,
     Move,
     Report,
-    Shape,
     StoreError,
     View,
     key_of,
     name_of,
-    report_of,
 )
 
 TIMEOUT: Final = 2.0
@@ -49,18 +43,27 @@ CHANNEL: Final = f"{PREFIX}moves"
 OLDEST: Final = (6, 2)
 """The oldest Redis whose scripts and ACLs are as they are needed."""
 _BATCH: Final = 500  # requests in one pipeline
-_MODULO: Final = 4096
+_TOGETHER: Final = 100  # circuits that one script reads: it holds the server up for some 2 ms
+_CROSSED: Final = "same slot"  # Keys in request don't hash to it, says whoever has several
 _OBJECTS: Final = re.compile(r"<redis\..*>")
 """The repr of a client with all its settings, as sentinels' errors quote it."""
 
 _SHAS: Final = {
     text: sha1(text.encode(), usedforsecurity=False).hexdigest()
-    for text in (scripts.EXCHANGE, scripts.MOVE, scripts.REPORTS)
+    for text in (scripts.EXCHANGE, scripts.MOVE, scripts.READ, scripts.REPORTS)
 }
 
 
 class _TooOld(StoreError):
     """The server has no scripts or ACLs as they are needed."""
+
+
+class _Call(NamedTuple):
+    """A script with its keys and arguments."""
+
+    text: str
+    keys: tuple[str, ...]
+    arguments: list[Any]
 
 
 class RedisStore:
@@ -79,6 +82,7 @@ class RedisStore:
         self._connect = connect
         self._pipelined = pipelined
         self._secrets = tuple(secret for secret in secrets if secret)
+        self._together = _TOGETHER if pipelined else 1  # a cluster's scripts have one slot
         self._lock = ProcessLock()
         self._forking = False
         self._begin()
@@ -93,12 +97,13 @@ class RedisStore:
     # -- the verbs
 
     def exchange(self, requests: list[Exchange]) -> list[View | StoreError]:
-        rows = [(scripts.EXCHANGE, request.name, self._row(request)) for request in requests]
-        answers = self._run(rows)
+        answers = self._run(
+            [_Call(scripts.EXCHANGE, _keys(each.name), self._row(each)) for each in requests]
+        )
         return [
             answer
             if isinstance(answer, StoreError)
-            else _view(request.name, answer, request.shape, bool(request.delta.calls))
+            else view_of(request.name, row_of(answer), request.shape, bool(request.delta.calls))
             for request, answer in zip(requests, answers, strict=True)
         ]
 
@@ -106,32 +111,31 @@ class RedisStore:
         row = [
             *(self.process, -1 if move.expected is None else move.expected, move.known),
             *(LETTERS[move.state], -1 if move.remaining is None else move.remaining),
-            *(move.reopens, _bytes(move.reason[:MAX_REASON]), int(move.reassert), move.ttl),
+            *(move.reopens, as_bytes(move.reason[:MAX_REASON]), int(move.reassert), move.ttl),
             *(CHANNEL, key_of(move.name)),
         ]
-        (answer,) = self._run([(scripts.MOVE, move.name, row)])
+        (answer,) = self._run([_Call(scripts.MOVE, _keys(move.name), row)])
         if isinstance(answer, StoreError):
             raise answer
-        return _view(move.name, answer)
+        return view_of(move.name, row_of(answer))
 
     def read(self, names: list[str]) -> list[View]:
-        peek = Exchange("", 0, Shape(1, 1, 0, ()), ttl=0)
-        rows = [(scripts.EXCHANGE, name, [-1, *self._row(peek)[1:]]) for name in names]
         views: list[View] = []
-        for name, answer in zip(names, self._run(rows), strict=True):
+        answers = self._read_many(scripts.READ, [_keys(name) for name in names])
+        for name, answer in zip(names, answers, strict=True):
             if isinstance(answer, StoreError):
                 raise answer
-            views.append(_view(name, answer))
+            views.append(view_of(name, answer))
         return views
 
     def scan(self) -> list[str]:
         keys = self._do(lambda client: list(client.scan_iter(match=f"{PREFIX}{{*}}", count=1000)))
         begin = len(PREFIX) + 1
-        return sorted({name_of(_text(key)[begin:-1]) for key in keys})
+        return sorted({name_of(as_text(key)[begin:-1]) for key in keys})
 
     def reports(self, names: list[str], within: int = REPORT_TTL) -> list[list[Report]]:
-        answers = self._run([(scripts.REPORTS, name, []) for name in names])
-        return [_reports(answer, within) for answer in answers]
+        answers = self._read_many(scripts.REPORTS, [_keys(name)[-1:] for name in names])
+        return [reports_of(answer, within) for answer in answers]
 
     def wait(self, timeout: float) -> list[Hint]:
         if self._dropped:
@@ -190,7 +194,7 @@ class RedisStore:
         if request.report is None:
             report = b""
         else:
-            said = _bytes(request.report)[:MAX_REPORT].decode(errors="ignore").encode()
+            said = as_bytes(request.report)[:MAX_REPORT].decode(errors="ignore").encode()
             report = b"+" + said if said else b"-"
         probes = ";".join(f"{token}:{write_counts(counts)}" for token, counts in request.probes)
         return [
@@ -201,31 +205,45 @@ class RedisStore:
 
     # -- the client
 
-    def _run(self, rows: list[tuple[str, str, list[Any]]]) -> list[Any]:
-        """Run scripts: the answer of each, or a `StoreError` in its place."""
-        answers: list[Any] = []
-        for begin in range(0, len(rows), _BATCH):
-            batch = rows[begin : begin + _BATCH]
-            answers += self._do(partial(self._scripts, rows=batch))
-        if answers and all(isinstance(answer, StoreError) for answer in answers):
-            raise answers[0]
+    def _read_many(self, script: str, keys: list[tuple[str, ...]]) -> Iterator[Any]:
+        """Each circuit as a script reads it, by its keys, or a `StoreError` in its place.
+
+        One after the other: thousands of rows at once are what the garbage collector goes through.
+        """
+        parts = [keys[n : n + self._together] for n in range(0, len(keys), self._together)]
+        calls = [_Call(script, tuple(chain(*part)), []) for part in parts]
+        answers = self._answers(calls)
+        if self._together > 1 and any(_CROSSED in str(answer) for answer in answers):
+            self._together = 1  # a proxy before a cluster
+            return self._read_many(script, keys)
+        _check(answers)
+        return chain.from_iterable(map(rows_of, answers, map(len, parts)))
+
+    def _run(self, calls: list[_Call]) -> list[Any]:
+        """The answer of each script, or a `StoreError` in its place; raises where all failed."""
+        answers = self._answers(calls)
+        _check(answers)
         return answers
 
-    def _scripts(self, client: Any, rows: list[tuple[str, str, list[Any]]]) -> list[Any]:
-        answers = self._pipeline(client, rows)
+    def _answers(self, calls: list[_Call]) -> list[Any]:
+        answers: list[Any] = []
+        for begin in range(0, len(calls), _BATCH):
+            answers += self._do(partial(self._scripts, calls=calls[begin : begin + _BATCH]))
+        return answers
+
+    def _scripts(self, client: Any, calls: list[_Call]) -> list[Any]:
+        answers = self._pipeline(client, calls)
         missing = [n for n, answer in enumerate(answers) if _is(answer, "NoScriptError")]
         if missing:  # the server has none of ours, or SCRIPT FLUSH removed them
-            again = [rows[n] for n in missing]
+            again = [calls[n] for n in missing]
             for n, answer in zip(missing, self._pipeline(client, again, "EVAL"), strict=True):
                 answers[n] = answer
         return [self._translated(a) if isinstance(a, Exception) else a for a in answers]
 
-    def _pipeline(
-        self, client: Any, rows: list[tuple[str, str, list[Any]]], verb: str = "EVALSHA"
-    ) -> list[Any]:
+    def _pipeline(self, client: Any, calls: list[_Call], verb: str = "EVALSHA") -> list[Any]:
         commands = [
-            (verb, text if verb == "EVAL" else _SHAS[text], 5, *_keys(name), *row)
-            for text, name, row in rows
+            (verb, text if verb == "EVAL" else _SHAS[text], len(keys), *keys, *arguments)
+            for text, keys, arguments in calls
         ]
         if self._pipelined:
             with client.pipeline(transaction=False) as pipe:
@@ -305,6 +323,12 @@ def _keys(name: str) -> tuple[str, ...]:
     return head, f"{head}:s", f"{head}:b", f"{head}:l", f"{head}:p"
 
 
+def _check(answers: list[Any]) -> None:
+    """Raise where all have failed."""
+    if answers and all(isinstance(answer, StoreError) for answer in answers):
+        raise answers[0]
+
+
 def _tried(client: Any, command: tuple[Any, ...]) -> Any:
     try:
         return client.execute_command(*command)
@@ -332,71 +356,3 @@ def _check_version(client: Any) -> None:
     readable = len(parts) >= 2 and all(part.isdecimal() for part in parts[:2])
     if readable and tuple(int(part) for part in parts[:2]) < OLDEST:
         raise _TooOld(f"redis: the server is {version}, and too old: 6.2 or newer is needed")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="replace")
-
-
-def _text(data: Any) -> str:
-    return data.decode(errors="replace") if isinstance(data, bytes) else str(data)
-
-
-def _reports(answer: Any, within: int) -> list[Report]:
-    """An answer as reports; what can't be read is as good as absent."""
-    if isinstance(answer, StoreError):
-        return []
-    try:
-        now, pairs = answer
-        now, texts = min(int(now), MAX_EPOCH), iter([_text(each) for each in pairs])
-    except (TypeError, ValueError, OverflowError):
-        return []
-    found = (report_of(process, kept, now, within) for process, kept in zip(texts, texts))  # noqa: B905
-    return [report for report in found if report is not None]
-
-
-def _view(name: str, answer: Any, shape: Shape | None = None, counted: bool = False) -> View:
-    """An answer as a view; what can't be read is as good as absent."""
-    try:
-        known, epoch, letter, left, reopens, reason, author, reporter, now, label = answer[:10]
-        last, window, bad, seen, burst, probes, live, first, granted, applied, won = answer[10:]
-        numbers = [int(n) for n in (epoch, reopens, now, last, bad, seen, burst, live, granted)]
-        first, left = int(first), int(left)
-    except (TypeError, ValueError, KeyError, OverflowError):  # whatever kind of reply it is
-        return View(name)
-    epoch, reopens, now, last, bad, seen, burst, live, granted = numbers
-    label = _text(label)
-    thresholds = label.split(".")[1:]
-    wide = width_of(label) or (1 if shape is None else shape.width)
-    state = STATES.get(_text(letter))
-    sound = granted <= MAX_GRANTS and max(first, left) <= MAX_EPOCH
-    sound = sound and all(0 <= n <= MAX_EPOCH for n in numbers)
-    if not known or state is None or not sound:
-        return View(name, tick=max(now, 0) // 1000 // wide)
-    slow = len(thresholds)
-    newest = last // 1000 // wide
-    return View(
-        name,
-        known=True,
-        epoch=epoch,
-        state=state,
-        remaining=None if left < 0 else left,
-        reopens=min(reopens, MAX_COUNT),
-        reason=_text(reason),
-        author=_text(author),
-        reporter=_text(reporter),
-        tick=now // 1000 // wide,
-        label=label,
-        buckets=tuple(
-            Bucket(newest - (newest - tick) % _MODULO, counts._replace(slow=counts.slow[:slow]))
-            for tick, counts in read_buckets(_text(window))
-        ),
-        witnesses=bad,
-        reporters=seen,
-        burst=burst if bad else None,
-        probes=read_counts(_text(probes)) or Counts(),
-        live=live,
-        tokens=tuple(range(first, first + granted)),
-        applied=counted and bool(applied),
-        won=bool(won),
-    )

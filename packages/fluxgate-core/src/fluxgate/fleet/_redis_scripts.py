@@ -1,4 +1,4 @@
-"""The Lua of the Redis store: two scripts that change a circuit, and one for its reports.
+"""The Lua of the Redis store: two scripts that change a circuit, and two that read many.
 
 The keys of a circuit are in one hash slot: a hash (the head), two sorted sets (the processes with
 calls and those with bad calls, by their last bucket), a sorted set (leases, by deadline) and a hash
@@ -24,6 +24,8 @@ from fluxgate.fleet.store import (
 FIELDS: Final = ("e", "s", "u", "r", "y", "a", "q", "h", "t", "f", "b", "n", "w", "p")
 """Of the head: epoch, state, until, reopens, reason, author, reporter, label, time of the last
 delta, beginning of the burst, time of the last bad call, token, window, probes."""
+KINDS: Final = ("hash", "zset", "zset", "zset", "hash")
+"""Of a circuit's keys: head, seen, bad, leases, reports."""
 
 _BEGIN: Final = f"""
 local time = redis.call('TIME')
@@ -33,8 +35,7 @@ local function sound(v, most)
   if n and n == math.floor(n) and n >= 0 and n <= (most or {MAX_EPOCH}) then return n end
 end
 local function hex(v) return sound(tonumber(v or '', 16), {MAX_COUNT}) end
-local types = {{'hash', 'zset', 'zset', 'zset', 'hash'}}
-for i, wanted in ipairs(types) do
+for i, wanted in ipairs({{{", ".join(f"'{kind}'" for kind in KINDS)}}}) do
   local kind = redis.call('TYPE', KEYS[i]).ok
   if kind ~= wanted and kind ~= 'none' then redis.call('DEL', KEYS[i]) end
 end
@@ -180,13 +181,35 @@ return answer(string.format('%.0f', first), granted, applied, 0)
 )
 """KEYS: head, seen, bad, leases, reports."""
 
-REPORTS: Final = """
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if redis.call('TYPE', KEYS[5]).ok ~= 'hash' then return {now, {}} end
-return {now, redis.call('HGETALL', KEYS[5])}
+READ: Final = f"""
+local function look(KEYS)
+{_BEGIN}
+  local row = answer(0, 0, 0, 0)
+  for i, v in ipairs(row) do  -- cjson would round numbers to 14 digits
+    if type(v) == 'number' then row[i] = string.format('%.0f', v) end
+  end
+  return row
+end
+local all, rows = KEYS, {{}}
+for i = 1, #all, {len(KINDS)} do
+  rows[#rows + 1] = look({{unpack(all, i, i + {len(KINDS) - 1})}})
+end
+return cjson.encode(rows)
 """
-"""The time and the reports. KEYS: as those of `EXCHANGE`."""
+"""The answers of many circuits, as JSON. KEYS: as those of `EXCHANGE`, of one after the other."""
+
+REPORTS: Final = """
+local time, rows = redis.call('TIME'), {}
+for i, key in ipairs(KEYS) do
+  local row = {string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))}
+  if redis.call('TYPE', key).ok == 'hash' then
+    for _, each in ipairs(redis.call('HGETALL', key)) do row[#row + 1] = each end
+  end
+  rows[i] = row
+end
+return cjson.encode(rows)
+"""
+"""The time and the reports of many circuits, as JSON. KEYS: the reports of each."""
 
 MOVE: Final = (
     _BEGIN
