@@ -254,6 +254,26 @@ def test_a_server_that_is_too_old(store: Store, monkeypatch: pytest.MonkeyPatch)
         count(store)
 
 
+def test_errors_are_printable() -> None:
+    """Whatever it is that answers: what it says may be logged, and shown on a page."""
+
+    class Hostile(Replies):
+        version = "1.2.\udcef\n"
+
+        def info(self, _: str) -> dict[str, str]:
+            return {"redis_version": self.version}
+
+        def execute(self, **_: Any) -> list[Any]:
+            raise redis.ResponseError("\x1b[2J\u202e\udcef" + "x" * 10_000)
+
+    client = Hostile(None)
+    for message in (r"1\.2\.\\udcef\\n, and", r"\\u202e\\udcefx{300,400}…$"):
+        with pytest.raises(StoreError, match=message) as caught:
+            count(RedisStore(lambda: client))
+        assert str(caught.value).isprintable()
+        client.version = "8.2.3"
+
+
 def test_a_server_that_is_full(client: Any, store: Store) -> None:
     count(store)
     client.config_set("maxmemory", "1")

@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from fluxgate._locks import ProcessLock
+from fluxgate._naming import printable
 from fluxgate.fleet import _redis_scripts as scripts
 from fluxgate.fleet._datagrams import read_hint
 from fluxgate.fleet._process import new_name
@@ -42,6 +43,7 @@ PREFIX: Final = f"fluxgate:{VERSION}:"
 CHANNEL: Final = f"{PREFIX}moves"
 OLDEST: Final = (6, 2)
 """The oldest Redis whose scripts and ACLs are as they are needed."""
+_LONGEST: Final = 400  # characters of an error
 _BATCH: Final = 500  # requests in one pipeline
 _TOGETHER: Final = 100  # circuits that one script reads: it holds the server up for some 2 ms
 _CROSSED: Final = "same slot"  # Keys in request don't hash to it, says whoever has several
@@ -315,7 +317,7 @@ class RedisStore:
         said = _OBJECTS.sub("…", " ".join(str(error).split())) or type(error).__name__
         for secret in self._secrets:
             said = said.replace(secret, "***")
-        return StoreError(f"redis: {said}")
+        return StoreError(f"redis: {printable(said, _LONGEST)}")
 
 
 def _keys(name: str) -> tuple[str, ...]:
@@ -355,4 +357,6 @@ def _check_version(client: Any) -> None:
     parts = version.split(".")
     readable = len(parts) >= 2 and all(part.isdecimal() for part in parts[:2])
     if readable and tuple(int(part) for part in parts[:2]) < OLDEST:
-        raise _TooOld(f"redis: the server is {version}, and too old: 6.2 or newer is needed")
+        raise _TooOld(
+            f"redis: the server is {printable(version)}, and too old: 6.2 or newer is needed"
+        )
