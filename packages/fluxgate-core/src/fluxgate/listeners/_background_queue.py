@@ -337,7 +337,7 @@ def _every() -> list[BackgroundQueue]:
 # Taken out and called in one step, in C: once, by one thread (CPython 3.13t crashes where two
 # change the callbacks of the process's end at once), and an interrupt can't come in between.
 _unregistered: Final = [atexit.register]
-_pop: Any = list.pop
+_pop: Any = list[Callable[[Any], object]].pop
 _call: Any = call  # with types that `map` understands
 
 
