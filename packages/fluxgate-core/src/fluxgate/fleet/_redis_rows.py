@@ -47,7 +47,8 @@ def rows_of(answer: Any, count: int) -> list[Any]:
         rows = json.loads(as_text(answer))
     except (ValueError, RecursionError):
         rows = None
-    return rows if isinstance(rows, list) and len(rows) == count else [None] * count
+    found: list[Any] = rows if isinstance(rows, list) else []
+    return found if len(found) == count else [None] * count
 
 
 def reports_of(answer: Any, within: int) -> list[Report]:
