@@ -35,7 +35,7 @@ def row_of(answer: Any) -> Any:
     """An answer of a script that changes a circuit, with text in place of bytes."""
     if not isinstance(answer, list):
         return None
-    found = cast("list[Any]", answer)
+    found = cast("list[object]", answer)
     return [as_text(each) if isinstance(each, bytes) else each for each in found]
 
 
@@ -47,7 +47,7 @@ def rows_of(answer: Any, count: int) -> list[Any]:
         rows = json.loads(as_text(answer))
     except (ValueError, RecursionError):
         rows = None
-    found = cast("list[Any]", rows) if isinstance(rows, list) else []
+    found = cast("list[object]", rows) if isinstance(rows, list) else []
     return found if len(found) == count else [None] * count
 
 
