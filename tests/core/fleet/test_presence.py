@@ -111,12 +111,35 @@ def test_a_parent_is_there_once_it_is_called(fleets: Fleets) -> None:
     eventually(lambda: parent.flush(PATIENCE) and looking.processes(PATIENCE))
 
 
+def test_calls_while_loading_serve_nobody(fleets: Fleets) -> None:
+    """They were before the fork. Once called after it, a process stays, whatever it forks."""
+    parent, looking = fleets.make(), fleets.make()
+    breaker = CircuitBreaker("x", fleet=parent)
+    breaker.call(int)
+    gone = CircuitBreaker("y", fleet=parent)
+    for _ in range(3):
+        gone.call(int)
+    eventually(lambda: parent.flush(PATIENCE) and looking.processes(PATIENCE))
+    presence = parent._flusher._presence
+    presence.forked = True
+    eventually(lambda: parent.flush(PATIENCE) and not looking.processes(PATIENCE))
+    del gone
+    assert parent.flush(PATIENCE)
+    assert looking.processes(PATIENCE) == []
+    breaker.call(int)  # there are fewer in all than at the fork
+    eventually(lambda: parent.flush(PATIENCE) and looking.processes(PATIENCE))
+    presence.forked = True
+    assert parent.flush(PATIENCE)
+    assert looking.processes(PATIENCE)
+
+
 PRELOADED = """
 import os, sys, time
 from fluxgate import CircuitBreaker
 from fluxgate.fleet import Fleet
 fleet = Fleet(sys.argv[1])
 breaker = CircuitBreaker("x", fleet=fleet)
+breaker.call(int)  # as a check while the application is loaded
 while not fleet.processes(30.0):  # loading takes its time
     time.sleep(0.01)
 print(os.getpid(), flush=True)

@@ -2,40 +2,60 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
+from fluxgate.fleet import Fleet
+
 from ...django.live_servers import GUNICORN, POSIX, UVICORN, Server, Upstream, an_upstream, served
 from .chaos import PLACES
-from .conftest import eventually
+from .conftest import PATIENCE, eventually
 
 pytestmark = [POSIX, pytest.mark.slow]
 
 SITE = Path(__file__).with_name("live_site")
 SLOTS = 2
 COMMANDS = {
-    "gunicorn": (*GUNICORN, "--preload", "--workers", "4", "fleet_wsgi"),
-    "uvicorn": (*UVICORN, "--workers", "4", "fleet_asgi:application"),
+    "gunicorn": (*GUNICORN, "--preload", "--workers", "4", "--keep-alive", "60", "fleet_wsgi"),
+    "uvicorn": (
+        *(*UVICORN, "--workers", "4", "--timeout-keep-alive", "60"),
+        "fleet_asgi:application",
+    ),
 }
 
 
-class Site:
-    """The four workers, each behind a connection of its own."""
+class House(NamedTuple):
+    """A server with four workers, its upstream, and the URL of their store."""
 
-    def __init__(self, server: Server, upstream: Upstream, stack: ExitStack) -> None:
-        self.server = server
-        self.upstream = upstream
+    server: Server
+    upstream: Upstream
+    url: str
+
+
+class Site:
+    """Four workers, each behind a connection of its own, and their fleet from outside.
+
+    Attributes:
+        master: the process that has started them.
+    """
+
+    def __init__(self, house: House, stack: ExitStack) -> None:
+        self.server = house.server
+        self.upstream = house.upstream
+        self.master = house.server.process.pid
+        self.fleet = stack.enter_context(Fleet(house.url))
         self.clients: list[httpx.Client] = []
         workers: set[int] = set()
 
         def another() -> bool:
-            client = stack.enter_context(server.client())
+            client = stack.enter_context(self.server.client())
             worker = client.get("/seen").json()["worker"]
             if worker not in workers:
                 workers.add(worker)
@@ -51,26 +71,46 @@ class Site:
     def states(self) -> set[str]:
         return {each["state"] for each in self.seen()}
 
+    def counted(self) -> int:
+        return sum(each.calls for each in self.fleet.circuits(PATIENCE))
 
-@pytest.fixture(params=COMMANDS)
+    def listed(self) -> set[int | None]:
+        return {each.pid for each in self.fleet.processes(PATIENCE)}
+
+    def reset(self) -> None:
+        """Begin afresh, whatever was before."""
+        epoch = self.fleet.control("payments", "reset", timeout=PATIENCE).epoch
+        eventually(lambda: {each["epoch"] for each in self.seen()} == {epoch})
+
+
+@pytest.fixture(params=COMMANDS, scope="module")
 def command(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return COMMANDS[request.param]
 
 
-@pytest.fixture(params=PLACES)
-def site(command: tuple[str, ...], request: pytest.FixtureRequest) -> Iterator[Site]:
+@pytest.fixture(params=PLACES, scope="module")
+def house(command: tuple[str, ...], request: pytest.FixtureRequest) -> Iterator[House]:
     with ExitStack() as stack:
         place = PLACES[request.param]()
         stack.callback(place.close)
         upstream = stack.enter_context(an_upstream())
-        env = {"PYTHONPATH": str(SITE), "FLEET_URL": place.url, "SLOTS": str(SLOTS)}
+        path = os.pathsep.join([str(SITE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        env = {"PYTHONPATH": path, "FLEET_URL": place.url, "SLOTS": str(SLOTS)}
         server = stack.enter_context(served(*command, upstream=upstream.url, env=env))
-        yield Site(server, upstream, stack)
+        yield House(server, upstream, place.url)
+
+
+@pytest.fixture
+def site(house: House) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield Site(house, stack)
 
 
 def test_an_outage_under_four_workers(site: Site) -> None:
     """Two workers see it, four are open; then the service gets k probes, and not four times k."""
     upstream, (one, two, *_) = site.upstream, site.clients
+    site.reset()
+    before = upstream.reached()
     upstream.answers(500)
     # No worker alone has the ten calls that the tripper asks for; the tenth may open the fleet.
     assert [one.get("/pay").status_code for _ in range(6)] == [502] * 6
@@ -81,7 +121,7 @@ def test_an_outage_under_four_workers(site: Site) -> None:
     eventually(lambda: site.states() == {"open"})
     assert len({each["epoch"] for each in site.seen()}) == 1
     assert [client.get("/pay").status_code for client in site.clients] == [503] * 4
-    assert upstream.reached() == 6 + failed
+    assert upstream.reached() == before + 6 + failed
 
     upstream.answers(200)
     upstream.gate.clear()  # a probe stays where it is
@@ -97,10 +137,10 @@ def test_an_outage_under_four_workers(site: Site) -> None:
     try:
         for thread in threads:
             thread.start()
-        eventually(lambda: upstream.reached() == 6 + failed + SLOTS)
+        eventually(lambda: upstream.reached() == before + 6 + failed + SLOTS)
         enough = refused[0] + 200
         eventually(lambda: refused[0] >= enough)
-        assert upstream.reached() == 6 + failed + SLOTS
+        assert upstream.reached() == before + 6 + failed + SLOTS
     finally:
         upstream.gate.set()
         stop.set()
@@ -108,3 +148,19 @@ def test_an_outage_under_four_workers(site: Site) -> None:
         thread.join(30.0)
     eventually(lambda: site.states() == {"closed"})
     assert len({each["epoch"] for each in site.seen()}) == 1
+
+
+def test_each_call_counts_once(site: Site) -> None:
+    """The processes are the workers, and not who has forked them.
+
+    Under gunicorn it has called before the fork (`fleet_wsgi`), and lives as long as they do.
+    """
+    workers = {each["worker"] for each in site.seen()}
+    eventually(lambda: site.listed() >= workers and site.master not in site.listed())
+    site.reset()
+    for calls in (12, 24):
+        for client in site.clients:
+            assert [client.get("/pay").status_code for _ in range(3)] == [200] * 3
+        eventually(lambda calls=calls: site.counted() >= calls)
+        assert site.counted() == calls
+    assert site.master not in site.listed()

@@ -388,7 +388,7 @@ class Flusher:
         now, presence = self.clock(), self._presence
         if not (self.attached and self._members):
             return
-        if presence.forked and not any(each.settled for each in self.members()):
+        if presence.begets and not presence.called(sum(each.settled for each in self.members())):
             presence.withdraw(self.store)
             return
         if not presence.due(now):

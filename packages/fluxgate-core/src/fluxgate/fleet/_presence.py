@@ -55,15 +55,31 @@ class Presence:
 
     Attributes:
         forked: whether this process has forked: then it may be one that only begets others, and
-            is not counted before a circuit of its own is called.
+            is not counted before a circuit of its own is called again.
     """
 
     def __init__(self) -> None:
         self.forked = False
+        self._calls: int | None = None  # of its circuits, when it was looked at after the fork
+        self._called = False  # since then
         self._here = False  # whether it has said that it is here
         self._at = -EVERY
         self._epoch = 0
         self._left = False
+
+    @property
+    def begets(self) -> bool:
+        """Whether this process has forked, and was not called since: it may serve nobody."""
+        return self.forked and not self._called
+
+    def called(self, calls: int) -> bool:
+        """Whether it was called since it has forked, now that its circuits have so many calls.
+
+        What a server calls while it loads its application, before it forks, is no such call.
+        """
+        known, self._calls = self._calls, calls
+        self._called = known is not None and calls > known
+        return self._called
 
     def due(self, now: float) -> bool:
         """Whether it is time for a report."""
