@@ -147,10 +147,10 @@ def test_it_closes_without_traffic(service: Service) -> None:
     signals = RecordedSignals()
     breaker = CircuitBreaker("api", listeners=[signals], **FAST)
     with Prober(breaker, service.ping, interval=SOON) as prober:
-        assert prober._thread is None
+        assert not prober._thread.was_started
         tripped(breaker)
         until(lambda: breaker.state is CLOSED)
-        until(lambda: prober._thread is None)
+        until(lambda: not prober._thread.was_started)
         asked = service.asked
         tripped(breaker)
         until(lambda: breaker.state is CLOSED)
@@ -315,7 +315,7 @@ def test_close_ends_it() -> None:
     going_on.set()
     breaker.reset()
     tripped(breaker)
-    assert prober._thread is None
+    assert not prober._thread.was_started
     assert prober.close()
     assert breaker.listeners == ()
 
@@ -662,3 +662,29 @@ def test_a_finaliser_while_it_waits() -> None:
     finally:
         threading.setprofile(None)
     assert breaker.state is CLOSED
+
+
+def test_closed_while_it_is_closed() -> None:
+    """As a second SIGTERM does: in the middle of whatever `close` calls."""
+    prober = Prober(CircuitBreaker("x"), int)
+    inside: list[str] = []
+    ended: list[bool] = []
+
+    def interrupt(frame: Any, event: str, _: Any) -> None:
+        if event == "return" and not inside:
+            inside.append(frame.f_code.co_name)
+            ended.append(prober.close())
+            inside.clear()
+
+    def close() -> None:
+        sys.setprofile(interrupt)
+        try:
+            prober.close()
+        finally:
+            sys.setprofile(None)
+
+    closing = threading.Thread(target=close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    assert len(ended) > 3 and all(ended)

@@ -7,7 +7,7 @@ import gc
 import itertools
 import random
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -470,15 +470,10 @@ def test_a_slow_store_at_the_end(fleets: Fleets) -> None:
     eventually(lambda: two._circuit.fleet.epoch)  # type: ignore[union-attr]
     fleet.close(0.01)
     fleets.space.delay = 0.0
-    eventually(lambda: not any(t.name == "fluxgate-fleet-flusher" for t in running(fleet)))
+    eventually(lambda: not fleet._flusher._flushing.is_alive())
     member = one._circuit.fleet
     assert member is not None
     assert not member.owns()
-
-
-def running(fleet: Fleet) -> list[threading.Thread]:
-    thread = fleet._flusher._flushing
-    return [thread] if thread is not None and thread.is_alive() else []
 
 
 # -- forks
@@ -555,3 +550,21 @@ def test_a_move_whose_answer_is_lost(fleets: Fleets, monkeypatch: pytest.MonkeyP
     eventually(lambda: states(*many) == {State.OPEN})
     eventually(lambda: len({fleet_epoch(each) for each in many}) == 1)
     assert sorted(signal.origin for signal in heard) == ["fleet", "peer"]
+
+
+def test_breakers_made_at_once(fleets: Fleets) -> None:
+    """By the threads of a server, with its first requests: one flusher serves them all."""
+    fleet, ready = fleets.make(), threading.Barrier(8)
+
+    def make(number: int) -> None:
+        ready.wait(PATIENCE)
+        CircuitBreaker(f"c{number}", fleet=fleet).force_open()
+
+    before = Counter(each.name for each in threading.enumerate())
+    makers = [threading.Thread(target=make, args=(number,)) for number in range(8)]
+    for each in makers:
+        each.start()
+    for each in makers:
+        each.join(PATIENCE)
+    new = Counter(each.name for each in threading.enumerate()) - before
+    assert new == {"fluxgate-fleet-flusher": 1, "fluxgate-fleet-listener": 1}

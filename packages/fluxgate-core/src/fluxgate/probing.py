@@ -24,9 +24,9 @@ from fluxgate._bell import Bell
 from fluxgate._callables import Kind, describe, kind_of
 from fluxgate._engine import nested
 from fluxgate._front import Front
-from fluxgate._locks import ProcessLock
 from fluxgate._loops import Loop, running_loop
 from fluxgate._naming import safe_repr
+from fluxgate._threads import SoleThread
 from fluxgate._values import seconds_in_range
 from fluxgate._words import seconds
 from fluxgate.attempt import Attempt
@@ -177,7 +177,7 @@ class Prober(_Schedule):
     ) -> None:
         super().__init__(breaker, function, interval=interval, timeout=timeout)
         self._is_async = kind_of(function) is Kind.COROUTINE
-        self._lock = ProcessLock()  # a signal handler may call a listener in the middle of it
+        self._thread = SoleThread(f"fluxgate-prober-{self.name}")
         self._begin()
         _probers.add(self)
         self._subscription = breaker.listen(self)
@@ -185,9 +185,9 @@ class Prober(_Schedule):
             self._wake(start=True)
 
     def _begin(self) -> None:
-        self._alarm = Bell()  # rung on the path of any call, and in the middle of its own wait
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
+        # Both are rung on the path of any call, and in the middle of their own waits.
+        self._alarm = Bell()
+        self._ended = Bell()
         self._hung: list[threading.Thread] = []
 
     def __call__(self, signal: Signal) -> None:
@@ -196,27 +196,9 @@ class Prober(_Schedule):
             self._wake(start=signal.new_state in _RECOVERING)
 
     def _wake(self, *, start: bool) -> None:
-        with self._lock.here():
-            self._alarm.ring()
-            if not start or self._closed or self._thread is not None:
-                return
-            thread = threading.Thread(
-                target=self._run, name=f"fluxgate-prober-{self.name}", daemon=True
-            )
-            self._thread = thread
-            try:
-                thread.start()
-            except BaseException:
-                self._thread = None
-                raise
-
-    def _run(self) -> None:
-        try:
-            self._probe_until_closed()
-        finally:  # an error that nobody foresaw: the next opening starts another thread
-            with self._lock.here():
-                if self._thread is threading.current_thread():
-                    self._thread = None
+        self._alarm.ring()
+        if start and not self._closed:
+            self._thread.start(self._probe_until_closed)
 
     def _probe_until_closed(self) -> None:
         while True:
@@ -225,12 +207,10 @@ class Prober(_Schedule):
             if wait == 0:
                 self._probe()
                 continue
-            with self._lock.here():
-                if self._thread is not threading.current_thread():
-                    return
-                if wait is None and not self._alarm.rung:
-                    self._thread = None  # whoever sets the alarm from here on starts another
-                    return
+            if not self._thread.is_current():  # started before a fork's hooks had run
+                return
+            if wait is None and self._thread.end(unless=lambda: self._alarm.rung):
+                return
             self._alarm.wait(wait)
 
     def _probe(self) -> None:
@@ -242,7 +222,7 @@ class Prober(_Schedule):
         attempt = self.admitted()
         if attempt is None:
             return
-        self._ended = ended = threading.Event()
+        self._ended = ended = Bell()
         # A thread of its own: a function that hangs must not hold the prober.
         worker = threading.Thread(
             target=self._call, args=(attempt, ended), name="fluxgate-probe", daemon=True
@@ -262,7 +242,7 @@ class Prober(_Schedule):
             self.timed_out(attempt)
             self._hung.append(worker)
 
-    def _call(self, attempt: Attempt, ended: threading.Event) -> None:
+    def _call(self, attempt: Attempt, ended: Bell) -> None:
         try:
             nested.begin(attempt._admission, attempt._circuit.name)
             function = self._function
@@ -275,7 +255,7 @@ class Prober(_Schedule):
         else:
             attempt.returned(result)
         finally:
-            ended.set()
+            ended.ring()
 
     def close(self, timeout: float = 1.0) -> bool:
         """Probe no more. A probe that goes on is ignored.
@@ -289,12 +269,8 @@ class Prober(_Schedule):
         self._closed = True
         self._subscription()
         self._alarm.ring()
-        self._ended.set()
-        thread = self._thread
-        if thread is None or thread is threading.current_thread():
-            return True
-        thread.join(timeout)
-        return not thread.is_alive()
+        self._ended.ring()
+        return self._thread.join(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -304,6 +280,7 @@ class Prober(_Schedule):
 
     def _restart(self) -> None:
         """Begin anew in a forked child, which has none of the threads."""
+        self._thread.restart()
         self._begin()
         # Not at once: the hooks of other modules have yet to run.
         self.put_off(_PAUSE)

@@ -22,6 +22,7 @@ from fluxgate._controls import Said
 from fluxgate._engine.transitions import Event
 from fluxgate._front import real_clock
 from fluxgate._locks import ProcessLock
+from fluxgate._threads import SoleThread
 from fluxgate.fleet._by_hand import set_by_hand
 from fluxgate.fleet._flush import Due, Flush
 from fluxgate.fleet._link import Link
@@ -66,6 +67,8 @@ class Flusher:
         self._dropped = 0  # by members that are gone
         self.closed = False
         self._forking = 0  # the process that is about to fork
+        self._flushing = SoleThread("fluxgate-fleet-flusher")
+        self._listening = SoleThread("fluxgate-fleet-listener")
         self._count_from_zero()
         self._begin()
 
@@ -78,8 +81,6 @@ class Flusher:
         self._requests: deque[Request] = deque()
         self._inquiries: deque[Inquiry[Any]] = deque()
         self._hints: deque[Hint] = deque(maxlen=MAX_HINTS)
-        self._flushing: threading.Thread | None = None
-        self._listening: threading.Thread | None = None
         self._stopping = threading.Event()
         self._presence = Presence()
         self._link = Link(self.label, self.clock)
@@ -101,19 +102,10 @@ class Flusher:
 
     def start(self) -> None:
         """Start the threads, where they don't run yet."""
-        with self._lock.here():
-            if self.closed or self._forking not in (0, os.getpid()):
-                return  # in a child `after_fork_in_child` starts them
-            if self._flushing is not None and self._flushing.is_alive():
-                return
-            self._stopping.clear()
-            threads = [
-                threading.Thread(target=target, name=f"fluxgate-fleet-{name}", daemon=True)
-                for name, target in (("flusher", self._flush_on), ("listener", self._listen_on))
-            ]
-            self._flushing, self._listening = threads
-        for thread in threads:
-            thread.start()
+        if self.closed or self._forking not in (0, os.getpid()):
+            return  # in a child `after_fork_in_child` starts them
+        self._flushing.start(self._flush_on)
+        self._listening.start(self._listen_on)
 
     def wake(self) -> None:
         """Have the flusher come now."""
@@ -125,7 +117,7 @@ class Flusher:
 
     def flush(self, timeout: float) -> bool:
         """Wait until all that was recorded is in the store, and all views are fresh."""
-        if self.closed or not self._members or self._flushing is threading.current_thread():
+        if self.closed or not self._members or self._flushing.is_current():
             return self.attached and not self._members  # a listener can't wait for its own thread
         deadline = self.clock() + timeout
         while not self.closed:
@@ -160,7 +152,7 @@ class Flusher:
         if self.closed:
             raise StoreError("the fleet is closed")
         inquiry = Inquiry(ask)
-        if self._flushing is threading.current_thread():
+        if self._flushing.is_current():
             inquiry.put_to(self.store)
             return inquiry.answer()
         self._inquiries.append(inquiry)
@@ -198,7 +190,7 @@ class Flusher:
     def close(self, timeout: float) -> None:
         """Flush once more, stop the threads, give the circuits back to themselves."""
         deadline = self.clock() + timeout
-        if self._flushing is not None and (self.attached or self.last_error is None):
+        if self._flushing.was_started and (self.attached or self.last_error is None):
             self.flush(timeout)
             if self.attached:
                 with suppress(StoreError):
@@ -207,15 +199,14 @@ class Flusher:
         self._stopping.set()
         self.wake()
         for thread in (self._listening, self._flushing):
-            if thread is not None and thread is not threading.current_thread():
-                self._join(thread, max(deadline, self.clock() + 0.05))
+            self._join(thread, max(deadline, self.clock() + 0.05))
         self._leave()
-        if self._flushing is None or not self._flushing.is_alive():
+        if not self._flushing.is_alive():
             with suppress(StoreError):
                 self.store.close()
 
-    def _join(self, thread: threading.Thread, deadline: float) -> None:
-        while thread.is_alive() and (left := deadline - self.clock()) > 0:
+    def _join(self, thread: SoleThread, deadline: float) -> None:
+        while not thread.join(0.0) and (left := deadline - self.clock()) > 0:
             with suppress(Exception):  # each time: it may have been about to wait
                 self.store.wake()
             thread.join(min(left, 0.1))
@@ -242,7 +233,9 @@ class Flusher:
 
     def after_fork_in_child(self) -> None:
         """Begin anew, with threads, connections and counts of this process's own."""
-        running = self._flushing is not None and not self.closed
+        running = self._flushing.was_started and not self.closed
+        self._flushing.restart()
+        self._listening.restart()
         self.store.after_fork_in_child()
         self._forking = 0
         self._begin()
