@@ -687,4 +687,5 @@ def test_closed_while_it_is_closed() -> None:
     closing.start()
     closing.join(PATIENCE)
     assert not closing.is_alive()
-    assert len(ended) > 3 and all(ended)
+    assert len(ended) > 3
+    assert all(ended)

@@ -94,9 +94,10 @@ def test_no_more_threads(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    with monkeypatch.context() as patches, pytest.raises(RuntimeError):
+    with monkeypatch.context() as patches:
         patches.setattr(threading.Thread, "start", refuse)
-        sole.start(work)
+        with pytest.raises(RuntimeError):
+            sole.start(work)
     assert not sole.was_started
     sole.start(work)
     assert sole.is_alive()
@@ -118,9 +119,10 @@ def test_interrupted_when_it_is_started(work: Work, monkeypatch: pytest.MonkeyPa
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "_bootstrap_inner", begun)
-    with monkeypatch.context() as patches, pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patches:
         patches.setattr(threading.Thread, "start", interrupted)
-        sole.start(work)
+        with pytest.raises(ZeroDivisionError):
+            sole.start(work)
     proceed.set()
     until(lambda: work.begun)
     sole.start(work)
