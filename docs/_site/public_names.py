@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from textwrap import dedent, indent
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -102,7 +102,9 @@ def documented(module: str, name: str, value: object) -> list[str]:
     """The lines that document one name."""
     if inspect.isclass(value):
         kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
-        lines = [f".. {kind}:: {module}.{name}", "   :members:", "   :show-inheritance:"]
+        lines = [f".. {kind}:: {module}.{name}", "   :members:"]
+        if described_bases(value):
+            lines.append("   :show-inheritance:")
         if foreign := ", ".join(bases_of_others(value)):
             lines.append(f"   :inherited-members: {foreign}")
         return [*lines, ""]
@@ -217,6 +219,39 @@ def on_member(
     return True if words.startswith("Alias for field number") else None
 
 
+# How autodoc writes what a `ParamSpec` stands for, and how it is written in code.
+PARAMETERS = {
+    "*args: typing.P": "*args: P.args",
+    "**kwargs: typing.P": "**kwargs: P.kwargs",
+    "Callable[[P], ": "Callable[P, ",
+}
+
+
+def in_signature(node: nodes.Node) -> bool:
+    """Whether a node is a part of a signature, which is code already."""
+    while node is not None and not isinstance(node, desc_signature):
+        node = node.parent
+    return node is not None
+
+
+def described_bases(value: type) -> list[Any]:
+    """The bases of a class, with those of a private base of ours in its place."""
+    found: list[Any] = []
+    for base in getattr(value, "__orig_bases__", value.__bases__):
+        origin = getattr(base, "__origin__", base)
+        private = getattr(origin, "__module__", "").startswith("fluxgate")
+        if private and id(origin) not in homes():
+            found += described_bases(origin)
+        elif origin not in (object, Generic):
+            found.append(base)
+    return list(dict.fromkeys(found))
+
+
+def on_bases(app: Sphinx, name: str, obj: type, options: object, bases: list[Any]) -> None:
+    """Show bases that have a page, or are somebody else's."""
+    bases[:] = described_bases(obj)
+
+
 def on_tree(app: Sphinx, tree: nodes.document) -> None:
     """Let names of builtins be code, and shorten what autodoc left long in signatures.
 
@@ -225,12 +260,16 @@ def on_tree(app: Sphinx, tree: nodes.document) -> None:
     """
     for signature in tree.findall(desc_signature):
         for text in list(signature.findall(nodes.Text)):
-            if "~" in text:
-                short = re.sub(r"~(?:\w+\.)*(\w+)", r"\1", text)
+            short = re.sub(r"~(?:\w+\.)*(\w+)", r"\1", text)
+            for wrong, right in PARAMETERS.items():
+                short = short.replace(wrong, right)
+            if short != text:
                 text.parent.replace(text, nodes.Text(short))
     for reference in list(tree.findall(pending_xref)):
         if reference.get("refdomain") == "py" and hasattr(builtins, reference["reftarget"]):
-            reference.replace_self(nodes.literal("", reference["reftarget"]))
+            name = reference["reftarget"]
+            signature = reference.parent is not None and in_signature(reference)
+            reference.replace_self(nodes.Text(name) if signature else nodes.literal("", name))
 
 
 class Public(SphinxDirective):
@@ -256,5 +295,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
             app.disconnect(listener.id)
     app.connect("autodoc-process-docstring", on_docstring)
     app.connect("autodoc-skip-member", on_member)
+    app.connect("autodoc-process-bases", on_bases)
     app.connect("doctree-read", on_tree)
     return {"parallel_read_safe": True, "version": "1"}
