@@ -68,6 +68,14 @@ def test_workers(capsys: pytest.CaptureFixture[str], calls: Path) -> None:
     assert {opening["worker"] for opening in result["policies"][1]["openings"]} == set(range(8))
 
 
+def test_only_one_key(capsys: pytest.CaptureFixture[str], calls: Path) -> None:
+    result = run_json(capsys, calls, "--key", "to", "--only", "a", "--routes", "9")
+    assert (result["trace"]["calls"], result["routes"]) == (1500, [])
+    streaks = ("--policy", "FailureStreak(3)", "--sweep", "FailureStreak=2,3")
+    sweep = run_json(capsys, calls, "--key", "to", "--only", "b", *streaks)
+    assert sweep["trace"]["calls"] == 1500
+
+
 def test_a_sweep(capsys: pytest.CaptureFixture[str], calls: Path) -> None:
     result = run_json(capsys, calls, "--policy", "FailureStreak(3)", "--sweep", "FailureStreak=2,3")
     assert result["axes"] == [{"name": "FailureStreak", "values": [2, 3]}]
@@ -103,6 +111,7 @@ def test_unusable_rows(capsys: pytest.CaptureFixture[str], calls: Path) -> None:
         (["--policy", "{toml}:paymnts"], "did you mean"),
         (["--policy", "missing.toml:payments"], "can't be read"),
         (["--sweep", "FailureRate"], "is no grid"),
+        (["--key", "to", "--only", "c"], "--only: no call of the trace went to 'c'; it has"),
         (["--workers", "0"], "workers must be at least 1"),
     ],
 )

@@ -107,5 +107,21 @@ def test_selected_calls(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(trace.select([])) == []
 
 
+def test_calls_of_one_key() -> None:
+    rows = [(1.0, 0.1, False, "stock"), (2.0, 0.1, True, "mail"), (3.0, 0.1, False, "stock")]
+    trace = Trace.from_rows([*rows, (4.0, -1.0, False, "mail")])
+    assert [call.start for call in trace.only("stock")] == [1.0, 3.0]
+    assert trace.only("mail").rejected == trace.rejected != {}
+    with pytest.raises(ValueError, match="did you mean 'stock'"):
+        trace.only("stok")
+    with pytest.raises(ValueError, match="'x'; it has 'stock' and 'mail'$"):
+        trace.only("x")
+    with pytest.raises(ValueError, match="its calls have no keys"):
+        Trace.from_rows([(1.0, 0.1, False)]).only("stock")
+    many = Trace.from_rows([(1.0, 0.1, False, f"host{n}") for n in range(20)])
+    with pytest.raises(ValueError, match="'host7' and others$"):
+        many.only("x")
+
+
 def test_an_empty_trace(made: Callable[..., Trace]) -> None:
     assert list(made([], [], [])) == []

@@ -20,6 +20,7 @@ examples:
   python -m fluxgate replay access.jsonl --key upstream --policy shop.toml:payments
   python -m fluxgate replay calls.csv --map start=ts,duration=ms/1000 --policy "FailureStreak(5)"
   python -m fluxgate replay trace.parquet --sweep "FailureRate=0.1..0.9/9" --html report.html
+  python -m fluxgate replay calls.jsonl --only api.example.com --present shop.toml:api
   python -m fluxgate replay calls.csv --outage 2026-11-27T14:02..2026-11-27T14:31 --workers 8
 
 The exit status is 2 where more than 1 % of the rows can't be used.
@@ -53,6 +54,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--key", metavar="FIELD", help="whom a call went to; the largest are reported each"
     )
+    parser.add_argument("--only", metavar="KEY", help="replay the calls to this one alone")
     parser.add_argument(
         "--policy",
         metavar="POLICY",
@@ -126,6 +128,12 @@ def _run(options: argparse.Namespace) -> int:
         failed=options.failed,
         key=options.key,
     )
+    replayed = trace
+    if options.only is not None:
+        try:
+            replayed = trace.only(options.only)
+        except ValueError as error:
+            raise SettingError(str(error), "--only", Mistake.UNKNOWN) from error
     given: dict[str, Any] = {
         "present": present,
         "outages": options.outage,
@@ -139,7 +147,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.sweep:
             base = policies[0] if policies else present or ("the default", DEFAULT)
             result = replay.sweep(
-                trace,
+                replayed,
                 options.sweep,
                 base=base,
                 policies=policies,
@@ -148,7 +156,7 @@ def _run(options: argparse.Namespace) -> int:
             )
         else:
             shown = policies or ([] if present else [("the default", DEFAULT)])
-            result = replay.replay(trace, shown, routes=options.routes, **given)
+            result = replay.replay(replayed, shown, routes=options.routes, **given)
     except (TypeError, ValueError) as error:
         if isinstance(error, SettingError):
             raise

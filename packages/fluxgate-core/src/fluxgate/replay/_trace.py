@@ -12,6 +12,8 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from fluxgate._settings.errors import did_you_mean
+from fluxgate._words import listed
 from fluxgate.replay._numpy import np
 
 LATEST: Final = 1e11
@@ -220,6 +222,26 @@ class Trace:
             refused=None if self.refused is None else take(self.refused),
         )
         chosen.sampled = self.sampled
+        return chosen
+
+    def only(self, key: str) -> Trace:
+        """The calls to one dependency, as a trace of their own: a policy is for one circuit.
+
+        What could not be used stays counted, since nobody knows whom those rows called.
+
+        Raises:
+            ValueError: no call has this key; the message names a near one, or the known ones.
+        """
+        names = () if self.key is None else self.key.names
+        if self.key is None or key not in names:
+            some = [repr(name) for name in names[:8]] + ["others"] * (len(names) > 8)
+            known = f"; it has {listed(some)}" if names else "; its calls have no keys (`key=`)"
+            hint = did_you_mean(key, names) or known
+            raise ValueError(f"no call of the trace went to {key!r}{hint}")
+        wanted = names.index(key)
+        chosen = self.select([place for place, code in enumerate(self.key.codes) if code == wanted])
+        chosen.key = Labels(array(self.key.codes.typecode, [0]) * len(chosen), (key,))
+        chosen.rejected, chosen.skipped = dict(self.rejected), dict(self.skipped)
         return chosen
 
     def __repr__(self) -> str:
