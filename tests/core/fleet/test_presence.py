@@ -57,6 +57,23 @@ def test_who_ends_in_order_is_gone(url: str) -> None:
         assert breaker.state is State.CLOSED
 
 
+def test_who_withdraws_may_come_back(url: str) -> None:
+    with Fleet(url) as looking, Fleet(url) as other:
+        other.withdraw()  # it has no circuit, and no thread
+        breaker = CircuitBreaker("x", fleet=other)
+        breaker.call(int)
+        eventually(lambda: looking.processes(PATIENCE))
+        other.withdraw(PATIENCE)
+        assert looking.processes(PATIENCE) == []
+        assert other.flush(PATIENCE)  # a flush alone doesn't bring it back
+        assert looking.processes(PATIENCE) == []
+        (circuit,) = looking.circuits(PATIENCE)
+        assert circuit.calls == 1
+        breaker.call(int)
+        eventually(lambda: other.flush(PATIENCE) and looking.processes(PATIENCE))
+    other.withdraw()  # it is closed
+
+
 def test_who_goes_silent_is_absent(fleets: Fleets) -> None:
     dead, looking = fleets.make(), fleets.make()
     breaker = CircuitBreaker("x", fleet=dead)

@@ -1,4 +1,4 @@
-"""Lifespan of an application: checks at its start, listeners closed at its end."""
+"""Lifespan of an application: checks at its start; at its end listeners close, the fleet hears."""
 
 from __future__ import annotations
 
@@ -109,6 +109,8 @@ async def _listening(registry: Registry, declared: list[Declaration]) -> AsyncGe
         if last:
             for close in _closers(registry, shared.declared.values()):
                 await _close(close)
+            if registry.fleet is not None:  # a signal may end the process: no exit handler says it
+                await _close(registry.fleet.withdraw)
 
 
 async def _close(close: Any) -> None:
@@ -119,7 +121,7 @@ async def _close(close: Any) -> None:
         else:
             await run_in_threadpool(close)
     except Exception:
-        logging.getLogger("fluxgate").exception("a listener could not be closed")
+        logging.getLogger("fluxgate").exception("a listener or fleet could not be closed")
 
 
 def _closers(registry: Registry, declared: Iterable[Declaration]) -> Iterator[Any]:

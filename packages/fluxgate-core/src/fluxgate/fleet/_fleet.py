@@ -186,6 +186,19 @@ class Fleet:
         """
         self._flusher.close(timeout)
 
+    def withdraw(self, timeout: float = 1.0) -> None:
+        """Flush, and take back that this process is here, until it makes another call.
+
+        For the end of a server that may begin again in this process, or that ends it by a signal:
+        uvicorn does, and no exit handler runs then. Without a farewell, the process would stand in
+        `processes()`, and in consoles, as absent for ten minutes. `fluxgate_fastapi.install` does
+        it where the application's lifespan ends.
+
+        Args:
+            timeout: seconds to wait, at most.
+        """
+        self._flusher.withdraw(timeout)
+
     def __enter__(self) -> Fleet:
         return self
 

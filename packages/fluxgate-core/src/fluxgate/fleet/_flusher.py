@@ -205,6 +205,22 @@ class Flusher:
             with suppress(StoreError):
                 self.store.close()
 
+    def withdraw(self, timeout: float) -> None:
+        """Flush once more, and take back that this process is here, until it calls again."""
+        if self.closed or not self._flushing.was_started:
+            return
+        deadline = self.clock() + timeout
+        self.flush(timeout)
+        if self.attached:
+            with suppress(StoreError):
+                self.ask(self._fall_silent, max(deadline - self.clock(), 0.05))
+
+    def _fall_silent(self, store: Store) -> None:
+        self._presence.fall_silent(store, self._settled())
+
+    def _settled(self) -> int:
+        return sum(each.settled for each in self.members())
+
     def _join(self, thread: SoleThread, deadline: float) -> None:
         while not thread.join(0.0) and (left := deadline - self.clock()) > 0:
             with suppress(Exception):  # each time: it may have been about to wait
@@ -381,7 +397,7 @@ class Flusher:
         now, presence = self.clock(), self._presence
         if not (self.attached and self._members):
             return
-        if presence.begets and not presence.called(sum(each.settled for each in self.members())):
+        if presence.silent and not presence.called(self._settled()):
             presence.withdraw(self.store)
             return
         if not presence.due(now):

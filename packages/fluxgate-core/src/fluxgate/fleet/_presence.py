@@ -56,11 +56,12 @@ class Presence:
     Attributes:
         forked: whether this process has forked: then it may be one that only begets others, and
             is not counted before a circuit of its own is called again.
+        withdrawn: whether it has withdrawn: it is not counted before that, either.
     """
 
     def __init__(self) -> None:
-        self.forked = False
-        self._calls: int | None = None  # of its circuits, when it was looked at after the fork
+        self.forked = self.withdrawn = False
+        self._calls: int | None = None  # of its circuits, when it was looked at last
         self._called = False  # since then
         self._here = False  # whether it has said that it is here
         self._at = -EVERY
@@ -68,12 +69,12 @@ class Presence:
         self._left = False
 
     @property
-    def begets(self) -> bool:
-        """Whether this process has forked, and was not called since: it may serve nobody."""
-        return self.forked and not self._called
+    def silent(self) -> bool:
+        """Whether this process has forked or withdrawn, and was not called since."""
+        return (self.forked or self.withdrawn) and not self._called
 
     def called(self, calls: int) -> bool:
-        """Whether it was called since it has forked, now that its circuits have so many calls.
+        """Whether it was called since then, now that its circuits have so many calls.
 
         What a server calls while it loads its application, before it forks, is no such call.
         """
@@ -99,8 +100,13 @@ class Presence:
         self._left = True
         store.exchange([self._exchange("", Counts())])
 
+    def fall_silent(self, store: Store, calls: int) -> None:
+        """Take back that it is here, until its circuits have had more calls than these."""
+        self.withdrawn, self._called, self._calls = True, False, calls
+        self.withdraw(store)
+
     def withdraw(self, store: Store) -> None:
-        """Take back that it is here, if it has said so: it begets others, and serves nobody."""
+        """Take back that it is here, if it has said so: it serves nobody."""
         if self._here:
             store.exchange([self._exchange("", Counts())])
             self._here, self._at = False, -EVERY
