@@ -114,12 +114,12 @@ def test_calls_of_one_key() -> None:
     assert trace.only("mail").rejected == trace.rejected != {}
     with pytest.raises(ValueError, match="did you mean 'stock'"):
         trace.only("stok")
-    with pytest.raises(ValueError, match="'x'; it has 'stock' and 'mail'$"):
+    with pytest.raises(ValueError, match=r"'x'; it has 'stock' and 'mail'$"):
         trace.only("x")
     with pytest.raises(ValueError, match="its calls have no keys"):
         Trace.from_rows([(1.0, 0.1, False)]).only("stock")
     many = Trace.from_rows([(1.0, 0.1, False, f"host{n}") for n in range(20)])
-    with pytest.raises(ValueError, match="'host7' and others$"):
+    with pytest.raises(ValueError, match=r"'host7' and others$"):
         many.only("x")
 
 
