@@ -346,6 +346,14 @@ def look_up_b(names: Names) -> None:
     names.got.append(names.registry["b"])
 
 
+def force_a_open(names: Names) -> None:
+    names.registry["a"].force_open()
+
+
+def is_forced_open(names: Names) -> None:
+    assert names.registry["a"].state is FORCED_OPEN
+
+
 def declare_a(names: Names) -> None:
     try:
         names.registry.declare("a", tripper=FailureStreak(1))
@@ -453,6 +461,8 @@ FORGETFUL = Fault(
     "elif (gone := kept.pop(key, None)) is not None:",
     "elif (gone := kept.pop(key, None)) is not None and self.known.pop(key):",
 )
+NOT_PUT_BACK = Fault(Circuit, "_stay", "keeper.keep()", "pass")
+NO_THIRD_LOOK = Fault(CircuitCache, "_make_room", "if not gone.is_evictable():", "if False:")
 COPIED = Fault(
     Circuit,
     "_catch_up",
@@ -569,6 +579,12 @@ SCENARIOS: dict[str, Scenario] = {
         FORGETFUL,
         impatient=True,
     ),
+    "a control against evict": Scenario(
+        lambda: Names(bound=1, made="a"), (force_a_open, look_up_b), is_forced_open, NOT_PUT_BACK
+    ),
+    "evict against a control": Scenario(
+        lambda: Names(bound=1, made="a"), (force_a_open, look_up_b), is_forced_open, NO_THIRD_LOOK
+    ),
     "declare against the first use": Scenario(
         Names, (declare_a, look_up_a), declared_or_refused, lockless=True
     ),
@@ -606,6 +622,7 @@ SHORT = (
     "a probe's end against force_open",
     "a note against a look",
     "get or create against evict",
+    "a control against evict",
     "a failure against the fleet",
 )
 """What is explored in the short form as well."""

@@ -24,6 +24,7 @@ from fluxgate import (
     _circuit_cache,
     retries,
 )
+from fluxgate._circuit_cache import Entry
 from fluxgate.config import Config, read
 from fluxgate.permits import All
 from fluxgate.registry import AsyncCircuits, Registry, UnknownCircuitError
@@ -498,6 +499,113 @@ def test_what_was_let_go_and_opens_is_shown(small: Registry) -> None:
     with pytest.raises(ZeroDivisionError):
         protected()
     assert {name: breaker.state for name, breaker in small.items()}["payments"] is State.OPEN
+
+
+CHANGES: dict[str, Callable[[CircuitBreaker], object]] = {
+    "force_open": CircuitBreaker.force_open,
+    "disable": lambda breaker: breaker.to_async().disable(seconds=1000),
+    "metrics_only": CircuitBreaker.metrics_only,
+    "open_for": lambda breaker: breaker.open_for(1000),
+    "update": lambda breaker: breaker.update(retry=Never()),
+    "restore": lambda breaker: breaker.restore(tripped(CircuitBreaker(breaker.name)).info()),
+    "a trip": lambda breaker: breaker.attempt().fail(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_set_after_eviction_it_stays(small: Registry, change: str) -> None:
+    """Between a look-up and a control, other threads may have made any number of circuits."""
+    held = small["payments"]
+    crowd(small)
+    assert "payments" not in small._cache.kept
+    CHANGES[change](held)
+    state, policy = held.state, held.policy
+    del held
+    crowd(small)
+    assert kept(small) == ["payments"]
+    assert (small["payments"].state, small["payments"].policy) == (state, policy)
+
+
+def test_a_longer_opening_stays(small: Registry, clock: ManualClock) -> None:
+    """Evicted since nobody called it while it was open, it is given more time to be open."""
+    held = small["payments"]
+    tripped(held)
+    clock.advance(1000)
+    crowd(small)
+    assert "payments" not in small._cache.kept
+    held.open_for(60)
+    del held
+    assert small["payments"].state is State.OPEN
+
+
+def test_what_is_removed_stays_away(small: Registry) -> None:
+    held = small["payments"]
+    del small["payments"]
+    held.force_open()
+    assert kept(small) == []
+    assert small["payments"].state is State.CLOSED
+    held.disable()
+    assert small["payments"]._circuit is not held._circuit
+
+
+def test_made_again_and_again_it_notes_one_home() -> None:
+    """A factory may give the same circuit each time."""
+    shared = CircuitBreaker("shared")
+    registry = Registry(factory=lambda _: shared, max_circuits=2)
+    for _ in range(20):
+        registry["a"]
+        registry["b"]
+        del registry["a"]
+    assert len(shared._circuit.keepers) == 2
+
+
+def test_removed_while_it_is_put_back(small: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = small["payments"]
+    crowd(small)
+    made = Entry.__init__
+
+    def remove_first(entry: Entry, circuit: Any, ref: Any) -> None:
+        small._cache.forget("payments")
+        made(entry, circuit, ref)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Entry, "__init__", remove_first)
+        held.force_open()
+    assert "payments" not in small._cache.kept
+    assert small["payments"].state is State.CLOSED
+
+
+def test_set_while_it_is_evicted(small: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control comes after the registry has looked whether it may go."""
+    held = [small["payments"]]
+    looked = Entry.is_evictable
+
+    def is_evictable(entry: Entry) -> bool:
+        evictable = looked(entry)
+        if held and entry.circuit is held[0]._circuit:
+            held.pop().force_open()
+        return evictable
+
+    monkeypatch.setattr(Entry, "is_evictable", is_evictable)
+    crowd(small)
+    assert not held
+    assert small["payments"].state is State.FORCED_OPEN
+
+
+@pytest.mark.usefixtures("switching")
+def test_no_control_is_lost_to_eviction() -> None:
+    registry = Registry(max_circuits=1)
+
+    def work(number: int) -> int:
+        lost = 0
+        for turn in range(300):
+            name = f"{number} {turn}"
+            registry[name].force_open()
+            lost += registry[name].state is not State.FORCED_OPEN
+            registry[name].reset()
+        return lost
+
+    assert together(4, work) == [0] * 4
 
 
 def test_with_nothing_to_let_go_the_bound_is_exceeded_and_logged_once(

@@ -35,13 +35,32 @@ _LOOKS: Final = 4
 
 
 class Ref(weakref.ref[Circuit]):
-    """A weak reference to a circuit, with its initial state and policy."""
+    """A weak reference to a circuit of a cache, with its initial state and policy."""
 
-    __slots__ = ("key", "policy", "state")
+    __slots__ = ("cache", "key", "policy", "state")
 
+    cache: weakref.ref[CircuitCache]
     key: str
     state: State
     policy: Policy
+
+    def is_replaceable(self, circuit: Circuit) -> bool:
+        """Whether a new circuit would be in the same state, with the same settings."""
+        if circuit.policy is not self.policy or circuit.state is not self.state:
+            return False
+        # A new one would let calls through until it has heard of the fleet.
+        return circuit.fleet is None or not circuit.fleet.owns()
+
+    def is_gone(self) -> bool:
+        """Whether the cache, or the registry's name, is not there any more."""
+        cache = self.cache()
+        return cache is None or cache.known.get(self.key) is not self
+
+    def keep(self) -> None:
+        """Put the circuit back into the cache if a new one could not replace it."""
+        cache, circuit = self.cache(), self()
+        if cache is not None and circuit is not None and not self.is_replaceable(circuit):
+            cache.keep(circuit, self)
 
 
 class Entry:
@@ -62,13 +81,10 @@ class Entry:
         So it is if nothing in it was set by hand, and it is not open, or abandoned.
         """
         circuit, ref = self.circuit, self.ref
-        if circuit.policy is not ref.policy:
-            return False
-        if circuit.fleet is not None and circuit.fleet.owns():
-            return False  # a fresh one would let calls through until it has heard of the fleet
-        if circuit.state is State.OPEN or circuit.state is State.HALF_OPEN:
-            return _is_abandoned(circuit.info(), ref.policy)
-        return circuit.state is ref.state
+        if circuit.policy is ref.policy and circuit.state in (State.OPEN, State.HALF_OPEN):
+            owned = circuit.fleet is not None and circuit.fleet.owns()
+            return not owned and _is_abandoned(circuit.info(), ref.policy)
+        return ref.is_replaceable(circuit)
 
 
 def _is_abandoned(info: Info, policy: Policy) -> bool:
@@ -216,13 +232,35 @@ class CircuitCache:
             if key_of_dead is not None and self.known.get(key_of_dead) is dead:
                 self.known.pop(key_of_dead, None)
         ref = Ref(circuit, self._dead.append)
+        ref.cache = weakref.ref(self)
         ref.key, ref.state, ref.policy = key, circuit.state, circuit.policy
         there = self.known.setdefault(key, ref)
         other = there()
         if other is not None:
-            return there, other
-        self.known[key] = ref
+            ref, circuit = there, other
+        else:
+            self.known[key] = ref
+        if all(
+            keeper is not ref for keeper in circuit.keepers
+        ):  # equal are all refs to one circuit
+            known = (keeper for keeper in circuit.keepers if not keeper.is_gone())
+            circuit.keepers = (*known, ref)
         return ref, circuit
+
+    def keep(self, circuit: Circuit, ref: Ref) -> None:
+        """Put a circuit back that was evicted, and has been set by hand or has opened since.
+
+        Else its name would find a new one as soon as nobody holds this one. Called under the
+        circuit's lock, so it takes none, and evicts nobody: the next new circuit does. `_make_room`
+        looks once more after it has removed an entry, and this comes after the change: one of the
+        two sees the other.
+        """
+        key = ref.key
+        if key not in self.kept and not ref.is_gone():
+            self.kept.setdefault(key, Entry(circuit, ref))
+            self._ring.add(key)
+            if ref.is_gone():  # removed from the registry meanwhile
+                self.kept.pop(key, None)
 
     def _make_room(self) -> list[Entry]:
         """Remove as many entries as exceed the bound with one more; the caller drops them.
@@ -253,6 +291,10 @@ class CircuitCache:
             if entry is not None and not entry.is_evictable():
                 pinned.add(key)
             elif (gone := kept.pop(key, None)) is not None:
+                if not gone.is_evictable():  # it has been set by hand, or has opened, since
+                    kept.setdefault(key, gone)
+                    pinned.add(key)
+                    continue
                 evicted.append(gone)
                 if len(evicted) >= excess:
                     break

@@ -7,7 +7,8 @@
 A registry keeps at most `max_circuits`. Beyond that, making one evicts another that was not looked
 up lately and that a new one can replace: one that is closed, or that nobody has called for a long
 time since it opened; never one that is open otherwise or was set by hand. A circuit that is still
-referenced elsewhere lives on, and its name finds it again.
+referenced elsewhere lives on, and its name finds it again; if it opens or is set by hand after its
+eviction, the registry keeps it from then on.
 """
 
 from __future__ import annotations

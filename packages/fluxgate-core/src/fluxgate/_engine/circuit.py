@@ -28,7 +28,7 @@ from itertools import starmap
 from math import inf, nan
 from operator import call
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from weakref import ref
 
 from fluxgate import _log
@@ -67,6 +67,19 @@ class _Deferred:
 DEFERRED: Final = _Deferred()
 
 
+class Keeper(Protocol):
+    """A cache of circuits, as one of its circuits sees it."""
+
+    def keep(self) -> None:
+        """Keep the circuit, also if it was evicted, where a new one could not replace it.
+
+        Called under the circuit's lock; it must take none.
+        """
+
+    def is_gone(self) -> bool:
+        """Whether it has nothing to do with the circuit any more."""
+
+
 class Circuit:
     """The shared state behind any number of breakers. Every method may be called anywhere.
 
@@ -75,6 +88,7 @@ class Circuit:
         clock: gives seconds, for durations and deadlines.
         lane: the way through for healthy calls; None while the circuit does not record.
         fleet: its part in a fleet, if it has one.
+        keepers: the caches that it is in or was evicted from.
     """
 
     __slots__ = (
@@ -93,6 +107,7 @@ class Circuit:
         "clock",
         "fleet",
         "homes",
+        "keepers",
         "lane",
         "name",
     )
@@ -124,6 +139,7 @@ class Circuit:
         self.lane = self._machine.lane
         self.fleet: Member | None = None
         self.homes: tuple[ref[object], ...] = ()
+        self.keepers: tuple[Keeper, ...] = ()
         self._dispatch.own.update((everywhere.number(), hooks_of(each)) for each in listeners)
         if not listed:  # a replay's: neither collectors nor the listeners of all circuits meet it
             return
@@ -306,7 +322,11 @@ class Circuit:
         self, seconds: float, origin: Origin = Origin.LOCAL, said: Said = NOTHING_SAID
     ) -> None:
         """Open for a stated time."""
-        self._perform(self._machine.open_for, seconds, self.clock(), origin, said)
+        self._perform(self._open_for, seconds, self.clock(), origin, said)
+
+    def _open_for(self, seconds: float, now: float, origin: Origin, said: Said) -> None:
+        self._machine.open_for(seconds, now, origin, said)
+        self._stay()  # an opening that is only made longer is no transition
 
     def hand_over(self) -> None:
         """Give the phase to the fleet, if it is open, half-open, or set by hand for a time."""
@@ -388,6 +408,7 @@ class Circuit:
 
     def _update(self, changes: dict[str, Any]) -> None:
         self._machine.update(self._machine.policy.replace(**changes), self.clock())
+        self._stay()
 
     def info(self) -> Info:
         """The circuit as it stands; the last known picture if this thread is inside a circuit."""
@@ -576,6 +597,12 @@ class Circuit:
             self.lane = lane
         if self._outbox:
             self._dispatch.date(time.time())
+            self._stay()
+
+    def _stay(self) -> None:
+        """Be kept by the registries that have evicted it, now that a new one would differ."""
+        for keeper in self.keepers:
+            keeper.keep()
 
     def _afterwards(self) -> None:
         """Now that the lock is free: the inbox again, the log, the listeners."""
