@@ -129,6 +129,7 @@ def test_too_many_unknown() -> None:
     answer = sweep(Trace.from_rows(rows), "FailureRate=0.1,0.5", outages=[(100, 200)])
     assert answer.advice is Advice.TOO_MANY_UNKNOWN
     assert "25 %" in answer.why
+    assert "metrics_only" in answer.why
 
 
 def test_what_makes_no_policy_is_listed() -> None:

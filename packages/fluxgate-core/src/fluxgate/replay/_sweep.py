@@ -263,7 +263,7 @@ def _advice(
         why = (
             f"{percent(unknown / calls)} of the calls were refused when this was recorded: nobody "
             f"knows how they would have ended. Above {percent(MOST_UNKNOWN)}, nothing is "
-            "recommended."
+            "recommended. Record with the circuit in metrics_only, which refuses nobody."
         )
         return Advice.TOO_MANY_UNKNOWN, why, ()
     early = [outage for outage in truth.outages if outage.begin < parts[0].end]
