@@ -76,6 +76,7 @@ def install(
         ConfigError: contradictory arguments, or others than those of an earlier call; or the
             application handles refusals already.
         RuntimeError: the application has started.
+        TypeError: `app` is no FastAPI or Starlette application.
     """
     if not isinstance(app, Starlette):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(

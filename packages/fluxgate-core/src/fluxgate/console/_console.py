@@ -219,7 +219,11 @@ class Console:
 
     @property
     def wsgi(self) -> Wsgi:
-        """The console as a WSGI application, to be mounted anywhere."""
+        """The console as a WSGI application, to be mounted anywhere.
+
+        Raises:
+            ConfigError: `read` or `control` is async, which WSGI can't await.
+        """
         from fluxgate.console._wsgi import Wsgi
 
         for name, function in (("read", self._read), ("control", self._control)):
