@@ -12,6 +12,7 @@ import importlib
 import inspect
 import re
 import tomllib
+from abc import ABC
 from functools import cache
 from pathlib import Path
 from textwrap import dedent, indent
@@ -242,7 +243,7 @@ def described_bases(value: type) -> list[Any]:
         private = getattr(origin, "__module__", "").startswith("fluxgate")
         if private and id(origin) not in homes():
             found += described_bases(origin)
-        elif origin not in (object, Generic):
+        elif origin not in (object, ABC, Generic):
             found.append(base)
     return list(dict.fromkeys(found))
 
