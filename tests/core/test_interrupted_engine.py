@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 
 from fluxgate import CallNotPermittedError, CircuitBreaker, Info, Signal, SignalKind, State
+from fluxgate._engine.circuit import Circuit
 from fluxgate.permits import All
 from fluxgate.retries import Cooldown
 from fluxgate.testing import ManualClock, RecordedCalls
 from fluxgate.trippers import FailureRate, FailureStreak, SlowRate, Tripper
 from fluxgate.windows import CountWindow, TimeWindow, Window
 
-from .interrupting import interrupted, report
+from .interrupting import Interrupt, interrupted, report
 from .proving import LONG
 
 pytestmark = pytest.mark.slow
@@ -223,6 +224,41 @@ def test_everybody_hears_once(scenario: str, window: TimeWindow | None) -> None:
         place += stride
     assert place > 50  # it was interrupted at all
     report(f"{scenario}, {window!r}", place // stride)
+
+
+AGAIN = ("fail", "controls", "probe", "update", "open_for")
+
+
+@pytest.mark.parametrize("scenario", AGAIN)
+def test_putting_right_is_broken_off(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second interrupt comes where the step is put right: the next step does that."""
+    prepare, step = (SCENARIOS | MORE)[scenario]
+    put_right, broken = Circuit._put_right, list[bool]()
+
+    def once_broken(circuit: Circuit) -> None:
+        if not broken:
+            broken.append(True)
+            raise Interrupt
+        put_right(circuit)
+
+    monkeypatch.setattr(Circuit, "_put_right", once_broken)
+    place, stride, found = 0, 1 if LONG else 5, 0
+    while True:
+        rules = Rules()
+        prepare(rules)
+        broken.clear()
+        going_on = interrupted(partial(step, rules), place, *ENGINE, finalisers=False)
+        found += bool(broken)
+        broken.append(True)
+        check_numbers(rules.breaker.info())
+        rules.breaker.reset()
+        check_story(rules.heard)
+        rules.fail()
+        assert rules.breaker.state is State.OPEN, place
+        if not going_on:
+            break
+        place += stride
+    assert found > 5
 
 
 def listened(rules: Rules) -> None:

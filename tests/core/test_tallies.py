@@ -222,6 +222,53 @@ def test_a_late_batch_breaks_a_streak_even_where_its_time_is_over(window: Window
     assert tally.failure_streak == 0
 
 
+def test_a_late_batch_lies_in_its_own_time() -> None:
+    """Whether its bucket is there already or not, it is forgotten at its time, and no other."""
+    for seconds in ((1.5, 2.5, 3.5), (1.5, 3.5)):
+        tally, rest = TimeWindow(3.0, 3).tally(()), len(seconds)
+        for second in seconds:
+            add(tally, True, 0.0, second)
+        add_fast(tally, [0.0] * 10, 2.75)
+        tally.advance(4.0)  # the first bucket has left
+        assert tally.total_count == rest - 1 + 10
+        tally.advance(5.0)  # the second, too, which is that of the batch
+        assert (tally.total_count, tally.failure_count) == (1, 1)
+
+
+def test_a_clock_may_begin_below_0() -> None:
+    """Where a clock starts says nothing; buckets are as wide before 0 as after it."""
+    tally = TimeWindow(1.0, 1).tally(())
+    add(tally, True, 0.0, -0.5)
+    assert tally.total_count == 1
+    add(tally, False, 0.0, 0.5)
+    assert (tally.total_count, tally.failure_count) == (1, 0)
+
+
+@pytest.mark.parametrize("window", [CountWindow(10), TimeWindow(8.0, 4)], ids=repr)
+def test_other_thresholds_keep_counts(window: Window) -> None:
+    tally = window.tally(THRESHOLDS)
+    for elapsed in (0.0, 0.5, 2.0):
+        add(tally, False, elapsed, 1.0)
+    tally.retune((0.5, 4.0))
+    assert tally.slow_counts == {0.5: 2, 4.0: 0}
+
+
+def test_a_half_counted_call_is_counted() -> None:
+    """Broken off between the duration and the count: the count follows the durations."""
+    place, counts = 0, set[int]()
+    while True:
+        tally = CountWindow(100).tally(())
+        add_fast(tally, [1.0] * 20, 0.0)
+        going_on = interrupted(partial(add, tally, False, 1.0, 0.0), place, "_tally.py")
+        tally.recount()
+        assert tally.total_count == tally.total_duration
+        counts.add(tally.total_count)
+        if not going_on:
+            break
+        place += 1
+    assert counts == {20, 21}
+
+
 def test_a_time_window_forgets_bucket_by_bucket_on_read() -> None:
     """Eight seconds in four buckets: what ended in the first two seconds goes at the eighth."""
     tally = TimeWindow(8.0, 4).tally(THRESHOLDS)
