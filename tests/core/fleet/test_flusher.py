@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import random
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -568,3 +569,44 @@ def test_breakers_made_at_once(fleets: Fleets) -> None:
         each.join(PATIENCE)
     new = Counter(each.name for each in threading.enumerate()) - before
     assert new == {"fluxgate-fleet-flusher": 1, "fluxgate-fleet-listener": 1}
+
+
+@pytest.mark.parametrize("name", ["close", "flush"])
+def test_closed_in_the_middle(fleets: Fleets, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """As a handler of SIGTERM does, in whatever locks the main thread holds meanwhile."""
+    for at in itertools.count(1):
+        returns: list[str] = []
+        fleet = fleets.make()
+        one = breaker(fleet)
+        succeed(one)
+        assert fleet.flush(PATIENCE)
+
+        def interrupt(
+            frame: Any, event: str, _: Any, *, returns: list[str] = returns, fleet: Fleet = fleet
+        ) -> None:
+            if event == "return" and frame.f_code.co_filename == threading.__file__:
+                returns.append(frame.f_code.co_qualname)
+                if len(returns) == at:  # noqa: B023
+                    fleet.close(0.05)
+
+        def step(fleet: Fleet = fleet, interrupt: Any = interrupt) -> None:
+            sys.setprofile(interrupt)
+            try:
+                getattr(fleet, name)(0.05)
+            finally:
+                sys.setprofile(None)
+
+        with monkeypatch.context() as patches:
+            if name == "flush":
+                patches.setattr(MemoryStore, "exchange", busy)
+            thread = threading.Thread(target=step, daemon=True)
+            thread.start()
+            thread.join(PATIENCE)
+        assert not thread.is_alive(), f"it hangs in {returns[-1:]}"
+        if len(returns) < at:
+            break
+    assert at > 3
+
+
+def busy(*_: object) -> list[View | StoreError]:
+    raise StoreBusy("another process is at it")

@@ -1,7 +1,7 @@
-"""A bell: wakes a thread from anywhere, finalisers and signal handlers included.
+"""A bell and a gate: they wake threads from anywhere, finalisers and signal handlers included.
 
-`threading.Event` is no such thing: its `set` holds a lock that isn't re-entrant, and a finaliser
-that runs in there and sets it again waits for itself.
+`threading.Event` is no such thing: its `set` and `wait` hold a lock that isn't re-entrant, and a
+finaliser or handler that runs in there and sets it waits for itself.
 """
 
 from __future__ import annotations
@@ -36,6 +36,30 @@ class Bell:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the bell, at most so many seconds if any are given; whether it has rung."""
         return self._lock.acquire(timeout=-1 if timeout is None else max(timeout, 0.0))
+
+
+class Gate:
+    """Closed at first, and open for good once it is opened; any number of threads may wait."""
+
+    __slots__ = ("_lock", "is_open")
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        """Let everybody through from now on; never waits itself."""
+        self.is_open = True
+        with suppress(RuntimeError):  # somebody was quicker
+            self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is open, at most so many seconds if any are given; whether it is."""
+        if not self.is_open and self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            with suppress(RuntimeError):
+                self._lock.release()  # the next one waits, too
+        return self.is_open
 
 
 def drained(queue: deque[T]) -> list[T]:

@@ -11,13 +11,12 @@ flusher tries again with each tick.
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from fluxgate._bell import drained
+from fluxgate._bell import Gate, drained
 from fluxgate._controls import Said
 from fluxgate._engine.transitions import Event
 from fluxgate._front import real_clock
@@ -81,7 +80,7 @@ class Flusher:
         self._requests: deque[Request] = deque()
         self._inquiries: deque[Inquiry[Any]] = deque()
         self._hints: deque[Hint] = deque(maxlen=MAX_HINTS)
-        self._stopping = threading.Event()
+        self._stopping = Gate()
         self._presence = Presence()
         self._link = Link(self.label, self.clock)
         self._probing = self._resting = False
@@ -196,7 +195,7 @@ class Flusher:
                 with suppress(StoreError):
                     self.ask(self._presence.leave, max(deadline - self.clock(), 0.05))
         self.closed = True
-        self._stopping.set()
+        self._stopping.open()
         self.wake()
         for thread in (self._listening, self._flushing):
             self._join(thread, max(deadline, self.clock() + 0.05))
@@ -283,13 +282,13 @@ class Flusher:
                 self._hints.extend(hints)
                 self.wake()
 
-    def _over(self, stopping: threading.Event) -> bool:
-        """Whether a thread that began with this event has to end."""
+    def _over(self, stopping: Gate) -> bool:
+        """Whether a thread that began with this gate has to end."""
         if stopping is not self._stopping:
             # A fork ends threads, but gevent's greenlets live on in the child, beside the new ones.
             # `threading` has forgotten this one and would print an error at its end: it has none.
             stopping.wait()
-        return stopping.is_set()
+        return stopping.is_open
 
     # -- the flusher
 
