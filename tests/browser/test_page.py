@@ -105,6 +105,14 @@ def test_as_cards_it_is_still_a_table(tab: Callable[..., Page], server: Pages) -
     label = page.locator("tbody td").nth(3)
     before = "(cell) => getComputedStyle(cell, '::before').content"
     assert label.evaluate(before) == '"Failed"'
+    for empty in page.locator("tbody td:empty").all():  # no label without a value
+        expect(empty).to_be_hidden()
+    page.goto(f"{server.url}{DETAIL}")
+    changes = page.get_by_role("table", name="Transitions")
+    reason = changes.get_by_role("cell").nth(2)
+    assert reason.evaluate(before) == '"Reason"'
+    for scrolling in page.locator(".scroll").all():  # nothing is beyond the edge
+        assert scrolling.evaluate("(each) => each.scrollWidth <= each.clientWidth")
 
 
 def test_without_a_script_all_is_there(tab: Callable[..., Page], server: Pages) -> None:

@@ -227,6 +227,10 @@ def test_a_form_has_what_it_must_send() -> None:
         assert f'<input type=hidden name="{name}" value="{value}">' in page
     assert "<option value=123 selected>2 min 3 s" in page
     assert "<option value=''>until reset" in page
+    assert page.count("autofocus") == 1
+    assert " autofocus" in page.split("id=name ")[1].split(">")[0]  # it is asked for first
+    plain = given._replace(action=given.action._replace(asks_name=False))
+    assert " autofocus" in dialog(plain, context()).split("id=note ")[1].split(">")[0]
     timed = given._replace(action=given.action._replace(action="open_for"))
     assert "until reset" not in dialog(timed, context())
 

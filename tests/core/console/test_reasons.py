@@ -187,11 +187,13 @@ def test_on_the_pages() -> None:
     breaker = failing("pay", window=TimeWindow(60), clock=clock)
     page = console()
     shown = get(page).body.decode()
-    assert "<bdi>100 % of 10 calls within 60 s failed (limit 50 %)</bdi>" in shown
+    # No line ends between a number and its unit.
+    unbroken = "100\xa0% of 10 calls within 60\xa0s failed (limit 50\xa0%)"
+    assert f"<bdi>{unbroken}</bdi>" in shown
     assert "FailureRate" not in shown
     assert rows(page)["pay"]["reason"] == "FailureRate(0.5): 1 over 10 calls"
     whole = get(page, f"circuits/{id_of('pay')}", lang="ko").body.decode()
-    assert "60초 이내 호출 10건 중 100 % 실패(임계값 50 %)" in whole
+    assert "60초 이내 호출 10건 중 100\xa0% 실패(임계값 50\xa0%)" in whole
     assert "<code>FailureRate(0.5): 1 over 10 calls in TimeWindow(60)</code>" in whole
     assert breaker.state == "open"
 
@@ -204,9 +206,27 @@ def test_probes_on_the_pages() -> None:
     while breaker.state != "open" or breaker.info().reopens == 0:
         breaker.attempt().fail()
     shown = get(page).body.decode()
-    assert "100 % of 10 probes failed (limit 50 %)" in shown
+    assert "100\xa0% of 10 probes failed (limit 50\xa0%)" in shown
     whole = get(page, f"circuits/{id_of('pay')}").body.decode()
     assert whole.count("of 10 probes failed") == 2  # at the head, among the transitions
+
+
+def test_half_open_on_the_pages() -> None:
+    """That its cooldown is over is known by then; what is going on is not."""
+    clock = ManualClock()
+    breaker = failing("pay", window=CountWindow(20), clock=clock)
+    page = console()
+    clock.advance(1000)
+    probe = breaker.attempt()
+    assert breaker.state == "half_open"
+    shown = get(page).body.decode()
+    assert "probing now: the probes decide whether it closes" in shown
+    assert "the cooldown is over" not in shown
+    assert rows(page)["pay"]["reason"] == "cooldown over"
+    whole = get(page, f"circuits/{id_of('pay')}", lang="ko").body.decode()
+    assert "시험 호출 중이며, 그 결과로 닫을지 정합니다" in whole
+    assert whole.count("쿨다운 종료") == 1  # among the transitions
+    probe.ignore()
 
 
 def test_the_expression_has_who_and_why() -> None:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, urlencode
 
 from fluxgate.console import _markup as html
-from fluxgate.console._reasons import sentence
+from fluxgate.console._reasons import COOLED, sentence
 from fluxgate.console._view import Overview, Row
 from fluxgate.console._words import LANGUAGES, Language, Words, words
 from fluxgate.state import State
@@ -274,9 +274,11 @@ def why(row: Row, say: Words) -> str:
     """The sentence of a row's reason, escaped; empty where there is nothing to say."""
     if row.reason is None:
         return ""
+    if row.state is State.HALF_OPEN and row.reason.clause == COOLED:
+        return say("probes_decide")  # that the cooldown is over says nothing that one waits for
     # A circuit that is open again has been opened by its probes.
     probes = row.state is State.OPEN and row.reopens > 0
-    return html.bdi(sentence(row.reason, say, probes=probes))
+    return html.prose(sentence(row.reason, say, probes=probes))
 
 
 def trial(row: Row, say: Words) -> str:
@@ -284,7 +286,7 @@ def trial(row: Row, say: Words) -> str:
     if row.shadow is None:
         return ""
     verdict = sentence(row.shadow, say, probes=row.state is State.HALF_OPEN)
-    return f"<b>{say('shadow')}</b> {html.bdi(verdict)}"
+    return f"<b>{say('shadow')}</b> {html.prose(verdict)}"
 
 
 def _reasons(row: Row, say: Words) -> str:

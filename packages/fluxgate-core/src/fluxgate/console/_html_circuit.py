@@ -175,7 +175,7 @@ def _changes(changes: Iterable[Change], context: Context, say: Words) -> str:
 def _reason(change: Change, say: Words) -> str:
     reason = change.reason
     probes = change.old is State.HALF_OPEN
-    shown = html.bdi(sentence(reason, say, probes=probes, said=False)) + _measured(reason)
+    shown = html.prose(sentence(reason, say, probes=probes, said=False)) + _measured(reason)
     if change.errors:
         shown += f"<p>{say('errors')}: {html.bdi(errors_in_words(change.errors), 600)}</p>"
     return shown + (f"<p>{html.bdi(reason.note)}</p>" if reason.note else "")
@@ -218,7 +218,7 @@ def _process(row: ProcessRow, say: Words) -> tuple[str, ...]:
         _count(row.calls),
         _count(row.failures),
         _count(row.refused),
-        html.bdi(sentence(row.reason, say)) if row.reason else "",
+        html.prose(sentence(row.reason, say)) if row.reason else "",
         say("ago", time=say.duration(row.age)),
     )
 
@@ -262,7 +262,7 @@ def _outcome(entry: Entry, say: Words) -> str:
 
 
 def _evidence(view: Detail, say: Words) -> str:
-    found = "".join(f"<li>{html.bdi(each)}" for each in view.evidence)
+    found = "".join(f"<li>{html.prose(each)}" for each in view.evidence)
     errors = [(html.bdi(label), f"{count:,}") for label, count in view.errors]
     shown = f"<ul>{found}</ul>" * bool(found)
     if errors:
@@ -324,7 +324,8 @@ def _asks_note(view: Dialog, say: Words) -> str:
     return (
         f"<p><label for=note>{say('note')}</label>"
         f'<input id=note name=note value="{html.text(view.note)}" required minlength=3'
-        f" maxlength=200{_described(view, 'note', 'note-hint')} autofocus>"
+        f" maxlength=200{_described(view, 'note', 'note-hint')}"
+        f"{'' if view.action.asks_name else ' autofocus'}>"
         f"<small id=note-hint>{say('note_hint')}</small></p>"
     )
 
@@ -333,7 +334,7 @@ def _asks_name(view: Dialog, say: Words) -> str:
     return (
         f"<p><label for=name>{say('name')}</label><small id=name-hint>{say('name_hint')} "
         f"<code>{html.bdi(view.row.name)}</code></small>"
-        f"<input id=name name=name required{_described(view, 'name', 'name-hint')}></p>"
+        f"<input id=name name=name required{_described(view, 'name', 'name-hint')} autofocus></p>"
     )
 
 

@@ -6,6 +6,7 @@ and rows of tables have no end tags, which HTML allows (13.1.2.4): a page is a t
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -29,6 +30,8 @@ _HEIGHTS: Final = {
     State.OPEN: 16,
     State.FORCED_OPEN: 16,
 }
+_UNIT: Final = re.compile(r"(?<=\d) (?=%|(?:ms|s|min|h|d)\b)")
+"""The space before a unit. It is put in last: as part of a text it would be shown as an escape."""
 
 
 def text(value: str, longest: int | None = None) -> str:
@@ -39,6 +42,11 @@ def text(value: str, longest: int | None = None) -> str:
 def bdi(value: str, longest: int | None = None) -> str:
     """A text that others chose: its direction of writing can't leak into what stands beside it."""
     return f"<bdi>{text(value, longest)}</bdi>"
+
+
+def prose(value: str, longest: int | None = None) -> str:
+    """A sentence, escaped as by `bdi()`; no line of it ends between a number and its unit."""
+    return _UNIT.sub("\N{NO-BREAK SPACE}", bdi(value, longest))
 
 
 def name(words: Words, value: str, longest: int | None = NAME) -> str:

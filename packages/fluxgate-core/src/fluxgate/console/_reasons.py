@@ -21,11 +21,13 @@ from fluxgate.console._words import Words
 from fluxgate.fleet._by_hand import ACTIONS
 from fluxgate.signals import Reason
 
+COOLED: Final = "cooldown over"
+"""The clause of a circuit that probes because its time is over."""
 _EVENTS: Final = {
     "probe failed": "probe_failed",
     "probe succeeded": "probe_succeeded",
     "probes succeeded": "probes_succeeded",
-    "cooldown over": "cooldown_over",
+    COOLED: "cooldown_over",
     "update()": "updated",
     "fleet": "moved",
     "unknown": "unknown",

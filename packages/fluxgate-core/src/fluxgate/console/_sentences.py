@@ -72,6 +72,10 @@ SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
     "probe_now": ("probe at the next call", "다음 호출로 시험"),
     "probing": ("probing", "시험 호출 중"),
     "reverts_in": ("ends in {time}", "{time} 후 종료"),
+    "probes_decide": (
+        "probing now: the probes decide whether it closes",
+        "시험 호출 중이며, 그 결과로 닫을지 정합니다",
+    ),
     "until_reset": ("until reset", "초기화까지"),
     "minutes": ("{state} {n} min", "{state} {n}분"),
     "no_history": ("no data", "데이터 없음"),

@@ -65,7 +65,7 @@ function tick(root) {
 // What the script adds to a page as the server sends it: local times, and the cells' labels.
 function complete(root) {
   for (const each of root.querySelectorAll('[data-at]')) write(each, moment(each.dataset.at));
-  for (const table of root.querySelectorAll('.circuits')) {
+  for (const table of root.querySelectorAll('table')) {
     const labels = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
     table.setAttribute('role', 'table'); // as cards, some browsers take it for none
     for (const row of table.rows) {
