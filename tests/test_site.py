@@ -96,6 +96,22 @@ def test_what_is_loaded_from_elsewhere(tmp_path: Path) -> None:
     assert checks.foreign(tmp_path) == []
 
 
+def test_links_of_the_site_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "ko").mkdir()
+    (tmp_path / "a b.html").write_text(
+        "<h1 id='한국어'>x</h1><a href='#한국어'>y</a><a href=//e/>z</a>"
+    )
+    (tmp_path / "ko" / "page.html").write_text(
+        "<a href='../a%20b.html#%ED%95%9C%EA%B5%AD%EC%96%B4'>yes</a>"
+        "<a href='../a%20b.html#no'>no</a>"
+        "<img src='none.png'><a href='https://e/none'>not asked for</a><a href='..'>a folder</a>"
+    )
+    links = ["..", "../a%20b.html#no", "none.png"]
+    assert checks.dead(tmp_path) == [f"ko/page.html: {link}" for link in links]
+    (tmp_path / "ko" / "page.html").write_text("<a href='page.html'>here</a>")
+    assert checks.dead(tmp_path) == []
+
+
 def test_what_the_reference_lacks(tmp_path: Path) -> None:
     names = (
         "fluxgate.State py:class 1 core.html#$ -\nfluxgate.State.OPEN py:attribute 1 c.html#$ -\n"

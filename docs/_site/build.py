@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from checks import exported, foreign, undocumented
+from checks import dead, exported, foreign, undocumented
 from languages import is_translated
 from translation import picture_in_korean
 
@@ -71,7 +71,7 @@ def catalogs() -> None:
 
 
 def build() -> None:
-    """Build both languages and the search, look for what is loaded from elsewhere, count."""
+    """Build both languages and the search, look for dead and foreign links, count."""
     began = time.monotonic()
     shutil.rmtree(SITE, ignore_errors=True)
     wait_for(*(sphinx(language, "html", outdir) for language, outdir in LANGUAGES.items()))
@@ -84,6 +84,8 @@ def build() -> None:
     )
     if elsewhere := foreign(SITE):
         sys.exit("The site would load from elsewhere:\n" + "\n".join(elsewhere))
+    if lost := dead(SITE):
+        sys.exit("Links of the site lead nowhere:\n" + "\n".join(lost))
     if lacking := undocumented(SITE, exported(ROOT)):
         sys.exit("The reference lacks public names:\n" + "\n".join(lacking))
     counts = json.loads((SITE / "ko" / "translated.json").read_text(encoding="utf-8"))

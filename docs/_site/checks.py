@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 import zlib
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 # A browser fetches these by itself; a link (`<a href>`) is followed by whoever clicks it.
 FETCHED = re.compile(
@@ -27,6 +29,44 @@ def foreign(site: Path) -> list[str]:
         addresses = [first or second for first, second in FETCHED.findall(text)]
         addresses += FETCHED_BY_STYLE.findall(text)
         found += [f"{file.relative_to(site)}: {address}" for address in addresses]
+    return found
+
+
+class _Page(HTMLParser):
+    """The ids and the links of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if value and name == "id":
+                self.ids.add(value)
+            elif value and name in ("href", "src"):
+                self.links.add(value)
+
+
+def dead(site: Path) -> list[str]:
+    """The links within a site that lead to no file, or to no place of a page: file and link.
+
+    Sphinx looks at those of the sources; a translated page has links of its own.
+    """
+    site = site.resolve()
+    pages = {file: _Page(file.read_text(encoding="utf-8")) for file in sorted(site.rglob("*.html"))}
+    found = []
+    for file, page in pages.items():
+        for link in sorted(page.links):
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            there = (file.parent / unquote(parts.path)).resolve() if parts.path else file
+            known = pages[there].ids if there in pages else None
+            missing = parts.fragment and known is not None and unquote(parts.fragment) not in known
+            if not there.is_file() or missing:
+                found.append(f"{file.relative_to(site)}: {link}")
     return found
 
 
