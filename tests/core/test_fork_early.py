@@ -279,3 +279,77 @@ def test_a_fork_without_hooks() -> None:
     """As uWSGI forks: there, too, nobody waits, and nobody waits for hooks that never come."""
     command = [sys.executable, "-W", "ignore", "-c", WITHOUT_HOOKS]
     assert subprocess.run(command, timeout=PATIENCE, check=False).returncode == 0
+
+
+A_WORKER = """
+import ctypes, os, signal, threading
+from fluxgate import CircuitBreaker
+from fluxgate.fleet import Fleet
+from fluxgate.listeners import Background
+from fluxgate.permits import All
+from fluxgate.probing import Prober
+
+heard, asked, fleet = threading.Event(), threading.Event(), Fleet("memory://worker")
+one = CircuitBreaker("one", listeners=[Background(lambda signal: heard.set())], fleet=fleet)
+two = CircuitBreaker("two", permit=All())
+prober = Prober(two, asked.set, interval=0.01)
+
+def works():
+    heard.clear()
+    asked.clear()
+    one.force_open()
+    one.reset()
+    two.open_for(0.01)
+    return heard.wait(20) and asked.wait(20)
+
+assert works() and fleet.flush(20)
+two.open_for(3600)  # its prober waits
+child = ctypes.PyDLL(None).fork()
+if not child:
+    signal.alarm(60)
+    two.reset()
+    assert works()
+    assert not fleet.flush(0.1)
+    assert "py-call-uwsgi-fork-hooks" in fleet.status().last_error
+    os._exit(7)
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a C library's fork under another name")
+def test_a_worker_without_hooks() -> None:
+    """Signals are heard and probes made there, too; a fleet says what to set."""
+    command = [sys.executable, "-W", "ignore", "-c", A_WORKER]
+    ran = subprocess.run(command, stderr=subprocess.PIPE, timeout=PATIENCE, check=False)
+    assert ran.returncode == 7, ran.stderr
+
+
+BETWEEN = """
+import os, signal, threading, time
+import fluxgate
+os.register_at_fork(after_in_child=lambda: breaker.force_open())  # between two hooks of ours
+from fluxgate.listeners import Background
+from fluxgate.probing import Prober
+
+heard = []
+breaker = fluxgate.CircuitBreaker("x", listeners=[Background(heard.append)])
+prober = Prober(breaker, lambda: None)
+breaker.open_for(3600)
+breaker.reset()
+while len(heard) < 2:
+    time.sleep(0.001)
+heard.clear()
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+signal.alarm(60)
+breaker.reset()
+while len(heard) < 2:
+    time.sleep(0.001)
+os._exit(sum("Background" in each.name for each in threading.enumerate()))
+"""
+
+
+def test_a_signal_between_two_hooks() -> None:
+    """It is heard, in order, by one worker: another module's hook moves a circuit."""
+    command = [sys.executable, "-W", "ignore", "-c", BETWEEN]
+    assert subprocess.run(command, timeout=PATIENCE, check=False).returncode == 1

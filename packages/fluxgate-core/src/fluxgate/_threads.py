@@ -96,7 +96,3 @@ class SoleThread:
             return True
         thread.join(timeout)
         return not thread.is_alive()
-
-    def restart(self) -> None:
-        """Forget it in a forked child, which has none of its parent's threads."""
-        self._thread = None

@@ -22,7 +22,7 @@ from typing import Any, Final, Self
 
 from fluxgate._bell import Bell
 from fluxgate._callables import Kind, describe, kind_of
-from fluxgate._engine import nested
+from fluxgate._engine import living, nested
 from fluxgate._front import Front
 from fluxgate._loops import Loop, running_loop
 from fluxgate._naming import safe_repr
@@ -177,7 +177,6 @@ class Prober(_Schedule):
     ) -> None:
         super().__init__(breaker, function, interval=interval, timeout=timeout)
         self._is_async = kind_of(function) is Kind.COROUTINE
-        self._thread = SoleThread(f"fluxgate-prober-{self.name}")
         self._begin()
         _probers.add(self)
         self._subscription = breaker.listen(self)
@@ -185,6 +184,8 @@ class Prober(_Schedule):
             self._wake(start=True)
 
     def _begin(self) -> None:
+        self._process = os.getpid()
+        self._thread = SoleThread(f"fluxgate-prober-{self.name}")
         # Both are rung on the path of any call, and in the middle of their own waits.
         self._alarm = Bell()
         self._ended = Bell()
@@ -196,6 +197,9 @@ class Prober(_Schedule):
             self._wake(start=signal.new_state in _RECOVERING)
 
     def _wake(self, *, start: bool) -> None:
+        if living.is_forked():  # `threading` may have yet to begin anew: our hook looks what is due
+            return
+        self._begin_here()
         self._alarm.ring()
         if start and not self._closed:
             self._thread.start(self._probe_until_closed)
@@ -207,7 +211,7 @@ class Prober(_Schedule):
             if wait == 0:
                 self._probe()
                 continue
-            if not self._thread.is_current():  # started before a fork's hooks had run
+            if not self._thread.is_current():  # gevent's greenlets live on in a forked child
                 return
             if wait is None and self._thread.end(unless=lambda: self._alarm.rung):
                 return
@@ -278,10 +282,14 @@ class Prober(_Schedule):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    def _begin_here(self) -> None:
+        """Begin anew in another process, once: some servers (uWSGI) fork without running hooks."""
+        if self._process != os.getpid():
+            self._begin()
+
     def _restart(self) -> None:
         """Begin anew in a forked child, which has none of the threads."""
-        self._thread.restart()
-        self._begin()
+        self._begin_here()
         # Not at once: the hooks of other modules have yet to run.
         self.put_off(_PAUSE)
         if self.due() is not None:

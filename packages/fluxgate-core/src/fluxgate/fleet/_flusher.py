@@ -42,6 +42,11 @@ MAX_HINTS: Final = 10_000
 BUSY_PAUSE: Final = 0.02
 """Seconds between two tries of a store that somebody else has."""
 
+_WITHOUT_HOOKS: Final = (
+    "this process was forked without Python's fork hooks: under uWSGI, set "
+    "py-call-uwsgi-fork-hooks or lazy-apps"
+)
+
 
 class Flusher:
     """The members of one fleet in this process, and the threads that serve them.
@@ -66,8 +71,6 @@ class Flusher:
         self._dropped = 0  # by members that are gone
         self.closed = False
         self._forking = 0  # the process that is about to fork
-        self._flushing = SoleThread("fluxgate-fleet-flusher")
-        self._listening = SoleThread("fluxgate-fleet-listener")
         self._count_from_zero()
         self._begin()
 
@@ -77,6 +80,9 @@ class Flusher:
 
     def _begin(self) -> None:
         self.rhythm = Rhythm(self.clock)
+        self._process = os.getpid()
+        self._flushing = SoleThread("fluxgate-fleet-flusher")
+        self._listening = SoleThread("fluxgate-fleet-listener")
         self._requests: deque[Request] = deque()
         self._inquiries: deque[Inquiry[Any]] = deque()
         self._hints: deque[Hint] = deque(maxlen=MAX_HINTS)
@@ -103,6 +109,10 @@ class Flusher:
         """Start the threads, where they don't run yet."""
         if self.closed or self._forking not in (0, os.getpid()):
             return  # in a child `after_fork_in_child` starts them
+        if self._process != os.getpid():
+            # To begin anew is not enough: what the parent has open was not closed before the fork.
+            self._detach(StoreError(_WITHOUT_HOOKS))
+            return
         self._flushing.start(self._flush_on)
         self._listening.start(self._listen_on)
 
@@ -249,8 +259,6 @@ class Flusher:
     def after_fork_in_child(self) -> None:
         """Begin anew, with threads, connections and counts of this process's own."""
         running = self._flushing.was_started and not self.closed
-        self._flushing.restart()
-        self._listening.restart()
         self.store.after_fork_in_child()
         self._forking = 0
         self._begin()

@@ -77,11 +77,19 @@ class BackgroundQueue:
         self._close = close
         self._together = together
         self._maxsize = maxsize
-        self.restart()
+        self._begin()
         _queues[next(_numbers)] = self
 
     def restart(self) -> None:
-        """Begin anew in a forked child: what is queued is delivered by the parent."""
+        """Begin anew in a forked child, once: what is queued is delivered by the parent.
+
+        The first entry does so, or the hook at the end: a hook of somebody else's that comes before
+        ours may have a signal sent, and some servers (uWSGI) fork without any.
+        """
+        if self._process != os.getpid():
+            self._begin()
+
+    def _begin(self) -> None:
         self._entries: queue.SimpleQueue[Entry | Marker] = queue.SimpleQueue()
         self._evicted: list[Marker] = []
         self._working = threading.Lock()  # held by the worker for as long as it works
@@ -92,11 +100,13 @@ class BackgroundQueue:
         self._drops = itertools.count()
         self._drops_logged = -math.inf  # seconds of the monotonic clock
         self._troubled = False  # whether trouble has been logged since the queue was last empty
+        self._process = os.getpid()
 
     # -- putting in: from any thread, at any moment, without waiting
 
     def put(self, entry: Entry) -> None:
         """Queue a signal. If the queue is full, the oldest goes: the newest matters most."""
+        self.restart()
         dropped = False
         if self._entries.qsize() >= self._maxsize:
             with suppress(queue.Empty):  # or else the worker was quicker
@@ -105,15 +115,16 @@ class BackgroundQueue:
                 if isinstance(oldest, Marker):
                     self._evicted.append(oldest)
         self._entries.put(entry)
-        self._ensure_worker()
+        self.ensure_worker()
         if dropped:
             self._drop()
 
     def offer(self, entry: Entry) -> None:
         """Queue what may come in floods, if half of the queue is free: the rest is for signals."""
+        self.restart()
         if self._entries.qsize() * 2 < self._maxsize:
             self._entries.put(entry)
-            self._ensure_worker()
+            self.ensure_worker()
         else:
             self._drop()
 
@@ -121,6 +132,10 @@ class BackgroundQueue:
     def dropped(self) -> int:
         """How many entries were dropped."""
         return int(repr(self._drops)[6:-1])  # "count(3)": to ask it otherwise would be a step
+
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._entries.qsize()
 
     def _drop(self) -> None:
         next(self._drops)
@@ -143,10 +158,11 @@ class BackgroundQueue:
 
     def marker(self, *, stop: bool = False) -> Marker:
         """A marker at the end of the queue; the worker passes it, or ends there."""
+        self.restart()
         marker = Marker(stop=stop)
         if self._has_worker() or self._entries.qsize() or (stop and self._open):
             self._entries.put(marker)
-            self._ensure_worker()
+            self.ensure_worker()
         else:
             marker.passed.set()
         return marker
@@ -159,6 +175,7 @@ class BackgroundQueue:
 
     def dismiss(self) -> Marker | None:
         """Have the worker, if there is one, end once it is through; never waits."""
+        self.restart()
         if not self._has_worker():
             return None
         marker = Marker(stop=True)
@@ -167,14 +184,14 @@ class BackgroundQueue:
 
     # -- the worker
 
-    def _ensure_worker(self) -> None:
+    def ensure_worker(self) -> None:
         """Start a worker unless there is one, or one is about to begin.
 
         Two that start at once do no harm: a worker that finds another at work ends.
         """
         if self._has_worker() or sys.is_finalizing():  # what is started then never begins
             return
-        if living.is_forked():  # `restart` is yet to come, and would leave that one behind
+        if living.is_forked():  # `threading` may have yet to begin anew: our hook starts it
             return
         self._follow_patches()
         try:
@@ -362,6 +379,8 @@ def _drain() -> None:
 def _restart_all() -> None:
     for each in _every():
         each.restart()
+        if not each.is_empty():
+            each.ensure_worker()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
