@@ -20,6 +20,8 @@ from fluxgate.fleet._circuits import process_of
 from fluxgate.fleet._presence import ABSENT
 from fluxgate.fleet.store import Report
 from fluxgate.registry import Registry
+from fluxgate.retries import Cooldown
+from fluxgate.testing import ManualClock
 from fluxgate.trippers import FailureStreak
 
 from ..fleet.conftest import PATIENCE, Fleets, eventually
@@ -91,6 +93,29 @@ def test_all_processes_are_shown(fleets: Fleets) -> None:
     processes = detail(page, "pay")["processes"]
     assert sorted(each["state"] for each in processes) == ["closed", "open", "open"]
     assert [each["failures"] for each in processes if each["state"] == "open"] == [3, 3]
+
+
+def test_times_of_the_processes_are_shown(fleets: Fleets) -> None:
+    """The fleet is closed: since when some of its processes are open, only they know."""
+    one, two, shown = (fleets.make() for _ in range(3))
+    clocks, page = (ManualClock(), ManualClock()), console(shown)
+    retry = Cooldown(120)
+    breakers = [
+        CircuitBreaker("pay", fleet=fleet, clock=clock, retry=retry, **ALONE)
+        for fleet, clock in zip((one, two), clocks, strict=True)
+    ]
+    for breaker, clock in zip(breakers, clocks, strict=True):
+        breaker.call(int)
+        fail(breaker, 3)
+        clock.advance(40 if clock is clocks[0] else 10)
+    fleets.flush()
+    eventually(lambda: rows(renewed(page))["pay"]["open_in"] == 2)
+    row = rows(page)["pay"]
+    assert row["since"] == pytest.approx(time.time() - 40, abs=5)  # since the first
+    assert row["retry_after"] == pytest.approx(80, abs=5)  # until the next
+    change = detail(page, "pay")["changes"][0]
+    assert change["at"] == pytest.approx(time.time() - 40, abs=5)
+    assert {rows(renewed(page))["pay"]["since"] for _ in range(5)} == {row["since"]}
 
 
 def test_circuits_of_others_are_shown(fleets: Fleets) -> None:

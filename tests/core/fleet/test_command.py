@@ -20,12 +20,12 @@ import pytest
 
 from fluxgate import CircuitBreaker, State
 from fluxgate.cli import main
-from fluxgate.cli._fleet.watch import Watch
+from fluxgate.cli._fleet.watch import Watch, lines
 from fluxgate.cli.fleet import UnknownCircuitError, run
 from fluxgate.errors import ConfigError
 from fluxgate.fleet import Fleet
 from fluxgate.fleet.memory import MemoryStore
-from fluxgate.fleet.store import Hint
+from fluxgate.fleet.store import Counts, Exchange, Hint, Shape
 from fluxgate.trippers import FailureStreak
 
 from ...realservers import Redis
@@ -114,7 +114,7 @@ def test_what_is_shown(url: str, capsys: pytest.CaptureFixture[str]) -> None:
         shown = json.loads(capsys.readouterr().out)
         assert shown["reason"] == "open_for(): 600 s"
         (report,) = shown["reports"].values()
-        assert report.startswith("open 0/1/0 ")
+        assert report.startswith("open 0/1/0/")
         assert main(["fleet", url, "show", "serach"]) == 1
         out, err = capsys.readouterr()
         assert out == ""
@@ -340,6 +340,25 @@ def test_watch_of_a_slow_store(fleets: Fleets) -> None:
     watch.wait()
     assert asked[0] == 1.0
     assert asked[1] >= 4 * 0.3
+
+
+def test_time_that_runs_is_no_change(fleets: Fleets) -> None:
+    """A process says each second for how long it has been open, and when it tries again."""
+    reader, out = MemoryStore(fleets.space), io.StringIO()
+    asked = Exchange("x", 0, Shape(1, 61, 100, ()))
+    reader.exchange([asked._replace(delta=Counts(1), report="open 0/1/0/5/20 FailureStreak(1)")])
+    said = ["0/1/0/6/19 FailureStreak(1)", "0/1/3/7/18 x"]
+
+    class Watched(Watch):
+        def wait(self) -> None:
+            if not said:
+                raise KeyboardInterrupt
+            reader.exchange([asked._replace(report=f"open {said.pop(0)}")])
+
+    lines(Watched(reader), out, io.StringIO(), as_json=True)
+    shown = [json.loads(line) for line in out.getvalue().splitlines()]
+    reports = [text for each in shown for text in each["reports"].values()]
+    assert reports == ["open 0/1/0/5/20 FailureStreak(1)", "open 0/1/3/7/18 x"]
 
 
 def test_watch_on_a_terminal(tmp_path: Path) -> None:

@@ -366,8 +366,23 @@ def test_refusals_are_reported() -> None:
     assert found.reason == "FailureRate(0.5)"
     older = process_of(Report("host:12:ab", "open 3/4 FailureRate(0.5)", 500))
     assert (older.calls, older.refused) == (4, None)
+    assert (
+        (found.state_age, found.retry_after) == (older.state_age, older.retry_after) == (None, None)
+    )
     unreadable = process_of(Report("host:12:ab", "opened 3/4/9", 500))
     assert (unreadable.state, unreadable.refused) == (None, None)
+
+
+def test_times_are_reported() -> None:
+    """As of the report, so the report's own age is added."""
+    found = process_of(Report("host:12:ab", "open 3/4/9/35/2 @1f FailureRate(0.5)", 500))
+    assert (found.refused, found.state_age, found.retry_after) == (9, 35.5, 1.5)
+    assert found.reason == "FailureRate(0.5)"
+    late = process_of(Report("host:12:ab", "open 3/4/9/35/2 FailureRate(0.5)", 9_000))
+    assert (late.state_age, late.retry_after) == (44.0, 0.0)
+    half_open = process_of(Report("host:12:ab", "half_open 3/4/9/35 cooldown over"))
+    assert (half_open.state_age, half_open.retry_after) == (35.0, None)
+    assert half_open.reason == "cooldown over"
 
 
 def test_refusals_are_counted_while_open(fleets: Fleets) -> None:

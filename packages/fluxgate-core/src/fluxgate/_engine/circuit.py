@@ -506,6 +506,14 @@ class Circuit:
         if len(lane) > BATCH:
             self.drain(lane)
 
+    def times(self) -> tuple[float, float | None]:
+        """Seconds since its state began, and until it may be tried; read without the lock.
+
+        The second is None where nobody knows, or it refuses nothing.
+        """
+        phase, now = self._machine.phase, self.clock()
+        return max(now - phase.began, 0.0), _left(phase, now)
+
     def refused(self) -> int:
         """How many calls it has refused; read without the lock."""
         return sum(self._rejections.copy())  # one step: they may be counted meanwhile

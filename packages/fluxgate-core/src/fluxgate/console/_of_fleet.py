@@ -30,6 +30,8 @@ TIMEOUT: Final = 2.0
 EACH: Final = 1e-3
 """Seconds more for each circuit: a host that is busy with an outage takes longer for many, and what
 came too late would come too late each time."""
+EXACT: Final = 3.0
+"""Seconds by which two readings of one time may differ: by their precision, and on their way."""
 REFUSING: Final = frozenset({State.OPEN, State.FORCED_OPEN})
 
 
@@ -56,7 +58,9 @@ class FleetItem(Item):
         living: int,
     ) -> None:
         self.view = view
-        self.since: float | None = None  # until the source knows better
+        # Seconds since the epoch, of which the source knows: when its state began, and ends.
+        self.since: float | None = None
+        self.due: float | None = None
         self._living = living
         self.own: Sequence[FleetProcess] = ()
         state = view.state
@@ -107,10 +111,8 @@ class FleetItem(Item):
         known = self.state is circuit.state
         retry_after = circuit.retry_after
         if not known:
-            retry_after = info.retry_after if info and info.state is self.state else None
+            retry_after = None if self.due is None else max(self.due - context.wall, 0.0)
         since = self.since
-        if not known and info is not None and info.state is self.state:
-            since = info.since
         slow = next(iter(circuit.slow_counts.values()), None)
         shadow = None if info is None else info.would_open or info.shadow
         refusing = sum(each.state in REFUSING for each in self.own)
@@ -133,6 +135,22 @@ class FleetItem(Item):
             strip=context.history.strip(self.id, self.state, since, context.wall),
             reverts_in=circuit.reverts_in if known else None,
         )
+
+    def times(self, now: float) -> tuple[float | None, float | None]:
+        """Since when it is in its state, and when it is tried again, as this reading has it.
+
+        Where processes have opened by themselves: since the first has, until the next is due.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        if self.state is self.view.state:
+            age = self.circuit.age if self.view.epoch else None
+            return None if age is None else now - age, None
+        own = [each for each in self.own if each.state is self.state]
+        ages = [each.state_age for each in own if each.state_age is not None]
+        left = [each.retry_after for each in own if each.retry_after is not None]
+        return now - max(ages) if ages else None, now + min(left) if left else None
 
     def _refused_rate(self, context: Context) -> float | None:
         """Refusals of all processes a second: each reports its total once a second."""
@@ -196,6 +214,11 @@ def _reporting(own: FleetProcess) -> ProcessRow:
     )
 
 
+def _steady(old: float | None, new: float | None) -> float | None:
+    """A time that is known to some seconds, as it was known before."""
+    return old if old is not None and new is not None and abs(new - old) < EXACT else new
+
+
 def _entries(claims: Sequence[View], items: Sequence[Item]) -> tuple[Entry, ...]:
     """The controls that were used, newest first, by what their claims hold."""
     if not claims:
@@ -217,7 +240,7 @@ class FleetSource:
         self.fleet = fleet
         self._clock = clock
         self._wall = wall
-        self._since: dict[tuple[str, int], float] = {}
+        self._times: dict[tuple[str, State, int], tuple[float | None, float | None]] = {}
         self._count = 0  # circuits in the store
         self._used = UsedControls(KEPT)
 
@@ -258,19 +281,21 @@ class FleetSource:
         return look, self._used.read(store, look.reserved)
 
     def _date(self, items: Sequence[FleetItem], now: float) -> None:
-        """Say since when the circuits are in their states.
+        """Say since when the circuits are in their states, and when they are tried again.
 
-        A store says so to the second, at most: what was first computed is kept.
+        Stores and processes say so to the second, at most: what is the same as far as one can know
+        stays the same, or a page in which nothing changes would be another one each time.
         """
-        known, self._since = self._since, {}
+        known, self._times = self._times, {}
         for item in items:
-            if not (item.view.epoch and item.state is item.view.state):
+            if not (item.view.epoch or item.own):
                 continue
-            key = (item.id, item.view.epoch)
-            if (since := known.get(key)) is None and (age := item.circuit.age) is not None:
-                since = now - age
-            if since is not None:
-                self._since[key] = item.since = since
+            key = (item.id, item.state, item.view.epoch)
+            times = known.get(key, (None, None))
+            if times[0] is None or item.state is not item.view.state:  # a move is made once
+                since, due = item.times(now)
+                times = _steady(times[0], since), _steady(times[1], due)
+            item.since, item.due = self._times[key] = times
 
     @staticmethod
     def _observe(items: Sequence[FleetItem], context: Context) -> None:

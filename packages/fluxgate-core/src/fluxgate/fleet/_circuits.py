@@ -16,10 +16,13 @@ from fluxgate.signals import Reason
 from fluxgate.state import State
 
 _REPORT: Final = re.compile(
-    r"(?P<state>[a-z_]+) (?P<failures>\d{1,18})/(?P<calls>\d{1,18})(?:/(?P<refused>\d{1,18}))?"
+    r"(?P<state>[a-z_]+) (?P<failures>\d{1,18})/(?P<calls>\d{1,18})"
+    r"(?:/(?P<refused>\d{1,18})(?:/(?P<age>\d{1,10})(?:/(?P<left>\d{1,10}))?)?)?"
     r"(?: @[0-9a-f]+)? ?(?P<reason>.*)",
     re.DOTALL,
 )
+_LATER: Final = ("refused", "age", "left")
+"""What older versions don't report."""
 _OLDEST: Final = 1e10
 """Seconds of an age that can be: what is above it is no time that any store has seen."""
 _LATELY: Final = 10
@@ -43,6 +46,9 @@ class FleetProcess(Record):
             doesn't any more is left out after 10 s.
         refused: calls of the circuit that it has refused since it began; None where it is of a
             version that doesn't say so, or its report can't be read.
+        state_age: seconds since the circuit entered its state in that process; None likewise.
+        retry_after: seconds until the circuit may be probed there; None unless it refuses, and
+            somebody knows.
     """
 
     process: str
@@ -54,6 +60,8 @@ class FleetProcess(Record):
     reason: str
     age: float
     refused: int | None = None
+    state_age: float | None = None
+    retry_after: float | None = None
 
 
 class FleetCircuit(Record):
@@ -172,10 +180,6 @@ def circuit_of(view: View, reports: list[Report]) -> FleetCircuit:
     )
 
 
-def _refused(found: re.Match[str] | None) -> int | None:
-    return int(found["refused"]) if found is not None and found["refused"] else None
-
-
 def _width_of(view: View) -> int:
     """Seconds of a bucket."""
     return width_of(view.label) or 1
@@ -207,17 +211,21 @@ def _rate_of(view: View) -> float | None:
 def process_of(report: Report) -> FleetProcess:
     """A process from its report; whatever that is, it is shown."""
     host, pid = host_and_pid(report.process)
-    found = _REPORT.fullmatch(report.text)
+    found, age = _REPORT.fullmatch(report.text), report.age / 1000
     state = None if found is None else _STATES.get(found["state"])
-    readable = found is not None and state is not None
+    if found is None or state is None:
+        return FleetProcess(report.process, host, pid, None, 0, 0, report.text, age)
+    refused, since, left = (int(each) if each else None for each in found.group(*_LATER))
     return FleetProcess(
         process=report.process,
         host=host,
         pid=pid,
         state=state,
-        calls=int(found["calls"]) if found is not None and readable else 0,
-        failures=int(found["failures"]) if found is not None and readable else 0,
-        reason=found["reason"] if found is not None and readable else report.text,
-        age=report.age / 1000,
-        refused=_refused(found) if readable else None,
+        calls=int(found["calls"]),
+        failures=int(found["failures"]),
+        reason=found["reason"],
+        age=age,
+        refused=refused,
+        state_age=None if since is None else since + age,
+        retry_after=None if left is None else max(left - age, 0.0),
     )

@@ -1,12 +1,15 @@
 """Reports: what a process says of its circuit with its flushes, while it isn't quietly closed.
 
-    open 12/40/7 @18c2f FailureRate(0.5)
+    open 12/40/7/35/10 @18c2f FailureRate(0.5)
 
-State, failures, calls and refusals, the epoch in which it has opened by itself (if it has), and the
+State, failures, calls and refusals, the seconds since the state began and until the circuit is
+tried again (if somebody knows), the epoch in which it has opened by itself (if it has), and the
 clause why. People read it, and whoever decides whether most processes have opened (`_verdict`).
 """
 
 from __future__ import annotations
+
+import math
 
 from fluxgate._engine.circuit import Circuit
 from fluxgate.fleet._head import Head
@@ -30,7 +33,9 @@ def write_report(circuit: Circuit, head: Head, *, opened: bool) -> str:
     clause = "" if reason is None else reason.clause
     mark = f" {_mark(head.epoch)}" if opened else ""
     count = totals.successes + totals.failures
-    numbers = f"{totals.failures}/{count}/{circuit.refused()}"
+    age, left = circuit.times()
+    times = f"{age:.0f}" if left is None else f"{age:.0f}/{math.ceil(left)}"
+    numbers = f"{totals.failures}/{count}/{circuit.refused()}/{times}"
     return f"{state} {numbers}{mark} {clause}"[:MAX_REPORT]
 
 

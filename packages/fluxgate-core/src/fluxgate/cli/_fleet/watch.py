@@ -13,7 +13,7 @@ from typing import Any, Final, TextIO
 
 from fluxgate.cli._fleet.circuits import Look, look_at
 from fluxgate.cli._fleet.report_text import cells_of, cells_of_process
-from fluxgate.fleet._circuits import process_of
+from fluxgate.fleet._circuits import FleetProcess, process_of
 from fluxgate.fleet.store import Store, StoreError
 
 _GLANCE: Final = 1.0  # seconds between two looks where no push comes
@@ -65,6 +65,12 @@ class Watch:
             time.sleep(_GLANCE)
 
 
+def _timeless(process: FleetProcess) -> tuple[object, ...]:
+    """A process without the times that run."""
+    each = process
+    return each.process, each.state, each.calls, each.failures, each.refused, each.reason
+
+
 def lines(watch: Watch, out: TextIO, err: TextIO, *, as_json: bool) -> None:
     """A line for each circuit, and then one for each change, until interrupted."""
     shown: dict[str, Any] = {}
@@ -80,7 +86,8 @@ def lines(watch: Watch, out: TextIO, err: TextIO, *, as_json: bool) -> None:
                 reports = look.reports.get(row.name, ())
                 told = {each.process: each.text for each in reports}
                 # Time that runs is no change.
-                what = row._replace(retry_after=None, reverts_in=None, processes=0), told
+                timeless = row._replace(retry_after=None, reverts_in=None, processes=0)
+                what = timeless, [_timeless(process_of(each)) for each in reports]
                 if shown.get(row.name) != what:
                     shown[row.name] = what
                     if as_json:
