@@ -86,7 +86,8 @@ def test_kills_are_never_over_counted(workers: Make) -> None:
         counted = total(keeper)
         assert counted <= done
         assert keeper.flush()
-        assert total(keeper) == counted
+        # What the dead had sent may still be in the server's socket.
+        assert counted <= total(keeper) <= done
 
 
 def test_a_hanging_prober(workers: Make) -> None:
