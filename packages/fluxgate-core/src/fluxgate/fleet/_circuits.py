@@ -22,7 +22,7 @@ _REPORT: Final = re.compile(
     re.DOTALL,
 )
 _LATER: Final = ("refused", "age", "left")
-"""What older versions don't report."""
+"""Parts of a report that older versions leave out."""
 _OLDEST: Final = 1e10
 """Seconds of an age that can be: what is above it is no time that any store has seen."""
 _LATELY: Final = 10
