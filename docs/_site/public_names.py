@@ -106,12 +106,15 @@ def documented(module: str, name: str, value: object) -> list[str]:
         lines = [f".. {kind}:: {module}.{name}", "   :members:"]
         if described_bases(value):
             lines.append("   :show-inheritance:")
+        if "Args:" in (getattr(value.__init__, "__doc__", None) or ""):
+            lines.append("   :class-doc-from: both")  # a base that no page describes has them
         if foreign := ", ".join(bases_of_others(value)):
             lines.append(f"   :inherited-members: {foreign}")
         return [*lines, ""]
     if inspect.isroutine(value):
         return [f".. autofunction:: {module}.{name}", ""]
     _, annotation, text = constant(module, name)
+    annotation = re.sub(r"^Final(\[(.*)\])?$", r"\2", annotation)
     lines = [f".. py:data:: {name}", f"   :module: {module}"]
     if annotation:
         lines.append(f"   :type: {annotation}")

@@ -84,7 +84,7 @@ class TransportBase(Generic[Wrapped]):
                 as `*.internal` to settings, a `Config`, or the path of a TOML file.
             registry: the circuits, to share them with other transports; instead of `circuits`.
             settle: when a call is over that answered well: `"body"`, when all of it is there, or
-                `"headers"`. Event streams and upgrades are always settled by their headers.
+                `"headers"`. Upgrades are always settled by their headers.
             slow: the time by which a call is slow: to the `"headers"`, or to the end of
                 the `"body"`.
             on_open: called with the `CircuitOpenError` in place of raising it; returns a new

@@ -154,7 +154,12 @@ class Shape(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """The outcome of a leased probe; one without calls only gives its slot back."""
+    """The outcome of a leased probe; one without calls only gives its slot back.
+
+    Attributes:
+        token: the lease's number, as the store gave it.
+        counts: the probe's own call.
+    """
 
     token: int
     counts: Counts = Counts()
@@ -282,7 +287,13 @@ class View(NamedTuple):
 
 
 class Hint(NamedTuple):
-    """A push: that circuit may have moved. An empty key: any of them may have."""
+    """A push: that circuit may have moved.
+
+    Attributes:
+        key: the circuit's; an empty one means that any of them may have moved.
+        epoch: the one that it moved to; 0 where nobody says.
+        author: the process that moved it; empty where nobody says.
+    """
 
     key: str
     epoch: int = 0
