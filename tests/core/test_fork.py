@@ -31,6 +31,7 @@ from fluxgate import (
 )
 from fluxgate._engine import living
 from fluxgate._engine.machine import Machine
+from fluxgate._locks import ProcessLock
 from fluxgate.fleet._doorbell import Doorbell, hang
 from fluxgate.permits import All, Permit
 from fluxgate.retries import Backoff
@@ -620,3 +621,27 @@ def test_what_the_hooks_leave() -> None:
     """The collector is on again in the child, and nobody is taken for a process that forks."""
     assert in_child(lambda: (gc.isenabled(), living.is_forked())) == (True, False)
     assert living._forking == []
+
+
+@needs_fork
+def test_a_number_that_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child's child with its grandparent's number does not wait for that one's threads."""
+    lock, held, leave, number = ProcessLock(), threading.Event(), threading.Event(), os.getpid()
+
+    def hold() -> None:
+        with lock.here():
+            held.set()
+            leave.wait(PATIENCE)
+
+    def taken() -> bool:
+        monkeypatch.setattr(os, "getpid", lambda: number)
+        return lock.here().acquire(timeout=5)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(PATIENCE)
+    try:
+        assert in_child(lambda: in_child(taken))
+    finally:
+        leave.set()
+        thread.join(PATIENCE)

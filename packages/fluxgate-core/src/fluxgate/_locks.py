@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from typing import Final
 
 
@@ -22,10 +23,11 @@ class ProcessLock:
     What it guards must be sound after each step: the child may find it half done.
     """
 
-    __slots__ = ("_locks",)
+    __slots__ = ("__weakref__", "_locks")
 
     def __init__(self) -> None:
         self._locks: Final = {os.getpid(): threading.RLock()}
+        _every.add(self)
 
     def here(self) -> threading.RLock:
         """The lock of this process."""
@@ -37,3 +39,16 @@ class ProcessLock:
                 if other != process:
                     self._locks.pop(other, None)
         return lock
+
+
+_every: Final[weakref.WeakSet[ProcessLock]] = weakref.WeakSet()
+
+
+def _forget_others() -> None:
+    # A child's child may get the number of a process that is gone.
+    for each in list(_every):
+        each.here()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget_others)
