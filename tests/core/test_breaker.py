@@ -1299,6 +1299,22 @@ def test_a_listener_that_raises_is_logged_and_the_others_are_told(
     assert "RuntimeError" in record.getMessage()
 
 
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_listener_raises_stop_iteration(caplog: pytest.LogCaptureFixture, place: int) -> None:
+    """It is logged as any error, also if it was the last that had to hear."""
+
+    def stop(_: Signal) -> None:
+        raise StopIteration
+
+    heard: list[Signal] = []
+    listeners: list[Callable[[Signal], object]] = [heard.append]
+    listeners.insert(place, stop)
+    CircuitBreaker("api", listeners=listeners).force_open()
+    assert len(heard) == 1
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "raised StopIteration" in caplog.text
+
+
 def test_a_listener_may_reset_the_circuit_and_the_order_is_kept(clock: ManualClock) -> None:
     """What its own call causes is told after what it was called for, to everybody."""
     heard: list[tuple[str, State]] = []

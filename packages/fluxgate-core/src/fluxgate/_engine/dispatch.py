@@ -93,9 +93,11 @@ class Delivery:
             try:
                 # A step of this takes a listener out and calls it, in C: an interrupt can come
                 # before or after, never in between.
-                for _ in map(_call, map(_pop, repeat(left, len(left))), repeat(self._about)):
+                count, done = len(left), 0
+                calls = map(_call, map(_pop, repeat(left, count)), repeat(self._about))
+                for done, _ in enumerate(calls, 1):  # noqa: B007
                     pass
-                if not left:
+                if done == count:
                     break
                 error = StopIteration()  # a listener's, which has only ended the loop
             except Exception as raised:
