@@ -410,6 +410,20 @@ def test_fast_calls_alone_end_it(before: float | None) -> None:
     assert totals.stale == 0
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_the_first_end_ends_it(again: bool) -> None:
+    """A recorded call passes without a look at the time, also where the state was set again."""
+    bench = Bench()
+    if again:
+        bench.breaker.metrics_only()
+    bench.breaker.metrics_only(seconds=10)
+    bench.clock.advance(20)
+    bench.fails()
+    assert bench.state() is State.CLOSED
+    info = bench.breaker.info()
+    assert (info.totals.failures, info.metrics.failure_count) == (1, 0)  # in the old window
+
+
 def test_a_call_that_outlasts_it() -> None:
     bench = Bench()
     bench.breaker.disable(seconds=10)

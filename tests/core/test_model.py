@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
@@ -21,6 +22,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fluxgate import (
     AsyncCircuitBreaker,
+    Attempt,
     CallNotPermittedError,
     CircuitBreaker,
     Signal,
@@ -28,6 +30,8 @@ from fluxgate import (
     in_probe,
 )
 from fluxgate.config import parse
+from fluxgate.integration import attempt_of, enter, leave
+from fluxgate.registry import Registry
 from fluxgate.testing import RecordedCalls
 from fluxgate.windows import Window
 
@@ -209,9 +213,18 @@ words = st.one_of(
     st.just(naive.WORDLESS), st.tuples(st.just("migration"), st.sampled_from([None, "alice"]))
 )
 DOORS = (
-    *("call", "decorated", "block", "fallback", "attempt", "generator"),
-    *("async call", "async decorated", "async block", "async fallback", "async generator"),
+    *("call", "decorated", "block", "fallback", "decorated fallback", "attempt", "ticket"),
+    *("generator", "async call", "async decorated", "async block", "async fallback"),
+    *("async decorated fallback", "async attempt", "async generator"),
 )
+VERDICTS = {
+    "succeed": "successes",
+    "return": "successes",
+    "return bad": "failures",
+    "fail": "failures",
+    "fail in words": "failures",
+    "ignore": "ignored",
+}
 STARTS = ("attempt", "coroutine", "async block", "generator", "block in a generator")
 
 
@@ -231,6 +244,7 @@ class Flying:
     started: float
     end: Callable[[BaseException | None], None]
     elapsed: float | None = None
+    held: list[Attempt] = field(default_factory=list)
 
 
 def finish(coroutine: Coroutine[Any, Any, object]) -> object:
@@ -252,6 +266,7 @@ class Breakers(RuleBasedStateMachine):
         self.patch = patch.object(time, "time", lambda: self.wall)
         self.patch.start()
         self.flying: list[Flying] = []
+        self.held: list[Attempt] = []  # of the call that is just being started
         self.saves: list[tuple[str, Save]] = []
 
     @initialize(plan=plans, state=states)
@@ -273,6 +288,9 @@ class Breakers(RuleBasedStateMachine):
             **settings_of(plan),
         )
         self.asynchronous: AsyncCircuitBreaker = self.sync.to_async()
+        self.registry = Registry(factory=lambda _: self.sync)
+        for _ in range(2):  # from the second look-up on, tickets are given
+            self.registry[self.sync.name]
 
     def hear(self, signal: Signal) -> None:
         moved = (str(signal.old_state), str(signal.new_state), str(signal.kind))
@@ -374,11 +392,22 @@ class Breakers(RuleBasedStateMachine):
             case "block":
                 with self.sync:
                     return body()
+            case "decorated fallback":
+                return self.sync(body, fallback=lambda error: error)()
             case "attempt":
-                attempt = self.sync.attempt()
-                with attempt:
+                return attempted(self.sync.attempt(), body)
+            case "async attempt":
+                return attempted(self.asynchronous.attempt(), body)
+            case "ticket":
+                ticket = enter(self.registry, self.sync.name)
+                if ticket is None:
+                    return attempted(self.registry[self.sync.name].attempt(), body)
+                try:
                     result = body()
-                    attempt.returned(result)
+                except BaseException as error:
+                    attempt_of(ticket).raised(error)
+                    raise
+                leave(ticket, result)
                 return result
             case "generator":
 
@@ -393,6 +422,8 @@ class Breakers(RuleBasedStateMachine):
                 return finish(self.asynchronous(async_body)())
             case "async fallback":
                 return finish(self.asynchronous.call_with_fallback(async_body, lambda error: error))
+            case "async decorated fallback":
+                return finish(self.asynchronous(async_body, fallback=lambda error: error)())
             case "async block":
 
                 async def block() -> object:
@@ -444,12 +475,14 @@ class Breakers(RuleBasedStateMachine):
         if kind == "block in a generator":
             model.enter(ticket)
         flying = Flying(kind, ticket, self.now, end)
+        if kind == "attempt":
+            flying.held, self.held = self.held, []
         if kind == "generator":
             flying.elapsed = 0.0  # the time to its first item
         self.flying.append(flying)
 
     def start_attempt(self) -> Callable[[BaseException | None], None]:
-        held = [self.sync.attempt()]
+        held = self.held = [self.sync.attempt()]
 
         def end(error: BaseException | None) -> None:
             attempt = held.pop()
@@ -528,6 +561,52 @@ class Breakers(RuleBasedStateMachine):
         else:
             model.end(flying.ticket, error, elapsed)
 
+    @precondition(lambda self: any(each.kind == "attempt" for each in self.flying))
+    @rule(
+        which=st.integers(0, 100),
+        verdict=st.sampled_from(sorted(VERDICTS)),
+        seconds=st.one_of(st.none(), durations),
+        roll=rolls,
+    )
+    def decide(self, which: int, verdict: str, seconds: float | None, roll: float) -> None:
+        """An attempt is settled by who made it, with a duration of its own or without."""
+        model = self.model
+        model.roll = roll
+        attempts = [each for each in self.flying if each.kind == "attempt"]
+        flying = attempts[which % len(attempts)]
+        self.flying.remove(flying)
+        attempt = flying.held.pop()
+        elapsed, outcome = self.now - flying.started, VERDICTS[verdict]
+        assert (attempt.settled, attempt.elapsed) == (False, elapsed)
+        match verdict:
+            case "succeed":
+                attempt.succeed(elapsed=seconds)
+            case "return" | "return bad":
+                bad = verdict == "return bad"
+                attempt.returned(Bad() if bad else object(), elapsed=seconds)
+                if bad and not model.settings.judges_results:
+                    outcome = "successes"
+            case "fail":
+                attempt.fail(KeyError(), elapsed=seconds)
+            case "fail in words":
+                attempt.fail("HTTP 503", elapsed=seconds)
+            case "ignore":
+                attempt.ignore()
+        assert attempt.settled
+        if seconds is not None and verdict != "ignore":
+            elapsed = seconds
+        model.settle(flying.ticket, outcome, elapsed)
+
+    @rule(verdict=st.sampled_from(sorted(VERDICTS)), took=durations, seconds=durations, roll=rolls)
+    def call_by_hand(self, verdict: str, took: float, seconds: float, roll: float) -> None:
+        """An attempt that is settled after a time, as if it had taken another."""
+        before = len(self.flying)
+        self.start(roll, "attempt")
+        self.advance(took)
+        if len(self.flying) > before:
+            attempts = sum(each.kind == "attempt" for each in self.flying)
+            self.decide(attempts - 1, verdict, seconds, roll)
+
     @precondition(lambda self: self.flying)
     @rule(which=st.integers(0, 100))
     def drop(self, which: int) -> None:
@@ -535,6 +614,7 @@ class Breakers(RuleBasedStateMachine):
         flying = self.flying.pop(which % len(self.flying))
         elapsed = self.now - flying.started if flying.elapsed is None else flying.elapsed
         del flying.end
+        flying.held.clear()
         if flying.kind in ("attempt", "generator"):
             self.model.settle(flying.ticket, "ignored", elapsed)
         else:  # Python throws a GeneratorExit into it
@@ -610,8 +690,13 @@ class Breakers(RuleBasedStateMachine):
         self.saves.append((json.dumps(saved), self.model.save()))
 
     @precondition(lambda self: self.saves)
-    @rule(which=st.integers(0, 100), fresh=st.booleans(), roll=rolls)
-    def restore(self, which: int, fresh: bool, roll: float) -> None:
+    @rule(
+        which=st.integers(0, 100),
+        fresh=st.booleans(),
+        roll=rolls,
+        max_age=st.sampled_from([math.inf, math.inf, 16.0]),
+    )
+    def restore(self, which: int, fresh: bool, roll: float, max_age: float) -> None:
         model = self.model
         model.roll = roll
         if fresh:  # as after a start; calls of the old process are nobody's business here
@@ -619,9 +704,9 @@ class Breakers(RuleBasedStateMachine):
             self.model = Model(model.plan, "closed", self.now, self.wall, roll)
             self.make(model.plan, "closed")
         text, save = self.saves[which % len(self.saves)]
-        assert self.sync.restore(
-            text.replace('"api"', f'"{self.sync.name}"')
-        ) == self.model.restore(save)
+        text = text.replace('"api"', f'"{self.sync.name}"')
+        restored = self.wall - save.wall <= max_age and self.model.restore(save)
+        assert self.sync.restore(text, max_age=max_age) == restored
 
     # -- what must agree
 
@@ -689,6 +774,13 @@ class Breakers(RuleBasedStateMachine):
                 assert self.model.admitted == self.sync.info().totals.settled
         finally:
             self.patch.stop()
+
+
+def attempted(attempt: Attempt, body: Callable[[], object]) -> object:
+    with attempt:
+        result = body()
+        attempt.returned(result)
+    return result
 
 
 PLURALS = {"success": "successes", "failure": "failures"}

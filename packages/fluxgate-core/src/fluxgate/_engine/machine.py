@@ -286,7 +286,8 @@ class Machine:
             old.reason, old.until, old.beneath = reason, until, beneath
             if state is FORCED_OPEN:
                 old.retry_at = until
-            self.lane = None  # it ends earlier, or later; the next call to settle chooses one
+            self.lane = None  # it ends earlier, or later
+            self._choose_lane(old, now)
 
     def open_for(
         self,
