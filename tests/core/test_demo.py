@@ -190,3 +190,36 @@ def test_services_end_even_if_the_demo_is_killed() -> None:
     while any(service.is_serving() for service in services) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(service.is_serving() for service in services)
+
+
+SHORTER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import fleet
+fleet.SCRIPT = tuple((name, seconds / 2, *rest) for name, seconds, *rest in fleet.SCRIPT)
+sys.exit(fleet.main())
+"""
+
+
+def test_four_workers_and_their_store() -> None:
+    """In half the time: one circuit of four processes, whose store goes away in the middle."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHORTER, str(DEMO.parent)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "Traceback" not in done.stderr
+    lines = done.stdout.splitlines()
+    seen = {(line.split()[2], line.split()[-1]) for line in lines if "attached: " in line}
+    assert seen >= {("outage", "4"), ("outage-without-store", "0"), ("recovery", "4")}
+    table = {line[:52].strip(): line[52:].split() for line in lines if len(line) == 76}
+    shared, alone = table["calls that reached the failing service"]
+    assert 0 < int(shared) < int(alone)
+    assert int(table["probes, all of the outage"][0]) > 0
+    assert table["the last worker was open after"][0] != "never"
+    assert table["the last worker was closed after"][0] != "never"
+    assert table["exceptions that are neither the service's nor ours"] == ["0", "0"]
+    (moved,) = (line for line in lines if line.startswith("Who moved the fleet's circuit: "))
+    assert json.loads(moved.partition(": ")[2])["fleet"] > 0
