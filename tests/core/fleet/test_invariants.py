@@ -18,7 +18,7 @@ from fluxgate.retries import Cooldown
 from fluxgate.trippers import Closed, FailureRate, MinRequests
 from fluxgate.windows import TimeWindow
 
-from .chaos import PLACES, SLOTS, DrivenWorker, OnFile, Place, most_at_once
+from .chaos import PLACES, SLOTS, DrivenWorker, OnFile, Place, most_at_once, quantile
 from .conftest import PATIENCE, eventually
 
 pytestmark = pytest.mark.slow
@@ -291,6 +291,21 @@ def test_no_input_or_output_on_the_calling_thread(place: Place) -> None:
             said = process.stdout.readline()
     states = ["closed", "disabled", "forced_open", "half_open", "metrics_only", "open"]
     assert said == f"sins [] {states}\n"
+
+
+@pytest.mark.skipif(not LONG, reason="two hundred openings: the session chaos")
+def test_how_soon_all_have_opened(workers: Make) -> None:
+    """By push: from the moment when one process was told until each of the others, printed."""
+    first, *others = workers(8)
+    took: list[float] = []
+    for control, state in [("force_open", State.FORCED_OPEN), ("reset", State.CLOSED)] * 100:
+        told = first.control(control)
+        eventually(lambda: {each.state() for each in others} == {state})  # noqa: B023
+        took += [each.when() - told for each in others]
+        assert first.flush()
+    took.sort()
+    half, most = (quantile(took, share) * 1000 for share in (0.5, 0.99))
+    print(f"\n{len(took)} changes reached a process after {half:.1f} ms (p50), {most:.1f} ms (p99)")
 
 
 @pytest.mark.skipif(not LONG, reason="sixty processes: the session chaos")
