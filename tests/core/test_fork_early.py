@@ -309,6 +309,7 @@ if not child:
     signal.alarm(60)
     two.reset()
     assert works()
+    assert not fleet.status().attached
     assert not fleet.flush(0.1)
     assert "py-call-uwsgi-fork-hooks" in fleet.status().last_error
     os._exit(7)

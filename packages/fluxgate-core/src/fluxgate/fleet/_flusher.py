@@ -183,8 +183,8 @@ class Flusher:
 
     @property
     def attached(self) -> bool:
-        """Whether the store answered when it was last asked."""
-        return self._link.attached
+        """Whether the store answered this process when it was last asked."""
+        return self._link.attached and self._process == os.getpid()
 
     @property
     def last_error(self) -> str | None:
