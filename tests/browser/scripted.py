@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import fluxgate.console
 from fluxgate.cli._explain.explanation import in_short, settings_of
 from fluxgate.console._html import Context, message, overview
+from fluxgate.console._html_audit import audit
 from fluxgate.console._html_circuit import detail, dialog
 from fluxgate.console._view import (
     Action,
@@ -105,6 +106,8 @@ class Pages(ThreadingHTTPServer):
             problems = {"note": "it must have 3 characters at least", "name": "it is another one"}
             wrong = asked._replace(action=act._replace(asks_name=True), note="no")
             return dialog(wrong._replace(problems=problems), context, service="shop")
+        if path == "audit":
+            return audit(self.in_full(first, act, say).audit, context, service="shop")
         if not path.startswith("circuits/"):
             return message("Not found", "There is no such page.", context, service="shop")
         return detail(self.in_full(first, act, say), context, service="shop")

@@ -14,7 +14,7 @@ from fluxgate.state import State
 from .scripted import FAILED, Pages, pages, row
 
 DETAIL = f"circuits/{1:024x}"
-SHOWN = ("", DETAIL, f"{DETAIL}/disable", f"{DETAIL}/invalid", "missing", "?filter=zz")
+SHOWN = ("", "audit", DETAIL, f"{DETAIL}/disable", f"{DETAIL}/invalid", "missing", "?filter=zz")
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
     '"><script>alert(1)</script>',

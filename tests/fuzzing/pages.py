@@ -28,7 +28,13 @@ from .targets import ENDS, Grown, target
 ID: Final = id_of("payments")
 PATHS: Final = (
     *("", "api/v1/state", f"circuits/{ID}", f"api/v1/circuits/{ID}", f"circuits/{ID}/force_open"),
-    *(f"api/v1/circuits/{ID}/open_for", f"api/v1/circuits/{ID}/disable", "static/console.css"),
+    *(
+        "audit",
+        "api/v1/audit",
+        f"api/v1/circuits/{ID}/open_for",
+        f"api/v1/circuits/{ID}/disable",
+        "static/console.css",
+    ),
     *(
         "static/../_console.py",
         "api/",

@@ -81,6 +81,7 @@ def test_a_control(kept: list[CircuitBreaker]) -> None:
     for _ in range(2):
         check(json.loads(post(page, "open 0", "disable", fields).body), "outcome")
     check(detail(page, "open 0"), "detail")  # with its audit
+    check(json.loads(get(page, "api/v1/audit").body), "audit")
     del kept
 
 

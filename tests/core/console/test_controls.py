@@ -516,6 +516,29 @@ def test_the_page_shows_its_latest() -> None:
     assert shown[0]["note"] == f"drill {KEPT + 4}"
 
 
+def test_all_attempts_are_on_a_page() -> None:
+    """Whoever comes to an outage sees who did what, whichever circuit it was."""
+    desk, other = Desk(service="shop"), CircuitBreaker("<b>search")
+    assert "Nobody has used a control." in get(desk.page, "audit").body.decode()
+    desk.use("disable", note="the provider is down")
+    desk.clock.advance(1.0)
+    assert use(desk.page, "<b>search", "force_open", note="a drill").status == 200
+    desk.page.respond(Request("POST", f"circuits/{'0' * 24}/reset", peer="192.0.2.9"), None)
+    page = get(desk.page, "audit")
+    shown = page.body.decode()
+    for text in ("the provider is down", "a drill", "&lt;b&gt;search", "0" * 24, "192.0.2.9"):
+        assert text in shown
+    assert "<b>" not in shown
+    assert f'href="/circuits/{id_of("pay")}"' in shown
+    unchanged = {"accept-encoding": "identity", **HOST, "if-none-match": header(page, "etag")}
+    assert desk.page.handle(Request("GET", "audit", headers=unchanged)).status == 304
+    entries = json.loads(get(desk.page, "api/v1/audit").body)["audit"]
+    assert [each["outcome"] for each in entries] == ["denied", "done", "done"]
+    assert [each["circuit"] for each in entries] == ["", "<b>search", "pay"]
+    assert get(console(read=lambda _: None), "audit").status == 403
+    del other
+
+
 def test_the_effect_is_in_numbers() -> None:
     breaker = failing("pay")
     page = console()

@@ -363,6 +363,7 @@ def test_every_process_shows_who_did_it(fleets: Fleets) -> None:
             "why": None,
             "operation": fields["operation"],
         }
+        assert json.loads(get(page, "api/v1/audit").body)["audit"] == [entry]
         assert {*rows(page)} == {"pay"}  # what is kept for it is no circuit
 
 

@@ -69,7 +69,7 @@ def overview(view: Overview, context: Context) -> str:
         + f"<section class=head><h1 class={'bad' if refusing else 'good'}>{headline}"
         f" <small>{say('of_circuits', n=sum(view.counts.values()))}</small></h1>"
         + _counts(view, say)
-        + _whence(view, say)
+        + _whence(view, context, say)
         + "</section>"
         + _filter(view, context, say)
         + (_rows(view, context, say) if view.rows else _empty(view, say))
@@ -195,7 +195,7 @@ def _counts(view: Overview, say: Words) -> str:
     return f'<ul class=counts aria-label="{say("counts")}">{items}</ul>' if items else ""
 
 
-def _whence(view: Overview, say: Words) -> str:
+def _whence(view: Overview, context: Context, say: Words) -> str:
     parts: list[str] = []
     if view.processes is not None:
         parts.append(say("process_reports", n=view.processes))
@@ -203,6 +203,7 @@ def _whence(view: Overview, say: Words) -> str:
         parts.append(f"<strong>{say('processes_absent', n=view.absent)}</strong>")
     host = html.bdi(view.host, html.NAME)
     parts.append(say("host_pid", host=host, pid=view.pid))
+    parts.append(f'<a href="{context.link("audit")}">{say("audit")}</a>')
     return f"<p class=quiet>{' · '.join(parts)}</p>"
 
 

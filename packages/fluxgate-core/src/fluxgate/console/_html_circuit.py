@@ -16,9 +16,10 @@ from fluxgate.console._html import (
     trial,
     why,
 )
+from fluxgate.console._html_audit import attempts, control, outcome
 from fluxgate.console._names import errors_in_words, measurement
 from fluxgate.console._reasons import sentence
-from fluxgate.console._view import Action, Change, Detail, Dialog, Entry, ProcessRow, Row
+from fluxgate.console._view import Action, Change, Detail, Dialog, ProcessRow, Row
 from fluxgate.console._words import Words, words
 from fluxgate.signals import Reason
 from fluxgate.state import State
@@ -40,7 +41,7 @@ def detail(view: Detail, context: Context, *, service: str = "") -> str:
         + "<div class=columns><div>"
         + _section(say("changes"), _changes(view.changes, context, say), "changes")
         + _processes(view, say)
-        + _section(say("audit"), _audit(view.audit, context, say), "audit")
+        + _section(say("audit"), attempts(view.audit, context, say), "audit")
         + "</div><div>"
         + _section(say("evidence"), _evidence(view, say), "evidence")
         + _section(say("policy"), _policy(view, say), "policy")
@@ -125,8 +126,7 @@ def _notice(view: Detail, context: Context, say: Words) -> str:
     good = entry.outcome == "done"
     return (
         f"<div class='banner {'good' if good else 'bad'}'>"
-        f"{say.action(entry.action) if entry.action in _ACTIONS else html.bdi(entry.action)}: "
-        f"{_outcome(entry, say)}</div>"
+        f"{control(entry, say)}: {outcome(entry, say)}</div>"
     )
 
 
@@ -221,44 +221,6 @@ def _process(row: ProcessRow, say: Words) -> tuple[str, ...]:
         html.prose(sentence(row.reason, say)) if row.reason else "",
         say("ago", time=say.duration(row.age)),
     )
-
-
-def _audit(entries: Iterable[Entry], context: Context, say: Words) -> str:
-    rows = [
-        (
-            html.moment(each.at, context.now),
-            html.bdi(each.actor, html.NAME)
-            + (
-                f"<p>{say('from_address', address=html.bdi(each.address))}</p>"
-                if each.address
-                else ""
-            ),
-            say.action(each.action)
-            if each.action in _ACTIONS
-            else html.bdi(each.action, html.NAME),
-            html.bdi(each.note) if each.note else "",
-            _outcome(each, say),
-        )
-        for each in entries
-    ]
-    if not rows:
-        return f"<p class=quiet>{say('audit_none')}</p>"
-    heads = [say(key) for key in ("at", "actor", "action", "note", "outcome")]
-    return html.table(say("audit"), heads, rows, "words")
-
-
-_ACTIONS: Final = frozenset({"open_for", "force_open", "disable", "metrics_only", "reset"})
-
-
-def _outcome(entry: Entry, say: Words) -> str:
-    known = entry.outcome in ("done", "repeated", "denied", "invalid")
-    shown = say(entry.outcome if known else "outcome_failed")
-    if entry.outcome == "done" and entry.before and entry.after:
-        before, after = html.state(say, entry.before), html.state(say, entry.after)
-        shown += f" <p>{before} <span class=to>→</span> {after}</p>"
-    if entry.seconds is not None:
-        shown += f" <p>{say('for_time', time=say.duration(entry.seconds))}</p>"
-    return shown + (f" <p>{html.bdi(entry.why)}</p>" if entry.why else "")
 
 
 def _evidence(view: Detail, say: Words) -> str:

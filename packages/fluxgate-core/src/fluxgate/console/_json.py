@@ -2,6 +2,7 @@
 
     GET  api/v1/state?filter=pay&page=1        a page of circuits, worst first
     GET  api/v1/circuits/{id}                  one circuit, with what controls need
+    GET  api/v1/audit                          the latest attempts to use a control
     POST api/v1/circuits/{id}/{action}         a control
 
 `api-v1.schema.json` beside this module has the shapes. Fields may be added; none is removed or
@@ -12,7 +13,7 @@ shares ratios 0-1; null is unknown, or nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fluxgate.console._names import evidence_of, line_of, measurement, shown
@@ -126,6 +127,11 @@ def problem_of(status: int, title: str, detail: str, fields: Mapping[str, str]) 
         "detail": detail,
         "problems": dict(fields),
     }
+
+
+def audit_of(entries: Iterable[Entry]) -> dict[str, Any]:
+    """The latest attempts on all circuits."""
+    return {"audit": [entry_of(entry) for entry in entries]}
 
 
 def entry_of(entry: Entry) -> dict[str, Any]:

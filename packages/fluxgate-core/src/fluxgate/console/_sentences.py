@@ -160,6 +160,12 @@ SENTENCES: Final[Mapping[str, tuple[str, str]]] = {
         "응답한 프로세스에 이 이름의 브레이커가 없어 정책을 알 수 없습니다.",
     ),
     "audit": ("Audit", "감사 기록"),
+    "audit_means": (
+        "The latest 200 attempts to use a control. In a fleet, those that were done in any "
+        "process, and those that this one has refused.",
+        "제어를 사용하려 한 최근 200건입니다. 플릿에서는 모든 프로세스에서 실행된 것과 "
+        "이 프로세스가 거부한 것을 표시합니다.",
+    ),
     "audit_none": ("Nobody has used a control.", "제어를 사용한 기록이 없습니다."),
     "actor": ("Who", "사용자"),
     "action": ("Control", "제어"),

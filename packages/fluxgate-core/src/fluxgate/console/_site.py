@@ -10,10 +10,11 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from fluxgate.console import _html as html
+from fluxgate.console import _html_audit as html_audit
 from fluxgate.console import _html_circuit as html_circuit
 from fluxgate.console import _json as api
 from fluxgate.console._act import DEFAULT, Controls, Form, Outcome, Problem
-from fluxgate.console._audit import Audit
+from fluxgate.console._audit import KEPT, Audit
 from fluxgate.console._bodies import HTML, JSON, PROBLEM, respond, static, tag_of, takes_gzip
 from fluxgate.console._details import detail_of, overview_of
 from fluxgate.console._exchange import Actor, Request, Response
@@ -92,6 +93,8 @@ class Site:
         if found is None:
             if request.path in ("", "api/v1/state"):
                 return self._overview(request, actor, look)
+            if request.path in ("audit", "api/v1/audit"):
+                return self._attempts(request, actor, look)
             return self.problem(request, Problem(404, "no_page"), actor)
         item = look.reading.by_id.get(circuit)
         if item is None:
@@ -142,20 +145,32 @@ class Site:
             look,
             item,
             changes=self._snapshots.history.changes(item.id),
-            audit=self._entries(look, item),
+            audit=self._entries(look, item.id),
             actions=self._controls.actions(item, look.reading, actor, say),
             error_messages=self._error_messages,
             say=say,
         )
 
-    def _entries(self, look: Look, item: Item) -> tuple[Entry, ...]:
-        """The attempts on a circuit, those in other processes that were done included."""
-        own = self._audit.entries(item.id)
+    def _attempts(self, request: Request, actor: Actor, look: Look) -> Response:
+        """The latest attempts on all circuits."""
+        entries = self._entries(look)[:KEPT]
+        if request.path.startswith(_API):
+            data = api.encoded(api.audit_of(entries))
+            return respond(request, 200, data, JSON, tag=tag_of(entries))
+        context = self._context(request, actor)
+        tag = tag_of(entries, context._replace(now=0.0))
+        return self._page(
+            request, lambda: html_audit.audit(entries, context, service=self._service), tag
+        )
+
+    def _entries(self, look: Look, circuit: str | None = None) -> tuple[Entry, ...]:
+        """The attempts on a circuit, or on all; of other processes those that were done."""
+        own = self._audit.entries(circuit)
         known = {entry.operation for entry in own if entry.outcome in ("done", "failed")}
         others = [
             entry
             for entry in look.reading.audit
-            if entry.id == item.id and entry.operation not in known
+            if circuit in (None, entry.id) and entry.operation not in known
         ]
         return tuple(sorted((*own, *others), key=lambda entry: -entry.at))
 
