@@ -1,6 +1,6 @@
 """What must hold when two or three threads meet in one circuit or registry, in every order tried.
 
-`interleaving.py` tries the orders: those with two preemptions in the long form, of ten scenarios
+`interleaving.py` tries the orders: those with two preemptions in the long form, of eleven scenarios
 those with one in the short form. Each scenario has a planted fault (a lock that lets everybody in,
 a check left out, a bug that there was) which its search must find, or it would prove nothing.
 """
@@ -451,6 +451,21 @@ class Scenario(NamedTuple):
         return explore(self.setup, self.workers, self.check, bound=bound, stage=stage)
 
 
+class Homes:
+    """A circuit, and two registries that take it up."""
+
+    def __init__(self) -> None:
+        self.circuit = CircuitBreaker("api")._circuit
+        self.homes = (Registry(), Registry())
+
+    def enter(self, number: int) -> None:
+        self.circuit.enter(self.homes[number])
+
+
+def in_both(homes: Homes) -> None:
+    assert all(homes.circuit.is_of(each) for each in homes.homes)
+
+
 NO_GENERATIONS = Fault(Machine, "settle", "if phase is not self.phase:", "if False:")
 NO_RETIREMENT = Fault(Lane, "retire", "self[:0] = _FULL", "pass")
 
@@ -468,6 +483,13 @@ COPIED = Fault(
     "_catch_up",
     "starmap(call, iter(partial(inbox.pop, 0), None)):",
     "(*starmap(call, inbox.copy()), inbox.clear()):",
+)
+
+EXCHANGED = Fault(
+    Circuit,
+    "enter",
+    "self._homes.append(ref(home, self._homes.remove))",
+    "self._homes = [*self._homes, ref(home)]",
 )
 
 LISTED_LAST = Fault(
@@ -598,6 +620,9 @@ SCENARIOS: dict[str, Scenario] = {
     "a new circuit against a listener of all": Scenario(
         Meeting, (make, listen), hears_the_new_one, LISTED_LAST
     ),
+    "two homes of one circuit": Scenario(
+        Homes, (lambda homes: homes.enter(0), lambda homes: homes.enter(1)), in_both, EXCHANGED
+    ),
     "three failures, each would trip": Scenario(
         lambda: World().holding(3), (end_badly, end_badly, end_badly), trips_once, NO_GENERATIONS
     ),
@@ -624,6 +649,7 @@ SHORT = (
     "get or create against evict",
     "a control against evict",
     "a failure against the fleet",
+    "two homes of one circuit",
 )
 """What is explored in the short form as well."""
 

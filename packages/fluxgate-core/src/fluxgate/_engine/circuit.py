@@ -96,6 +96,7 @@ class Circuit:
         "_busy",
         "_dispatch",
         "_faults",
+        "_homes",
         "_inbox",
         "_info",
         "_later",
@@ -106,7 +107,6 @@ class Circuit:
         "_settle",
         "clock",
         "fleet",
-        "homes",
         "keepers",
         "lane",
         "name",
@@ -138,7 +138,7 @@ class Circuit:
         self._info: Info | None = None
         self.lane = self._machine.lane
         self.fleet: Member | None = None
-        self.homes: tuple[ref[object], ...] = ()
+        self._homes: list[ref[object]] = []
         self.keepers: tuple[Keeper, ...] = ()
         self._dispatch.own.update((everywhere.number(), hooks_of(each)) for each in listeners)
         if not listed:  # a replay's: neither collectors nor the listeners of all circuits meet it
@@ -346,11 +346,11 @@ class Circuit:
     def enter(self, home: object) -> None:
         """Note a registry or fleet that it belongs to; several may have one circuit."""
         if not self.is_of(home):
-            self.homes = (*self.homes, ref(home))
+            self._homes.append(ref(home, self._homes.remove))
 
     def is_of(self, home: object) -> bool:
         """Whether it belongs to that registry or fleet."""
-        return any(each() is home for each in self.homes)
+        return any(each() is home for each in self._homes.copy())  # others come and go meanwhile
 
     def hear_everywhere(self) -> None:
         """Take up the listeners of all circuits as they are now."""
