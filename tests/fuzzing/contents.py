@@ -125,6 +125,16 @@ def redis_replies(data: Inputs) -> None:
     _asks(RedisStore(lambda: Client(data), secrets=(SECRET,)))
 
 
+def _goes_on(store: Store, asked: Exchange) -> None:
+    """Whatever there was of a circuit, the store answers, and can have it again."""
+    _asks(store)
+    for request in (asked, ASKED, asked._replace(epoch=store.read(["payments"])[0].epoch)):
+        (view,) = store.exchange([request])
+        assert isinstance(view, View), view
+    assert store.move(MOVED).won
+    assert store.read(["payments"])[0].state is State.OPEN
+
+
 def _rows(data: Inputs, database: sqlite3.Connection) -> None:
     """Change what is in a file: any column to anything that SQLite can hold."""
     for _ in range(1 + data.byte() % 4):
@@ -157,12 +167,7 @@ def sqlite_rows(data: Inputs) -> None:
     store.exchange([asked])
     with store._file.opened() as database:
         _rows(data, database)
-    _asks(store)
-    for request in (asked, ASKED, asked._replace(epoch=store.read(["payments"])[0].epoch)):
-        (view,) = store.exchange([request])
-        assert isinstance(view, View), view
-    assert store.move(MOVED).won
-    assert store.read(["payments"])[0].state is State.OPEN
+    _goes_on(store, asked)
 
 
 @cache
@@ -219,12 +224,7 @@ def redis_contents(data: Inputs) -> None:
             else:
                 other = f"fluxgate:1:{{{data.word(NAMES)}}}"
                 client.set(other.encode("utf-8", "replace"), b"noise")
-    _asks(store)
-    for request in (asked, ASKED, asked._replace(epoch=store.read(["payments"])[0].epoch)):
-        (view,) = store.exchange([request])
-        assert isinstance(view, View), view
-    assert store.move(MOVED).won
-    assert store.read(["payments"])[0].state is State.OPEN
+    _goes_on(store, asked)
 
 
 @target(tokens=ANSWERS, seeds=[b"\0" * 20, bytes(range(40))])

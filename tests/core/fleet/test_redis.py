@@ -174,13 +174,20 @@ def test_sentinels(server: Redis) -> None:
         assert "<redis" not in str(caught.value)  # a client with all its settings
 
 
-def test_a_cluster() -> None:
+@contextlib.contextmanager
+def cluster() -> Iterator[Redis]:
+    """A cluster of one server, which has all slots."""
     with Redis(None, "--cluster-enabled", "yes") as server:
         with redis.Redis(port=server.port) as client:
             client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
             deadline = time.monotonic() + PATIENCE
             while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
                 assert time.monotonic() < deadline
+        yield server
+
+
+def test_a_cluster() -> None:
+    with cluster() as server:
         store = open_store(f"redis+cluster://127.0.0.1:{server.port}")
         requests = [Exchange(f"circuit {n}", 0, SHAPE, Counts(n)) for n in range(1, 30)]
         views = store.exchange(requests)
@@ -190,23 +197,13 @@ def test_a_cluster() -> None:
 
 
 def test_a_cluster_works() -> None:
-    with Redis(None, "--cluster-enabled", "yes") as server:
-        with redis.Redis(port=server.port) as client:
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-            deadline = time.monotonic() + PATIENCE
-            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-                assert time.monotonic() < deadline
+    with cluster() as server:
         works(open_store(f"redis+cluster://127.0.0.1:{server.port}"))
 
 
 def test_a_proxy_before_a_cluster() -> None:
     """It takes any circuit's script, and none of two circuits in different slots."""
-    with Redis(None, "--cluster-enabled", "yes") as server:
-        with redis.Redis(port=server.port) as client:
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
-            deadline = time.monotonic() + PATIENCE
-            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-                assert time.monotonic() < deadline
+    with cluster() as server:
         store = open_store(server.url)
         names = [f"circuit {n}" for n in range(30)]
         store.exchange([Exchange(name, 0, SHAPE, Counts(1), report="open 1/2") for name in names])
