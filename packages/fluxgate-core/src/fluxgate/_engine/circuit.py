@@ -78,6 +78,7 @@ class Keeper(Protocol):
 
     def is_gone(self) -> bool:
         """Whether it has nothing to do with the circuit any more."""
+        ...
 
 
 class Circuit:
