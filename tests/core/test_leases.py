@@ -17,6 +17,7 @@ from fluxgate._engine.leases import Ended, Lease, Leases
 from fluxgate._engine.machine import Machine
 from fluxgate._engine.phase import Admission, Beneath
 from fluxgate._engine.transitions import Event
+from fluxgate.fleet._probes import Probes
 from fluxgate.permits import All, Permit
 from fluxgate.policy import Policy
 from fluxgate.signals import Outcome
@@ -198,3 +199,26 @@ def test_what_is_reported_of_a_probe() -> None:
         Ended(8, failed=False, elapsed=1.5, reached=(1.0,)),
         Ended(9),
     ]
+
+
+def test_a_lease_lasts_from_its_request() -> None:
+    """It is over here before it is over in the store, however long the answer took."""
+    one, probes = machine(probe_timeout=10.0), Probes()
+    follows(one, State.HALF_OPEN, 100.0)
+    assert one.acquire(100.0) is None
+    probes.take(one.phase, one.policy, 101.0)
+    assert probes.wants == 1
+    probes.grant((7,), 103.0)
+    assert one.phase.leases is not None
+    assert list(one.phase.leases.granted) == [Lease(7, deadline=111.0, wanted_until=105.0)]
+
+
+def test_a_request_that_is_lost_asks_again() -> None:
+    one, probes = machine(max_half_open_calls=3), Probes()
+    follows(one, State.HALF_OPEN, 0.0)
+    for _ in range(2):
+        assert one.acquire(0.0) is None
+    probes.take(one.phase, one.policy, 0.0)
+    assert (probes.wants, wanted(one)) == (2, 0)
+    probes.want_again(one)
+    assert wanted(one) == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +22,23 @@ KILOBYTES = 32_768
 """The same of its largest size, which has the garbage of a round in it."""
 
 
+SOURCES = Path(__file__).parents[2] / "packages" / "fluxgate-core" / "src"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform can't fork")
-def test_a_soak() -> None:
+@pytest.mark.parametrize("without_gil", [None, "python3.13t", "python3.14t"])
+def test_a_soak(without_gil: str | None) -> None:
+    """With this Python, and without the GIL where there is such a build."""
+    python = sys.executable if without_gil is None else shutil.which(without_gil)
+    if python is None:
+        pytest.skip(f"no {without_gil} on the PATH")
     # A process of its own: it has signals, forks and a collector that runs all the time.
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("soaking.py"))]
-    done = subprocess.run([*command, str(SECONDS)], capture_output=True, text=True, check=False)
+    command = [python, "-W", "ignore", str(Path(__file__).with_name("soaking.py")), str(SECONDS)]
+    # The core needs nothing but Python, so such a build needs no environment.
+    own = {} if without_gil is None else {"PYTHON_GIL": "0", "PYTHONPATH": str(SOURCES)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **own}
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     seen = json.loads(done.stdout)
     if LONG:
