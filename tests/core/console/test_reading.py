@@ -363,10 +363,12 @@ def test_every_response_is_guarded() -> None:
     breaker = CircuitBreaker("pay")
     page = console()
     one = id_of("pay")
-    for path in ("", "x", "static/console.css", "api/v1/state", "api/x", f"circuits/{one}/reset"):
+    paths = ("", "x", "static/console.css", "api/v1/state", "api/x", "audit")
+    for path in (*paths, f"circuits/{one}/reset"):
         headers = dict(get(page, path).headers)
-        assert headers["content-security-policy"].startswith(
-            "default-src 'none'; script-src 'self'"
+        assert headers["content-security-policy"] == (
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+            "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
         )
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "same-origin"
