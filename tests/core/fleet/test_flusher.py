@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import os
 import random
 import sys
 import threading
@@ -610,3 +611,19 @@ def test_closed_in_the_middle(fleets: Fleets, monkeypatch: pytest.MonkeyPatch, n
 
 def busy(*_: object) -> list[View | StoreError]:
     raise StoreBusy("another process is at it")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform can't fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_child_counts_its_own_losses(fleets: Fleets) -> None:
+    """What the parent has dropped, of circuits that are gone, too, is the parent's."""
+    fleet = fleets.make()
+    one = breaker(fleet)
+    member = one._circuit.fleet
+    assert member is not None
+    fleet._flusher._dropped, member._deltas.dropped = 3, 4
+    child = os.fork()
+    if not child:
+        os._exit(fleet.status().dropped)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert fleet.status().dropped == 7

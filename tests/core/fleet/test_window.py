@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fluxgate import CircuitBreaker
+from fluxgate.fleet._deltas import Deltas
 from fluxgate.fleet._sqlite import SqliteStore
 from fluxgate.fleet._window import kept, shape_of, write_counts
 from fluxgate.fleet.memory import MemoryStore, Space
@@ -155,3 +156,16 @@ def some_buckets(chance: int) -> list[Bucket]:
     most = dice.choice([2, 40, 90])
     times = dice.sample(range(70), dice.randint(1, 40))
     return [Bucket(NOW - age, Counts(dice.randint(1, most))) for age in sorted(times)]
+
+
+def test_parts_of_a_millisecond_add_up() -> None:
+    """What is cut off of one delta is in the next."""
+    circuit = CircuitBreaker("x")._circuit
+    machine, shape = circuit._machine, shape_of(circuit.policy)
+    assert shape is not None
+    deltas, milliseconds = Deltas(machine), 0
+    for _ in range(1000):
+        machine.totals.nanoseconds += 600_000
+        machine.totals.successes += 1
+        milliseconds += deltas.take(machine, shape, counting=True).milliseconds
+    assert milliseconds == 600

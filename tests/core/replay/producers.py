@@ -86,7 +86,8 @@ def call(port: int, *paths: str) -> None:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=PATIENCE):
                     break
-            except urllib.error.HTTPError:
+            except urllib.error.HTTPError as answer:
+                answer.close()
                 break
             except URLError:
                 if time.monotonic() > deadline:
