@@ -20,7 +20,7 @@ from .interrupting import interrupted, report
 
 pytestmark = pytest.mark.slow
 
-HIT = ("_circuit_cache.py", "registry.py")
+HIT = ("_circuit_cache.py", "_locks.py", "registry.py")
 
 
 def is_lock_free(registry: Registry) -> bool:

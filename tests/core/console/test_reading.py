@@ -6,6 +6,8 @@ import gc
 import gzip
 import json
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ import pytest
 import fluxgate
 from fluxgate import CircuitBreaker, State
 from fluxgate.console import Actor, Console, Request, _snapshots
+from fluxgate.console._history import History
+from fluxgate.console._local import LocalSource
 from fluxgate.console._names import id_of
 from fluxgate.registry import Registry
 from fluxgate.testing import ManualClock
 from fluxgate.trippers import FailureRate, MinRequests, SlowRate
 
+from ..interrupting import interrupted
 from .asking import PACKED, PLAIN, console, detail, failing, get, header, read, rows
 
 
@@ -467,3 +472,21 @@ def test_hostile_names_stay_text(name: str) -> None:
     assert b"<" not in get(page, "api/v1/state").body
     assert len(read(page)["circuits"][0]["name"]) <= 220
     del breaker
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="somebody else traces")
+def test_an_interrupted_reading() -> None:
+    """At any bytecode of the lock around it: the page's other threads read on."""
+    place, going_on = 0, True
+    while going_on:
+        snapshots = _snapshots.Snapshots(LocalSource(), History(), ManualClock())
+        going_on = interrupted(snapshots.look, place, "_snapshots.py", "_locks.py")
+        looks: list[_snapshots.Look] = []
+        thread = threading.Thread(target=lambda: looks.append(snapshots.look()))  # noqa: B023
+        with pytest.MonkeyPatch.context() as patches:
+            patches.setattr(_snapshots, "PATIENCE", 0.0)
+            thread.start()
+            thread.join()
+        assert looks, place
+        place += 1
+    assert place > 50

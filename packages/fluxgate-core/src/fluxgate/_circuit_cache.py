@@ -14,7 +14,6 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from operator import call
 from typing import Final, ParamSpec, TypeVar
 
 from fluxgate._engine.circuit import Circuit
@@ -197,19 +196,7 @@ class CircuitCache:
         correct without the lock, too: the lock only avoids that two threads make the same circuit
         and one of the two is thrown away.
         """
-        lock = self._lock.here()
-        held: list[bool] = []
-        try:
-            try:
-                # Taking the lock and noting that it is held are one step in C, and so are releasing
-                # it and forgetting that: a signal handler can raise before or after, and the lock
-                # is released exactly as often as it was taken.
-                held.extend(map(lock.acquire, (True,), (_PATIENCE,)))
-                return step(*args, **kwargs)
-            finally:
-                held[:] = filter(None, map(call, [lock.release] * sum(held)))
-        finally:  # once more, for an interrupt in the middle of the above
-            held[:] = filter(None, map(call, [lock.release] * sum(held)))
+        return self._lock.exclusively(lambda _: step(*args, **kwargs), _PATIENCE)
 
     def forget(self, key: str) -> bool:
         """Remove a circuit and return whether it was there. References to it stay valid."""

@@ -11,7 +11,11 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Final
+from collections.abc import Callable
+from operator import call
+from typing import Final, TypeVar
+
+R = TypeVar("R")
 
 
 class ProcessLock:
@@ -39,6 +43,27 @@ class ProcessLock:
                 if other != process:
                     self._locks.pop(other, None)
         return lock
+
+    def exclusively(self, step: Callable[[bool], R], patience: float) -> R:
+        """Call `step` under the lock, or without it; interrupts leave it as it was.
+
+        Args:
+            step: called with whether the lock was taken.
+            patience: seconds to wait for it, at most.
+        """
+        lock = self.here()
+        held: list[bool] = []
+        try:
+            try:
+                # Taking the lock and noting that it is held are one step in C, and so are releasing
+                # it and forgetting that: a signal handler can raise before or after, and the lock
+                # is released exactly as often as it was taken.
+                held.extend(map(lock.acquire, (True,), (patience,)))
+                return step(any(held))
+            finally:
+                held[:] = filter(None, map(call, [lock.release] * sum(held)))
+        finally:  # once more, for an interrupt in the middle of the above
+            held[:] = filter(None, map(call, [lock.release] * sum(held)))
 
 
 _every: Final[weakref.WeakSet[ProcessLock]] = weakref.WeakSet()

@@ -81,7 +81,8 @@ class Snapshots:
         """
         if not self._is_recent(self._clock()):
             behind = renewed and self._seen is not self._renewal
-            self._read(PATIENCE if self._reading is None or behind else 0.0)
+            patience = PATIENCE if self._reading is None or behind else 0.0
+            self._reading_on.exclusively(self._read, patience)
         reading = self._reading
         if reading is None:
             raise StoreError(self._error or "the store has not answered yet")
@@ -101,24 +102,18 @@ class Snapshots:
         """Whether the last try is good enough, with a reading or with an error."""
         return now - self._tried_at < self._shared and self._tried is self._renewal
 
-    def _read(self, patience: float) -> None:
-        reading_on = self._reading_on.here()
-        if not reading_on.acquire(timeout=patience):
-            return
+    def _read(self, alone: bool) -> None:
+        began, renewal = self._clock(), self._renewal
+        if not alone or self._is_recent(began):
+            return  # somebody else is at it, or was while this one waited
         try:
-            began, renewal = self._clock(), self._renewal
-            if self._is_recent(began):
-                return  # somebody else has, while this one waited
-            try:
-                self.history.catch_up()
-                self._reading = self.source.read(self._rates, self.history)
-                self._seen = renewal
-                self._rates.keep(self._reading.by_id)
-                self._error = None
-                self._shared = max(SHARED, EACH * len(self._reading.items))
-            except StoreError as error:
-                self._error = str(error)
-            # A change in the middle of it may be missing in it: then the next look reads anew.
-            self._tried_at, self._tried = began, renewal
-        finally:
-            reading_on.release()
+            self.history.catch_up()
+            self._reading = self.source.read(self._rates, self.history)
+            self._seen = renewal
+            self._rates.keep(self._reading.by_id)
+            self._error = None
+            self._shared = max(SHARED, EACH * len(self._reading.items))
+        except StoreError as error:
+            self._error = str(error)
+        # A change in the middle of it may be missing in it: then the next look reads anew.
+        self._tried_at, self._tried = began, renewal

@@ -86,7 +86,6 @@ class RedisStore:
         self._secrets = tuple(secret for secret in secrets if secret)
         self._together = _TOGETHER if pipelined else 1  # a cluster's scripts have one slot
         self._lock = ProcessLock()
-        self._forking = False
         self._begin()
 
     def _begin(self) -> None:
@@ -178,10 +177,10 @@ class RedisStore:
     def before_fork(self) -> None:
         # A thread that is gone in the child must not leave a lock of redis-py's or of a module
         # that it was importing held there.
-        self._forking = self._lock.here().acquire(timeout=TIMEOUT + 0.5)
+        self._lock.here().acquire(timeout=TIMEOUT + 0.5)
 
     def after_fork_in_parent(self) -> None:
-        if self._forking:
+        with suppress(RuntimeError):  # another thread held it all the time
             self._lock.here().release()
 
     def after_fork_in_child(self) -> None:
