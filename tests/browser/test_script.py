@@ -284,7 +284,7 @@ def test_a_dialog_survives_polls(tab: Callable[..., Page], server: Pages) -> Non
 
 def test_everything_can_be_reached(page: Page) -> None:
     names: list[Any] = []
-    for _ in range(8):
+    for _ in range(9):
         page.keyboard.press("Tab")
         names.append(
             page.evaluate(
@@ -293,6 +293,6 @@ def test_everything_can_be_reached(page: Page) -> None:
             )
         )
     assert names == [
-        *("Skip to the circuits", "Circuits", "English", "한국어", "filter", "Filter"),
+        *("Skip to the circuits", "Circuits", "English", "한국어", "Audit", "filter", "Filter"),
         *("Circuits", "api-1.example.com"),
     ]
