@@ -258,10 +258,11 @@ def test_the_child_keeps_state_deadline_and_reopens() -> None:
 
 
 def seen(breaker: CircuitBreaker) -> tuple[object, ...]:
-    info = breaker.info()
+    info, phase = breaker.info(), breaker._circuit.phase
     return (
         (info.state, info.reopens, info.retry_after, info.open_for, info.reverts_in),
         (str(info.reason), str(info.last_trip)),
+        (phase.tripped, phase.event),  # which a fleet goes by
     )
 
 
