@@ -675,9 +675,9 @@ def test_a_listener_that_raises_on_a_refusal_is_logged(
 
 def test_a_refusal_inside_another_circuit_is_told_when_it_is_out() -> None:
     """No code of the user's runs inside a circuit: a tripper (say) may make calls itself."""
-    listener = Refusals()
-    inner = CircuitBreaker("inner", listeners=[listener], initial_state="forced_open")
-    heard: list[int] = []
+    listener, calls = Refusals(), RecordedCalls()
+    inner = CircuitBreaker("inner", listeners=[listener, calls], initial_state="forced_open")
+    heard: list[tuple[int, int]] = []
 
     class Calls(FailureRate):
         __slots__ = ()
@@ -685,13 +685,13 @@ def test_a_refusal_inside_another_circuit_is_told_when_it_is_out() -> None:
         def fires(self, metrics: Any) -> bool:
             with pytest.raises(Exception, match="inner"):
                 inner.call(int)
-            heard.append(len(listener.heard))
+            heard.append((len(listener.heard), len(calls)))
             return False
 
     outer = CircuitBreaker("outer", tripper=Calls(0.5))
     outer.attempt().fail()
-    assert heard == [0]
-    assert len(listener.heard) == 1
+    assert heard == [(0, 0)]
+    assert (len(listener.heard), len(calls)) == (1, 1), "a refusal, and a call that was refused"
 
 
 @pytest.mark.parametrize("touch", ["info", "fail"])
