@@ -6,6 +6,7 @@ async alike.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -24,6 +25,9 @@ from fluxgate import (
 from fluxgate.testing import LoadedDice, ManualClock
 
 T = TypeVar("T")
+
+THREADS_INHERIT = bool(getattr(sys.flags, "thread_inherit_context", False))
+"""Whether a new thread begins in a copy of its starter's context, as without a GIL (3.14)."""
 
 
 def finish(coroutine: Coroutine[Any, Any, T]) -> T:

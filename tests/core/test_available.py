@@ -18,6 +18,8 @@ from fluxgate.retries import Cooldown, Never
 from fluxgate.testing import LoadedDice, ManualClock, RecordedSignals, tripped
 from fluxgate.trippers import Closed, FailureStreak
 
+from .conftest import THREADS_INHERIT
+
 if TYPE_CHECKING:
     from conftest import Protected
 
@@ -160,7 +162,7 @@ def test_inside_a_probe(clock: ManualClock) -> None:
         assert breaker.available
         other.start()
         other.join()
-    assert seen == [False]
+    assert seen == [THREADS_INHERIT]
 
 
 class Closing(Permit):

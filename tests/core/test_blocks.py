@@ -181,6 +181,11 @@ def test_streams_left_early_leave_nothing(breaker: CircuitBreaker) -> None:
     assert counts(breaker) == {"cancelled": 50}
 
 
+DROPPED = ("cancelled", "ignored")
+"""How a block in a circle of references ends: whether the collector first closes what is suspended
+in it, or drops its attempt, differs without the GIL."""
+
+
 def test_a_forgotten_task_ends_its_own(breaker: CircuitBreaker) -> None:
     """It is collected inside another task's block of the same breaker."""
     front = breaker.to_async()
@@ -206,7 +211,7 @@ def test_a_forgotten_task_ends_its_own(breaker: CircuitBreaker) -> None:
         assert asyncio.run(main()) == "fine"
     finally:
         gc.enable()
-    assert counts(breaker) == {"successes": 1, "cancelled": 1}
+    assert counts(breaker) in ({"successes": 1, end: 1} for end in DROPPED)
 
 
 def test_an_abandoned_block_is_counted(breaker: CircuitBreaker) -> None:
@@ -216,7 +221,7 @@ def test_an_abandoned_block_is_counted(breaker: CircuitBreaker) -> None:
     cycle.append(cycle)
     del items, cycle
     gc.collect()
-    assert counts(breaker) == {"cancelled": 1}
+    assert counts(breaker) in ({end: 1} for end in DROPPED)
 
 
 def test_a_stack_in_another_context(breaker: CircuitBreaker) -> None:

@@ -16,6 +16,8 @@ from fluxgate.permits import All
 from fluxgate.testing import ManualClock
 from fluxgate.trippers import FailureStreak
 
+from .conftest import THREADS_INHERIT
+
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
@@ -161,7 +163,7 @@ def test_threads() -> None:
         return await asyncio.to_thread(in_probe)
 
     assert asyncio.run(breaker.to_async().call(asks))
-    assert heard == [False]
+    assert heard == [THREADS_INHERIT]
 
 
 def test_settled_or_out_of_time() -> None:

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import redis
-import trustme
 
 from fluxgate import CircuitBreaker, State
 from fluxgate.fleet import Fleet
@@ -153,6 +152,7 @@ class Secure:
 
 
 def test_tls(server: Redis, tmp_path: Path) -> None:
+    trustme = pytest.importorskip("trustme")  # cryptography has no wheel for CPython 3.13t
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

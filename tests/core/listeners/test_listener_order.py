@@ -309,3 +309,35 @@ def test_a_builtin_listener_that_raises(caplog: pytest.LogCaptureFixture) -> Non
     Delivery([[].__getitem__, heard.append], 5).finish("payments")
     assert heard == [5]
     assert "IndexError" in caplog.text
+
+
+def test_the_first_interrupt_goes_on() -> None:
+    """Of two that listeners raise, as of two that come one after the other anywhere."""
+    heard: list[Signal] = []
+
+    def first(_: Signal) -> None:
+        raise KeyboardInterrupt
+
+    def second(_: Signal) -> None:
+        raise SystemExit
+
+    breaker = CircuitBreaker("x", listeners=[first, second, heard.append])
+    with pytest.raises(KeyboardInterrupt):
+        breaker.force_open()
+    assert len(heard) == 1
+
+
+def test_an_interrupt_about_a_call_holds_no_signal_up() -> None:
+    heard: list[Signal] = []
+
+    class Interrupted:
+        def __call__(self, signal: Signal) -> None:
+            heard.append(signal)
+
+        def call_ended(self, call: object) -> None:
+            raise KeyboardInterrupt
+
+    breaker = CircuitBreaker("x", tripper=FailureStreak(1), listeners=[Interrupted()])
+    with pytest.raises(KeyboardInterrupt):
+        breaker.attempt().fail()
+    assert [signal.new_state for signal in heard] == [State.OPEN]
