@@ -554,7 +554,8 @@ def test_a_move_whose_answer_is_lost(fleets: Fleets, monkeypatch: pytest.MonkeyP
     assert sorted(signal.origin for signal in heard) == ["fleet", "peer"]
 
 
-def test_breakers_made_at_once(fleets: Fleets) -> None:
+@pytest.mark.parametrize("_", range(6))  # at once is at once in most of them
+def test_breakers_made_at_once(fleets: Fleets, _: int) -> None:
     """By the threads of a server, with its first requests: one flusher serves them all."""
     fleet, ready = fleets.make(), threading.Barrier(8)
 
