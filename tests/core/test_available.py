@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ from fluxgate.fleet import Fleet
 from fluxgate.permits import All, Permit, RampUp, Random
 from fluxgate.registry import Registry
 from fluxgate.retries import Cooldown, Never
+from fluxgate.signals import Origin, Reason
 from fluxgate.testing import LoadedDice, ManualClock, RecordedSignals, tripped
 from fluxgate.trippers import Closed, FailureStreak
 
@@ -278,3 +280,29 @@ def test_in_a_fleet(clock: ManualClock) -> None:
         assert breaker.available
         breaker.open_for(30.0, fleet=True)
         assert not breaker.available
+
+
+def test_asked_while_leases_come_and_go() -> None:
+    """Asked without the lock, it looks at one picture of them."""
+    breaker = CircuitBreaker("api")
+    circuit, done = breaker._circuit, threading.Event()
+    circuit.step(
+        lambda machine, now: machine.follow(
+            State.HALF_OPEN, now, -math.inf, 0, Reason("fleet"), Origin.PEER
+        )
+    )
+    leases = circuit.phase.leases
+    assert leases is not None
+    leases.wanted = 1
+
+    def come_and_go() -> None:
+        for _ in range(3000):
+            leases.granted.extend(Lease(token, -1.0, -2.0) for token in range(50))
+            leases.give_back(0.0)
+        done.set()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    while not done.is_set():
+        assert not breaker.available
+    thread.join()

@@ -6,7 +6,6 @@ circuit's lock; time is clock seconds.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import NamedTuple
 
 from fluxgate._tally import Thresholds
@@ -49,14 +48,14 @@ class Leases:
     __slots__ = ("ended", "granted", "wanted")
 
     def __init__(self) -> None:
-        self.granted: deque[Lease] = deque()
+        self.granted: list[Lease] = []  # few; a deque's copy is no single step without the GIL
         self.wanted = 0
         self.ended: list[Ended] = []
 
     def take(self, now: float) -> Lease | None:
         """A lease for a call, if there is one with enough of its time left."""
         self.give_back(now)
-        return self.granted.popleft() if self.granted else None
+        return self.granted.pop(0) if self.granted else None
 
     def end(self, token: int, outcome: Outcome, elapsed: float, reached: Thresholds) -> None:
         """Note how a probe ended."""
@@ -68,4 +67,4 @@ class Leases:
     def give_back(self, now: float) -> None:
         """End the leases that no call has come for in time."""
         while self.granted and now >= self.granted[0].wanted_until:
-            self.ended.append(Ended(self.granted.popleft().token))
+            self.ended.append(Ended(self.granted.pop(0).token))
