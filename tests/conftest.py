@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
 import re
 import signal
 import threading
@@ -56,9 +57,14 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def fresh_log() -> None:
-    """A fault that an earlier test caused is logged again."""
+def fresh_log() -> Iterator[None]:
+    """A fault that an earlier test caused is logged again; what a page sets of the log ends."""
     _log._restart()
+    logger = logging.getLogger("fluxgate")
+    level, handlers = logger.level, logger.handlers[:]
+    yield
+    logger.setLevel(level)
+    logger.handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)
