@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 from fluxgate._controls import NOTHING_SAID, Said
 from fluxgate._engine.counters import Counters
@@ -67,6 +68,9 @@ DISABLED, FORCED_OPEN = State.DISABLED, State.FORCED_OPEN
 SUCCESS, FAILURE = Outcome.SUCCESS, Outcome.FAILURE
 IGNORED, CANCELLED, STALE = Outcome.IGNORED, Outcome.CANCELLED, Outcome.STALE
 
+# Shared by all circuits, of which each has one for as long as it hasn't moved.
+_INITIAL: Final = {state: Reason(f"initial_state={state}") for state in State}
+
 
 class Machine:
     """The state of one circuit. Guarded by its owner; time is clock seconds throughout.
@@ -79,7 +83,6 @@ class Machine:
     """
 
     __slots__ = (
-        "_initial",
         "_next_probe",
         "advised",
         "alarm",
@@ -105,9 +108,8 @@ class Machine:
         self.lane: Lane | None = None  # not the phase's: they would keep each other alive
         self._next_probe = 0
         self.totals = Counters(policy.buckets)
-        self._initial = Reason(f"initial_state={state}")
         retry_at = math.inf if state is FORCED_OPEN else -math.inf
-        self.phase = Phase(state, policy, now=now, retry_at=retry_at, reason=self._initial)
+        self.phase = Phase(state, policy, now=now, retry_at=retry_at, reason=_INITIAL[state])
         self._choose_lane(self.phase, now)
 
     # -- the two verbs
@@ -411,7 +413,7 @@ class Machine:
             Whether it has not moved yet. What was set by hand, here, counts as a move.
         """
         old = self.phase
-        if old.reason is not self._initial or old.state is not CLOSED:
+        if old.reason is not _INITIAL[CLOSED] or old.state is not CLOSED:
             return False
         if state is CLOSED:
             old.last_trip = last_trip
