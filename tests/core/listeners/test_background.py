@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import logging
 import sys
@@ -613,7 +614,8 @@ def test_the_end_of_the_process_is_watched_once_whatever_interrupts(
     going_on, place = True, 0
     while going_on:
         registered: list[object] = []
-        monkeypatch.setattr(_background_queue, "_unregistered", [registered.append])
+        monkeypatch.setattr(_background_queue, "_unregistered", [_background_queue._drain])
+        monkeypatch.setattr(atexit, "register", registered.append)
         going_on = interrupted(_background_queue._drain_at_exit, place, "_background_queue.py")
         _background_queue._drain_at_exit()
         assert registered == [_background_queue._drain], place

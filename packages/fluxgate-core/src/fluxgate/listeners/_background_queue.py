@@ -23,8 +23,6 @@ import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
 from contextvars import Context
-from itertools import repeat
-from operator import call
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -351,21 +349,6 @@ def _every() -> list[BackgroundQueue]:
     return [each for ref in _queues.valuerefs() if (each := ref()) is not None]
 
 
-# Taken out and called in one step, in C: once, by one thread (CPython 3.13t crashes where two
-# change the callbacks of the process's end at once), and an interrupt can't come in between.
-_unregistered: Final = [atexit.register]
-_pop: Any = list[Callable[[Any], object]].pop
-_call: Any = call  # with types that `map` understands
-
-
-def _drain_at_exit() -> None:
-    """Have the workers end before the process does: not at import, and without a lock."""
-    with suppress(IndexError):  # another thread was quicker
-        taken = map(_pop, repeat(_unregistered, len(_unregistered)))
-        for _ in map(_call, taken, repeat(_drain)):
-            pass
-
-
 def _drain() -> None:
     """Let all workers end, each within its time."""
     started = time.monotonic()
@@ -374,6 +357,17 @@ def _drain() -> None:
         left = started + each.exit_timeout - time.monotonic()
         if not marker.passed.wait(max(left, 0.0)):
             report(each.label, "not everything was delivered before the process ended")
+
+
+_unregistered: Final = [_drain]
+
+
+def _drain_at_exit() -> None:
+    """Have the workers end before the process does: not at import, and without a lock."""
+    # Taken out and registered in one step, in C: once, by one thread (CPython 3.13t crashes where
+    # two change the callbacks of the process's end at once), and no interrupt comes in between.
+    with suppress(IndexError):  # it has been
+        next(map(atexit.register, iter(_unregistered.pop, None)))
 
 
 def _restart_all() -> None:
