@@ -43,12 +43,12 @@ class Ref(weakref.ref[Circuit]):
     state: State
     policy: Policy
 
-    def is_replaceable(self, circuit: Circuit) -> bool:
-        """Whether a new circuit would be in the same state, with the same settings."""
-        if circuit.policy is not self.policy or circuit.state is not self.state:
-            return False
+    def is_irreplaceable(self, circuit: Circuit) -> bool:
+        """Whether no new circuit could replace it, whatever its state is."""
+        if circuit.policy is not self.policy:
+            return True
         # A new one would let calls through until it has heard of the fleet.
-        return circuit.fleet is None or not circuit.fleet.owns()
+        return circuit.fleet is not None and circuit.fleet.owns()
 
     def is_gone(self) -> bool:
         """Whether the cache, or the registry's name, is not there any more."""
@@ -58,7 +58,9 @@ class Ref(weakref.ref[Circuit]):
     def keep(self) -> None:
         """Put the circuit back into the cache if a new one could not replace it."""
         cache, circuit = self.cache(), self()
-        if cache is not None and circuit is not None and not self.is_replaceable(circuit):
+        if cache is None or circuit is None:
+            return
+        if circuit.state is not self.state or self.is_irreplaceable(circuit):
             cache.keep(circuit, self)
 
 
@@ -80,10 +82,11 @@ class Entry:
         So it is if nothing in it was set by hand, and it is not open, or abandoned.
         """
         circuit, ref = self.circuit, self.ref
-        if circuit.policy is ref.policy and circuit.state in (State.OPEN, State.HALF_OPEN):
-            owned = circuit.fleet is not None and circuit.fleet.owns()
-            return not owned and _is_abandoned(circuit.info(), ref.policy)
-        return ref.is_replaceable(circuit)
+        if ref.is_irreplaceable(circuit):
+            return False
+        if circuit.state in (State.OPEN, State.HALF_OPEN):
+            return _is_abandoned(circuit.info(), ref.policy)
+        return circuit.state is ref.state
 
 
 def _is_abandoned(info: Info, policy: Policy) -> bool:
@@ -227,9 +230,8 @@ class CircuitCache:
             ref, circuit = there, other
         else:
             self.known[key] = ref
-        if all(
-            keeper is not ref for keeper in circuit.keepers
-        ):  # equal are all refs to one circuit
+        # By identity: all refs to one circuit are equal.
+        if all(keeper is not ref for keeper in circuit.keepers):
             known = (keeper for keeper in circuit.keepers if not keeper.is_gone())
             circuit.keepers = (*known, ref)
         return ref, circuit
