@@ -356,7 +356,7 @@ def prove_fuzz(session: nox.Session) -> None:
 FREE_THREADED_TESTS = [
     ["tests/core", "tests/fuzzing", "-m", "not slow", "-n", "auto", "--dist", "loadfile"],
     # Of the slow files those in which threads meet, and the model.
-    [*(f"tests/core/test_{name}.py" for name in ("threads", "model", "soak", "fork_early"))],
+    [f"tests/core/test_{name}.py" for name in ("threads", "model", "soak", "fork_early")],
 ]
 FREE_THREADED = [name for name in ("python3.13t", "python3.14t") if shutil.which(name)]
 

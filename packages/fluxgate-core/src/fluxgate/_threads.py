@@ -69,9 +69,9 @@ class SoleThread:
         another thread is started.
         """
         with self._lock.here():
-            if self.is_current() and unless():
-                return False
             if self.is_current():
+                if unless():
+                    return False
                 self._thread = None
             return True
 

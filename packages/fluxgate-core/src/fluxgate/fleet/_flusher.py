@@ -200,10 +200,7 @@ class Flusher:
         """Flush once more, stop the threads, give the circuits back to themselves."""
         deadline = self.clock() + timeout
         if self._flushing.was_started and (self.attached or self.last_error is None):
-            self.flush(timeout)
-            if self.attached:
-                with suppress(StoreError):
-                    self.ask(self._presence.leave, max(deadline - self.clock(), 0.05))
+            self._take_leave(self._presence.leave, timeout)
         self.closed = True
         self._stopping.open()
         self.wake()
@@ -216,13 +213,15 @@ class Flusher:
 
     def withdraw(self, timeout: float) -> None:
         """Flush once more, and take back that this process is here, until it calls again."""
-        if self.closed or not self._flushing.was_started:
-            return
+        if not self.closed and self._flushing.was_started:
+            self._take_leave(self._fall_silent, timeout)
+
+    def _take_leave(self, farewell: Callable[[Store], None], timeout: float) -> None:
         deadline = self.clock() + timeout
         self.flush(timeout)
         if self.attached:
             with suppress(StoreError):
-                self.ask(self._fall_silent, max(deadline - self.clock(), 0.05))
+                self.ask(farewell, max(deadline - self.clock(), 0.05))
 
     def _fall_silent(self, store: Store) -> None:
         self._presence.fall_silent(store, self._settled())

@@ -67,8 +67,10 @@ class Watch:
 
 def _timeless(process: FleetProcess) -> tuple[object, ...]:
     """A process without the times that run."""
-    each = process
-    return each.process, each.state, each.calls, each.failures, each.refused, each.reason
+    return (
+        *(process.process, process.state, process.reason),
+        *(process.calls, process.failures, process.refused),
+    )
 
 
 def lines(watch: Watch, out: TextIO, err: TextIO, *, as_json: bool) -> None:
@@ -84,16 +86,17 @@ def lines(watch: Watch, out: TextIO, err: TextIO, *, as_json: bool) -> None:
                     err.write(f"{complained}\n")
             for row in look.rows:
                 reports = look.reports.get(row.name, ())
-                told = {each.process: each.text for each in reports}
+                processes = [process_of(each) for each in reports]
                 # Time that runs is no change.
                 timeless = row._replace(retry_after=None, reverts_in=None, processes=0)
-                what = timeless, [_timeless(process_of(each)) for each in reports]
+                what = timeless, [_timeless(each) for each in processes]
                 if shown.get(row.name) != what:
                     shown[row.name] = what
                     if as_json:
+                        told = {each.process: each.text for each in reports}
                         out.write(json.dumps({**row._asdict(), "reports": told}) + "\n")
                     else:
-                        cells = [cells_of(row), *map(cells_of_process, map(process_of, reports))]
+                        cells = [cells_of(row), *map(cells_of_process, processes)]
                         out.write("".join("  ".join(each).rstrip() + "\n" for each in cells))
             out.flush()
             watch.wait()
